@@ -1,0 +1,52 @@
+"""Text-guided semantic segmentation, and the laboratory that decides how its vision-text alignment should be built.
+
+Importing this package does not import torch; its parts are loaded when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "DecoderAlignment": "semalign.model.text_fusion",
+    "EncoderAlignment": "semalign.model.text_fusion",
+    "SemalignError": "semalign.errors",
+    "SemanticAlignmentModule": "semalign.model.dropin",
+    "build": "semalign.api",
+    "evaluate": "semalign.api",
+    "judge": "semalign.judge",
+    "load": "semalign.api",
+    "open_data": "semalign.data.open",
+    "predict": "semalign.api",
+    "train": "semalign.api",
+}
+
+__all__ = [
+    "DecoderAlignment",
+    "EncoderAlignment",
+    "SemalignError",
+    "SemanticAlignmentModule",
+    "__version__",
+    "build",
+    "evaluate",
+    "judge",
+    "load",
+    "open_data",
+    "predict",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'semalign' has no attribute '{name}'")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

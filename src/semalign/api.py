@@ -1,0 +1,339 @@
+"""The functions that the package offers; the command line calls these and nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from semalign.audit.counterfactuals import Counterfactual, score_counterfactuals
+from semalign.config import Options, read_options, resolve_defaults
+from semalign.data.open import open_data
+from semalign.data.pictures import encode_png, indexed_mask, overlay_with_legend
+from semalign.data.sample import DataSource
+from semalign.errors import ConfigError, OutputError
+from semalign.files import make_folder, write_bytes
+from semalign.model.segmenter import Segmenter
+from semalign.results import RunResult, Score, read_result, write_result
+from semalign.text.bank import class_bank
+from semalign.text.encoders import make_encoder
+from semalign.train.evaluate import Predictor, score_split
+from semalign.train.folder import RESULT_FILE, STATE_FILE, claim_run_folder
+from semalign.train.guidance import Guidance, prepare_guidance, text_cache
+from semalign.train.loop import Events, fit, make_fabric, prepare_inputs
+from semalign.train.predict import attention_sheet, predict_files
+from semalign.train.run import TrainedRun, build_model, load_run
+
+__all__ = ["Evaluation", "build", "evaluate", "load", "open_source", "predict", "resolve", "train"]
+
+EVALUATION_FORMAT = 1
+
+
+def resolve(
+    data: str | Path,
+    *,
+    config: Path | None = None,
+    settings: Sequence[str] = (),
+    overrides: Mapping[str, Any] | None = None,
+) -> Options:
+    """Return the options of a run on ``data``: defaults of its kind, the file, overrides, settings, in this order."""
+    options = read_options(config, settings, overrides=overrides)
+    return resolve_defaults(options, "scenes" if str(data) == "scenes" else "folder")
+
+
+def open_source(data: str | Path, options: Options, *, scan: bool = True) -> DataSource:
+    """Open what ``data`` names, with the options that scenes are made from."""
+    assert options.data.size is not None
+    return open_data(
+        data,
+        scan=scan,
+        necessity=options.data.necessity,
+        n_train=options.data.n_train,
+        n_val=options.data.n_val,
+        scenes_size=options.data.size,
+        scenes_seed=options.data.scenes_seed,
+    )
+
+
+def build(n_classes: int, text_dim: int | None = None, *, class_dim: int | None = None, **overrides: Any) -> Segmenter:
+    """Build a segmenter.
+
+    Args:
+        n_classes: classes of the `linear` classifier.
+        text_dim: width of the text features; None builds it without text.
+        class_dim: width of the class sentences' features for the `text` classifier; by default ``text_dim``.
+        **overrides: options by dotted or nested name, such as ``**{"model.size": "small"}``.
+
+    Raises:
+        ConfigError: an unknown option, heads that do not divide a width, a dead temperature and the like.
+    """
+    options = read_options(overrides=overrides)
+    return build_model(options, n_classes, text_dim, class_dim or text_dim, seed=options.train.seed)
+
+
+def train(
+    data: str | Path,
+    *,
+    out: str | Path | None = None,
+    config: str | Path | None = None,
+    resume: bool = False,
+    scan: bool = True,
+    device: str = "auto",
+    settings: Sequence[str] = (),
+    events: Events | None = None,
+    command: str | None = None,
+    **overrides: Any,
+) -> tuple[TrainedRun, RunResult]:
+    """Train one run and score its validation split.
+
+    Args:
+        data: a folder, or "scenes".
+        out: folder for config.yaml, command.txt, weights.safetensors and result.json; None keeps nothing on disk.
+        config: YAML file of options.
+        resume: go on with the run that ``out`` holds; a finished one is loaded.
+        scan: check the data in full first.
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        settings: options as "a.b=c".
+        events: what to call while training.
+        command: kept in command.txt.
+        **overrides: options by dotted or nested name, such as ``**{"train.epochs": 3}`` or ``train={"epochs": 3}``.
+
+    Returns:
+        The run in evaluation mode, and its result.
+
+    Raises:
+        SemalignError: options, data, text or the folder do not fit; nothing has been written then.
+    """
+    options = resolve(data, config=None if config is None else Path(config), settings=settings, overrides=overrides)
+    source = open_source(data, options, scan=scan)
+    fabric = make_fabric(device)
+    folder = None if out is None else Path(out)
+    inputs = prepare_inputs(source, options)
+    # Built once before anything is written, so that a bad option leaves no folder behind.
+    bank, classes = inputs.guidance.bank, inputs.class_bank
+    build_model(
+        options,
+        len(source.class_names),
+        None if bank is None else bank.dim,
+        None if classes is None else classes.dim,
+        seed=options.train.seed,
+    )
+    if folder is not None and claim_run_folder(folder, options, command or _command(), resume=resume):
+        return load_run(folder), read_result(folder / RESULT_FILE)
+    run, result = fit(inputs, options, out=folder, fabric=fabric, events=events)
+    if folder is not None:
+        write_result(folder / RESULT_FILE, result)
+        (folder / STATE_FILE).unlink(missing_ok=True)
+    return run, result
+
+
+def load(run: str | Path) -> TrainedRun:
+    """Load a run's folder, or one of its weights files.
+
+    Raises:
+        CheckpointError: missing, damaged, of another format version, or no run.
+    """
+    return load_run(Path(run))
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Scores of a run on one split.
+
+    Attributes:
+        score: with the text as the run was trained with it.
+        counterfactuals: with the text changed; empty unless asked for.
+        notes: sentences that a reader must know.
+    """
+
+    score: Score
+    counterfactuals: tuple[Counterfactual, ...]
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the contract's JSON: IoU and mIoU in [0, 1]."""
+        value: dict[str, Any] = {
+            "format": EVALUATION_FORMAT,
+            "split": self.score.split,
+            "miou": self.score.miou,
+            "iou": self.score.iou,
+            "n_images": len(self.score.images),
+            "absent": list(self.score.absent),
+            "notes": list(self.notes),
+        }
+        if self.counterfactuals:
+            value["counterfactuals"] = {
+                item.name: {"applies": False, "why": item.why}
+                if item.score is None
+                else {
+                    "applies": True,
+                    "miou": item.score.miou,
+                    "difference": item.score.miou - self.score.miou,
+                }
+                for item in self.counterfactuals
+            }
+        return value
+
+
+def evaluate(
+    run: str | Path | TrainedRun,
+    data: str | Path,
+    *,
+    split: str = "val",
+    flip: bool = False,
+    window: tuple[int, int] | None = None,
+    counterfactuals: bool = False,
+    scan: bool = True,
+    device: str = "auto",
+    settings: Sequence[str] = (),
+    progress: Any = None,
+) -> Evaluation:
+    """Score a run on a split at each mask's own size.
+
+    Args:
+        run: a run's folder, a weights file, or a loaded run.
+        data: a folder, or "scenes" (drawn as for training unless ``settings`` say otherwise).
+        split: the split to score.
+        flip: average with the mirrored image.
+        window: H x W of windows over the image at its own size.
+        counterfactuals: also score with the text removed, shuffled, permuted and replaced.
+        scan: check the data in full first.
+        device: where to compute.
+        settings: data options ("data.necessity=0") for scenes.
+        progress: called with (images done, images) while scoring.
+
+    Raises:
+        SemalignError: the run, the data or the text do not fit.
+    """
+    trained = run if isinstance(run, TrainedRun) else load(run)
+    options = trained.options
+    if settings:
+        options = read_options(None, settings, overrides=options.model_dump(mode="json", exclude_none=True))
+    source = open_source(data, options, scan=scan)
+    source.names(split)
+    class_features = trained.class_features
+    if tuple(source.class_names) != trained.class_names:
+        if class_features is None:
+            raise ConfigError(
+                f"the run answers for the classes {_few(trained.class_names)} and {data} has "
+                f"{_few(source.class_names)}, expected the same in the same order: train with model.classifier=text to "
+                "ask for other classes"
+            )
+        encoder = make_encoder(options.text.encoder)
+        class_features = class_bank(encoder, source.class_names, options.text.templates, text_cache()).features
+    guidance = guidance_for(trained, source, split)
+    fabric = make_fabric(device)
+    trained.model.to(fabric.device).eval()
+    predictor = Predictor(trained.model, trained.size, flip=flip, window=window, class_features=class_features)
+
+    def score(text: Guidance) -> Score:
+        return score_split(predictor, source, split, text, depth_scale=trained.depth_scale, progress=progress)
+
+    notes = []
+    if trained.facts.get("selected_on") == split:
+        notes.append(f"these weights were chosen by their score on '{split}', which is therefore too high")
+    if guidance.is_shared:
+        notes.append("the text is the same for all images and carries no information about any one of them")
+    if guidance.is_leaking:
+        notes.append("the text is made from the masks that are scored (leaking)")
+    true = score(guidance)
+    changed = score_counterfactuals(score, guidance, source, split) if counterfactuals else []
+    return Evaluation(true, tuple(changed), tuple(notes))
+
+
+def guidance_for(run: TrainedRun, source: DataSource, split: str) -> Guidance:
+    """Return the text of ``split`` as the run was trained with it; a shared bank comes from the run itself."""
+    kind = run.options.data.text
+    assert kind is not None
+    if kind in ("classes", "random") and run.bank is not None:
+        return Guidance(kind, run.bank, None)
+    return prepare_guidance(
+        source, [split], kind=kind, encoder=run.options.text.encoder, templates=run.options.text.templates
+    )
+
+
+def predict(
+    run: str | Path | TrainedRun,
+    images: Sequence[str | Path],
+    *,
+    out: str | Path,
+    text: Sequence[str] = (),
+    classes: Sequence[str] = (),
+    attention: bool = False,
+    depth: str | Path | None = None,
+    flip: bool = False,
+    window: tuple[int, int] | None = None,
+    device: str = "auto",
+) -> list[dict[str, Any]]:
+    """Write NAME.mask.png (class indices) and NAME.overlay.png (with a legend) for each image, in constant memory.
+
+    Args:
+        run: a run's folder, a weights file, or a loaded run.
+        images: image files.
+        out: folder for the pictures; pictures of the same name are replaced.
+        text: sentences that guide every image, in place of the text the run was trained with.
+        classes: class names to answer for; needs the `text` classifier.
+        attention: also write NAME.attention.png, a map per alignment site and token.
+        depth: folder that holds NAME.png with the depth of NAME, for a run trained with depth.
+        flip: average with the mirrored image.
+        window: H x W of windows over the image at its own size.
+        device: where to compute.
+
+    Returns:
+        Per image: image, mask, overlay (and attention) as paths, classes (share of pixels by name), notes.
+
+    Raises:
+        SemalignError: the run, an image or the text do not fit; what was written before stays.
+    """
+    trained = run if isinstance(run, TrainedRun) else load(run)
+    trained.model.to(make_fabric(device).device).eval()
+    paths = [Path(image) for image in images]
+    stems = [path.stem for path in paths]
+    for stem in stems:
+        if stems.count(stem) > 1:
+            raise OutputError(f"two images are named {stem}, expected different names: predict them into two folders")
+    predictions = predict_files(
+        trained,
+        paths,
+        texts=text,
+        classes=classes,
+        attention=attention,
+        depth_folder=None if depth is None else Path(depth),
+        flip=flip,
+        window=window,
+    )
+    written = []
+    folder = Path(out)
+    for prediction in predictions:
+        make_folder(folder)
+        files = {name: folder / f"{prediction.path.stem}.{name}.png" for name in ("mask", "overlay")}
+        write_bytes(files["mask"], encode_png(indexed_mask(prediction.mask)))
+        overlay = overlay_with_legend(prediction.image, prediction.mask, prediction.class_names)
+        write_bytes(files["overlay"], encode_png(overlay))
+        if attention:
+            files["attention"] = folder / f"{prediction.path.stem}.attention.png"
+            write_bytes(files["attention"], attention_sheet(prediction))
+        share = {
+            name: float((prediction.mask == index).mean())
+            for index, name in enumerate(prediction.class_names)
+            if (prediction.mask == index).any()
+        }
+        written.append(
+            {
+                "image": str(prediction.path),
+                **{name: str(file) for name, file in files.items()},
+                "classes": share,
+                "notes": list(prediction.notes),
+            }
+        )
+    return written
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f", ... ({len(names)})" if len(names) > 3 else "")
+
+
+def _command() -> str:
+    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]) if sys.argv[0] else "semalign.train(...)"

@@ -1,0 +1,212 @@
+"""All options of a run, with their defaults, types and ranges.
+
+These models hold values; they know nothing of tensors, files or how an option is carried out.  The parts themselves
+take plain keywords.  None stands for 'as the preset or the kind of data says'.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+__all__ = [
+    "AlignOptions",
+    "DataOptions",
+    "DecoderAlignOptions",
+    "EncoderAlignOptions",
+    "GateOptions",
+    "LossOptions",
+    "ModelOptions",
+    "Options",
+    "SideOptions",
+    "TemperatureOptions",
+    "TextOptions",
+    "TrainOptions",
+]
+
+Unit = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+Side = Annotated[int, Field(ge=32, le=4096)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+
+class TemperatureOptions(_Frozen):
+    """The temperature knob of one side; the scale of its attention is base * exp(l)."""
+
+    learnable: bool | None = None
+    """Whether l learns."""
+    init: Finite | None = None
+    """Start (or frozen value) of l, in the log domain."""
+    base: Literal["1", "1/sqrt(d)"] | None = None
+    """What exp(l) is multiplied by; d is the width of a head."""
+    bound: Literal["project", "clamp", "none"] | None = None
+    """How l is kept inside its bounds: put back after each step, clamped in the forward, or not at all."""
+    bounds: tuple[Finite, Finite] | None = None
+    """Lowest and highest l."""
+    per_head: bool | None = None
+    """One l for each head instead of one for all."""
+
+
+class GateOptions(_Frozen):
+    """The gate knob of one side; the residual branch is multiplied by act(theta)."""
+
+    learnable: bool | None = None
+    """Whether the gate learns."""
+    init: Finite | None = None
+    """The gate's own starting (or frozen) value, inside the open range of its activation."""
+    activation: Literal["none", "tanh", "sigmoid"] | None = None
+    """act."""
+    per_channel: bool | None = None
+    """One gate for each channel instead of one for all."""
+
+
+class SideOptions(_Frozen):
+    """What both alignments share."""
+
+    heads: Count = 4
+    """Attention heads; they must divide the width of every place."""
+    similarity: Literal["dot", "cosine", "cosine-full"] | None = None
+    """How queries and keys are compared: dot product, cosine per head, cosine over the full width."""
+    temperature: TemperatureOptions = TemperatureOptions()
+    gate: GateOptions = GateOptions()
+
+
+class EncoderAlignOptions(SideOptions):
+    """The light cross attention in the visual encoder (the source document's SSA-lite)."""
+
+    stages: tuple[Annotated[int, Field(ge=0, le=3)], ...] = (1, 2, 3)
+    """Stages (0 to 3) whose every block is aligned with the text."""
+
+
+class DecoderAlignOptions(SideOptions):
+    """The deep cross attention in the decoder (the source document's SAM)."""
+
+    levels: tuple[Annotated[int, Field(ge=0, le=3)], ...] = (0, 1, 2, 3)
+    """Levels (0 = finest, stride 4) that are aligned with the text."""
+    top_k: Count | None = None
+    """Attend to the k best tokens only."""
+
+
+class AlignOptions(_Frozen):
+    """Vision-text alignment."""
+
+    form: Literal["sdpa", "reference"] = "sdpa"
+    """How it is computed; the results are the same."""
+    allow_dead: bool = False
+    """Accept a learnable temperature that cannot learn (implied by the presets that are dead as published)."""
+    encoder: EncoderAlignOptions = EncoderAlignOptions()
+    decoder: DecoderAlignOptions = DecoderAlignOptions()
+
+
+class DataOptions(_Frozen):
+    """Which data a run sees, and how it is varied."""
+
+    size: tuple[Side, Side] | None = None
+    """Input height and width; by default [144, 192] for a folder and [48, 64] for scenes."""
+    text: Literal["none", "classes", "images", "masks", "random"] | None = None
+    """Text: none; one sentence per class for all images; the images' own texts; class names read off each mask (this
+    leaks the answer); random vectors in place of the class sentences.  By default the images' own texts for scenes,
+    the classes for a folder."""
+    depth: bool = False
+    """Use the depth images as a fourth channel."""
+    train_split: str = "train"
+    val_split: str = "val"
+    flip: bool = True
+    """Mirror half of the training images."""
+    zoom: tuple[Positive, Positive] = (0.75, 1.75)
+    """Range of the random zoom of training images, log-uniform; 1 shows the whole image."""
+    color: NonNegative = 0.3
+    """Strength of random brightness, contrast and saturation."""
+    necessity: Unit = 1.0
+    """Scenes: share of objects whose class only the text can tell."""
+    n_train: Count = 240
+    """Scenes: training images."""
+    n_val: Count = 80
+    """Scenes: validation images."""
+    scenes_seed: Seed = 0
+    """Scenes: seed of the images themselves, apart from the run's seed."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> DataOptions:
+        if self.zoom[0] > self.zoom[1]:
+            raise ValueError(f"the lowest zoom {self.zoom[0]} is above the highest {self.zoom[1]}, give [low, high]")
+        return self
+
+
+class TextOptions(_Frozen):
+    """How sentences become vectors."""
+
+    encoder: str = "table"
+    """'table' (seeded vectors, no weights), 'minilm' (extra), or the path of a precomputed bank or sentence model."""
+    templates: Literal["plain", "photo", "scene"] = "photo"
+    """Sentence templates that class names are put into."""
+    random_seed: Seed = 0
+    """Seed of the vectors that stand in for the text where data.text is 'random'."""
+
+
+class ModelOptions(_Frozen):
+    """The segmenter."""
+
+    size: Literal["nano", "tiny", "small", "base"] = "nano"
+    preset: Literal["recommended", "seed", "document", "transformer", "clip", "xvlm"] = "recommended"
+    """Which set of alignment choices the `align` options start from."""
+    classifier: Literal["linear", "text"] = "linear"
+    """'text' compares pixel features with class sentences, so that a trained model can be asked for other names."""
+
+
+class LossOptions(_Frozen):
+    """Cross entropy."""
+
+    class_weights: Unit = 0.0
+    """Exponent p of the class weights frequency^-p, scaled so that the mean weight of a pixel is 1."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    stride: Annotated[int, Field(ge=1, le=4)] = 1
+    """Compare with every n-th mask pixel of every n-th row: 2 is faster where there are many classes."""
+
+
+class TrainOptions(_Frozen):
+    """Schedule, optimizer, randomness."""
+
+    epochs: Count | None = None
+    """Passes over the training split; by default 90 for a folder and 24 for scenes."""
+    batch_size: Count = 8
+    seed: Seed = 0
+    lr: Positive = 2e-3
+    """Peak learning rate of weights, norms and biases."""
+    scalar_lr: Positive = 2e-3
+    """Peak learning rate of temperatures and gates."""
+    weight_decay: NonNegative = 0.05
+    """Decay of weight matrices; norms and biases have none."""
+    scalar_decay: NonNegative = 0.0
+    """Decay of temperatures and gates."""
+    warmup: Unit = 0.1
+    """Share of the steps in which the rate rises to its peak; it falls to 0 along a cosine afterwards."""
+    clip_norm: Positive | None = None
+    """Largest norm of the gradient of all parameters together."""
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.995
+    """Decay per step of the running average of weights, which is what is scored; 0 scores the last weights."""
+    nudge: NonNegative = 0.0
+    """Relative size of a random change of the initial weights: two runs of one recipe that differ by chance alone."""
+    val_every: Annotated[int, Field(ge=0)] = 10
+    """Epochs between looks at the validation split, for the curve alone; 0: only at the end."""
+    select_split: str | None = None
+    """Also keep the weights that score best on this split in best.safetensors; said wherever that split is scored."""
+    loss: LossOptions = LossOptions()
+
+
+class Options(_Frozen):
+    """All options of a run."""
+
+    data: DataOptions = DataOptions()
+    text: TextOptions = TextOptions()
+    model: ModelOptions = ModelOptions()
+    align: AlignOptions = AlignOptions()
+    train: TrainOptions = TrainOptions()

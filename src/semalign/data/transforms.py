@@ -1,0 +1,129 @@
+"""Random crops, mirrors and colours of training images, and the plain resizing of scored ones.
+
+Tensors in, tensors out; every random step takes a generator.  It knows nothing of files and data sets.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Float, UInt8
+from torch import Tensor
+from torch.nn import functional as F
+
+from semalign.metrics import IGNORE
+
+__all__ = [
+    "Augmentation",
+    "jitter_color",
+    "normalize_image",
+    "random_view",
+    "resize_depth",
+    "resize_image",
+    "resize_mask",
+]
+
+# Mid-grey on both sides of a mean: one constant for all data keeps a model usable on any of them.
+MEAN, STD = 0.45, 0.25
+PAD_VALUE = round(255 * MEAN)
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """How training images are varied.
+
+    Attributes:
+        zoom: lowest and highest zoom, drawn log-uniformly; at 1 the whole image is seen, above it a crop, below it the
+            image with a border of ignored pixels.
+        flip: mirror half of the images.
+        color: strength of brightness, contrast, saturation and channel shifts; 0 leaves colours alone.
+    """
+
+    zoom: tuple[float, float] = (0.75, 1.75)
+    flip: bool = True
+    color: float = 0.3
+
+
+def resize_image(image: UInt8[Tensor, "h w 3"], size: tuple[int, int]) -> UInt8[Tensor, "3 H W"]:
+    """Return the image at ``size`` (H, W), antialiased."""
+    if image.shape[:2] == size:
+        return rearrange(image, "h w c -> c h w")
+    batch = rearrange(image, "h w c -> 1 c h w")
+    return F.interpolate(batch, size=size, mode="bilinear", antialias=True, align_corners=False)[0]
+
+
+def resize_mask(mask: UInt8[Tensor, "h w"], size: tuple[int, int]) -> UInt8[Tensor, "H W"]:
+    """Return the mask at ``size`` (H, W); each pixel takes the class at its centre."""
+    return F.interpolate(rearrange(mask, "h w -> 1 1 h w"), size=size, mode="nearest-exact")[0, 0]
+
+
+def resize_depth(depth: Float[Tensor, "h w"], size: tuple[int, int]) -> Float[Tensor, "H W"]:
+    """Return the depth at ``size`` (H, W); no averaging, so that holes stay holes and edges stay edges."""
+    return F.interpolate(rearrange(depth, "h w -> 1 1 h w"), size=size, mode="nearest-exact")[0, 0]
+
+
+def random_view(
+    image: UInt8[Tensor, "h w 3"],
+    mask: UInt8[Tensor, "h w"],
+    depth: Float[Tensor, "h w"] | None,
+    size: tuple[int, int],
+    augmentation: Augmentation,
+    generator: np.random.Generator,
+) -> tuple[UInt8[Tensor, "3 H W"], UInt8[Tensor, "H W"], Float[Tensor, "H W"] | None]:
+    """Return a zoomed, shifted and perhaps mirrored view of an image, its mask and its depth at ``size``.
+
+    Always draws four numbers, so that the stream does not depend on what was drawn.
+    """
+    low, high = (math.log(value) for value in augmentation.zoom)
+    zoom = math.exp(generator.uniform(low, high))
+    top, left, mirror = generator.random(3)
+    height, width = image.shape[:2]
+    crop = (min(height, max(1, round(height / zoom))), min(width, max(1, round(width / zoom))))
+    # Below zoom 1 the whole image fills a part of the view.
+    inside = (
+        min(size[0], max(1, round(size[0] * zoom))) if zoom < 1 else size[0],
+        min(size[1], max(1, round(size[1] * zoom))) if zoom < 1 else size[1],
+    )
+    y, x = math.floor(top * (height - crop[0] + 1)), math.floor(left * (width - crop[1] + 1))
+    rows, columns = slice(y, y + crop[0]), slice(x, x + crop[1])
+    view = resize_image(image[rows, columns], inside)
+    labels = resize_mask(mask[rows, columns], inside)
+    distances = None if depth is None else resize_depth(depth[rows, columns], inside)
+    if inside != size:
+        free = (size[0] - inside[0], size[1] - inside[1])
+        above, before = math.floor(top * (free[0] + 1)), math.floor(left * (free[1] + 1))
+        border = (before, free[1] - before, above, free[0] - above)
+        view = F.pad(view, border, value=PAD_VALUE)
+        labels = F.pad(labels, border, value=IGNORE)
+        distances = None if distances is None else F.pad(distances, border, value=0.0)
+    if augmentation.flip and mirror < 0.5:
+        view, labels = view.flip(-1), labels.flip(-1)
+        distances = None if distances is None else distances.flip(-1)
+    return view, labels, distances
+
+
+def normalize_image(image: UInt8[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
+    """Return (image / 255 - 0.45) / 0.25 in channels-last memory."""
+    return ((image.float() - 255 * MEAN) / (255 * STD)).contiguous(memory_format=torch.channels_last)
+
+
+def jitter_color(
+    image: Float[Tensor, "b 3 h w"], strength: float, generator: np.random.Generator
+) -> Float[Tensor, "b 3 h w"]:
+    """Return normalised images with random contrast, brightness, saturation and channel shifts of ``strength``."""
+    if strength == 0:
+        return image
+    count = image.shape[0]
+
+    def draw(reach: float, channels: int = 1) -> Tensor:
+        values = generator.uniform(-reach, reach, (count, channels, 1, 1))
+        return torch.from_numpy(values.astype(np.float32)).to(image.device)
+
+    image = image * (1 + draw(strength)) + draw(strength)
+    grey = image.mean(dim=1, keepdim=True)
+    image = grey + (image - grey) * (1 + draw(strength))
+    return image + draw(strength / 4, 3)

@@ -1,0 +1,70 @@
+"""Errors that a user can cause and mend.
+
+Every message is one sentence (it may hold commas and a colon) that says what is wrong, where, what was found, what was
+expected and, when known, how to mend it.  The command line prints the sentence and exits with 2; any other exception
+keeps its traceback, because it is a fault of ours.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "CheckpointError",
+    "ConfigError",
+    "DataError",
+    "OutputError",
+    "ResultsError",
+    "SemalignError",
+    "StudyError",
+    "TextError",
+    "nearest",
+]
+
+
+class SemalignError(Exception):
+    """Base of all errors that say what the user can change."""
+
+
+class ConfigError(SemalignError, ValueError):
+    """An option is unknown, of the wrong type, out of range, or two options contradict each other."""
+
+
+class DataError(SemalignError, ValueError):
+    """Images, masks, depth or class names do not fit the contract of a data set."""
+
+
+class TextError(SemalignError, ValueError):
+    """Texts or text features do not fit the images or the model."""
+
+
+class CheckpointError(SemalignError, ValueError):
+    """A saved run or state dict cannot be read as what it claims to be."""
+
+
+class OutputError(SemalignError, OSError):
+    """An output folder or file cannot be written, or holds something else."""
+
+
+class ResultsError(SemalignError, ValueError):
+    """A results file cannot be read as what it claims to be."""
+
+
+class StudyError(SemalignError, ValueError):
+    """A study cannot be planned, run or judged as asked."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return ``", did you mean 'x'?"`` for the known name closest to ``name``, or all known names.
+
+    >>> nearest("epocs", ["epochs", "seed"])
+    ", did you mean 'epochs'?"
+    >>> nearest("zzz", ["epochs", "seed"])
+    ', known: epochs, seed'
+    """
+    choices = sorted(known)
+    close = difflib.get_close_matches(name, choices, n=1, cutoff=0.6)
+    if close:
+        return f", did you mean '{close[0]}'?"
+    return f", known: {', '.join(choices)}"

@@ -1,0 +1,74 @@
+"""Files that appear whole or not at all: write aside, flush to disk, rename.
+
+This module knows nothing of what is written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from semalign.errors import OutputError
+
+__all__ = ["make_folder", "read_json", "write_aside", "write_bytes", "write_json", "write_text"]
+
+
+def make_folder(path: Path) -> Path:
+    """Create ``path`` and its parents; raise `OutputError` where that is impossible."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"cannot make the output folder {path}: {error.strerror}, name a folder that can be written with --out"
+        ) from error
+    return path
+
+
+@contextlib.contextmanager
+def write_aside(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; on success it is flushed and renamed to ``path``, else removed.
+
+    Raises:
+        OutputError: the disk is full or the folder cannot be written; what stood at ``path`` before stands there still.
+    """
+    # The ending stays last: image and archive writers choose their format by it.
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")
+    try:
+        yield temporary
+        with temporary.open("rb+") as handle:
+            os.fsync(handle.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {path}: {error.strerror or error}, "
+            "free space or make the folder writable and start the same command again; nothing finished is lost"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write ``data`` to ``path``, whole or not at all."""
+    with write_aside(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 ``text`` to ``path``, whole or not at all."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: Any, *, indent: int | None = 1) -> None:
+    """Write ``value`` as JSON, whole or not at all; NaN and infinity are refused by a ValueError."""
+    write_text(path, json.dumps(value, indent=indent, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON from ``path``; raises OSError or ValueError as Python does."""
+    return json.loads(path.read_text(encoding="utf-8"))

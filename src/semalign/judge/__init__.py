@@ -1,0 +1,44 @@
+"""From scores to verdicts: paired blocks, t intervals, a margin fixed beforehand.
+
+Nothing here trains, draws or imports torch: anybody's runs can be judged.
+"""
+
+from semalign.judge.contrasts import (
+    ABLATION_ARMS,
+    BASELINE,
+    CONTROLS,
+    ablation_contrasts,
+    against_baseline,
+    factor_effect,
+)
+from semalign.judge.formatting import format_interval, format_level, format_p, format_points
+from semalign.judge.judgement import Row, Rows, judge
+from semalign.judge.pilot import Pilot, judge_pilot
+from semalign.judge.table import read_results_csv
+from semalign.judge.verdict import ArmSummary, Contrast, Estimate, FailureTest, Judgement, LeftOut, Verdict
+
+__all__ = [
+    "ABLATION_ARMS",
+    "BASELINE",
+    "CONTROLS",
+    "ArmSummary",
+    "Contrast",
+    "Estimate",
+    "FailureTest",
+    "Judgement",
+    "LeftOut",
+    "Pilot",
+    "Row",
+    "Rows",
+    "Verdict",
+    "ablation_contrasts",
+    "against_baseline",
+    "factor_effect",
+    "format_interval",
+    "format_level",
+    "format_p",
+    "format_points",
+    "judge",
+    "judge_pilot",
+    "read_results_csv",
+]

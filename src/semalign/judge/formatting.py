@@ -1,0 +1,52 @@
+"""Numbers as a reader sees them, never stronger than they are.
+
+This module knows nothing of where the numbers come from.
+"""
+
+from __future__ import annotations
+
+__all__ = ["format_interval", "format_level", "format_p", "format_points"]
+
+
+def format_p(p: float) -> str:
+    """Return ``p`` with three decimals, never as 0 or 1.
+
+    >>> format_p(0.04321), format_p(2e-16), format_p(0.99999)
+    ('p = 0.043', 'p < 0.001', 'p > 0.999')
+    """
+    if p < 0.001:
+        return "p < 0.001"
+    if p > 0.999:
+        return "p > 0.999"
+    return f"p = {p:.3f}"
+
+
+def format_points(value: float, *, signed: bool = True) -> str:
+    """Return mIoU points with two decimals; what is not 0 never prints as 0.
+
+    >>> format_points(0.4249), format_points(-0.0004), format_points(0.0), format_points(54.126, signed=False)
+    ('+0.42', '-0.0004', '0.00', '54.13')
+    """
+    if value == 0:
+        return "0.00"
+    sign = "+" if signed else ""
+    shown = f"{value:{sign}.2f}"
+    return f"{value:{sign}.1g}" if float(shown) == 0 else shown
+
+
+def format_interval(low: float, high: float, *, signed: bool = True) -> str:
+    """Return ``[low, high]`` in mIoU points.
+
+    >>> format_interval(-0.12, 0.803)
+    '[-0.12, +0.80]'
+    """
+    return f"[{format_points(low, signed=signed)}, {format_points(high, signed=signed)}]"
+
+
+def format_level(level: float) -> str:
+    """Return a coverage as percent.
+
+    >>> format_level(0.95), format_level(0.9875)
+    ('95 %', '98.75 %')
+    """
+    return f"{100 * level:.4g} %"

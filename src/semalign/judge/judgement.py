@@ -1,0 +1,372 @@
+"""From scores of runs to a judgement, at a number of blocks that was fixed beforehand.
+
+This module knows nothing of training or of reports: anybody's runs are rows of arm, seed and score.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import operator
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semalign.errors import ResultsError, StudyError, nearest
+from semalign.judge.contrasts import against_baseline
+from semalign.judge.statistics import (
+    block_contrasts,
+    blocks_needed,
+    check_level,
+    direction_p,
+    equivalence_p,
+    fixed_boundary,
+    holm,
+    paired_failure_test,
+    summarise,
+    t_interval,
+)
+from semalign.judge.verdict import (
+    ArmName,
+    ArmSummary,
+    Contrast,
+    Decision,
+    Estimate,
+    FailureTest,
+    Judgement,
+    LeftOut,
+    Verdict,
+    count_blocks,
+    decide_blocks,
+    explain,
+    survives_imputation,
+)
+
+__all__ = ["Row", "Rows", "judge"]
+
+Row: TypeAlias = tuple[ArmName, int, float | None]
+"""(arm, seed, score in [0, 1], or None for a run that failed)."""
+
+Rows: TypeAlias = Iterable[Row] | Mapping[ArmName, Mapping[int, float | None]]
+"""Rows in any order, or the same as {arm: {seed: score}}."""
+
+Table: TypeAlias = dict[ArmName, dict[int, float | None]]
+"""By arm and seed the score in points, None for a failed run; what is missing was not run."""
+
+
+def judge(
+    rows: Rows,
+    *,
+    baseline: ArmName,
+    contrasts: Iterable[Contrast] | None = None,
+    margin: float,
+    alpha: float = 0.05,
+    planned_blocks: int | None = None,
+) -> Judgement:
+    """Judge arms against a baseline over paired blocks; the runs of one seed are a block.
+
+    The effect of a contrast is the mean over blocks of its per-block value, with the t interval of S - 1 degrees of
+    freedom, judged at alpha over the number of effects in its family (see `semalign.judge.verdict`).
+
+    A block in which a run of the contrast failed, or is missing though the study has the seed, is incomplete.  The
+    estimate then rests on the complete blocks, and the verdict stands only if it is the same whatever the lost runs had
+    scored between 0 and 100; else it is inconclusive.
+
+    Args:
+        rows: (arm, seed, score) with scores in [0, 1] and None for a failed run, or {arm: {seed: score}}.
+        baseline: the arm that the others are compared with.
+        contrasts: the pre-registered effects; without them, every other arm minus the baseline, as one family.
+        margin: smallest effect that matters, mIoU points, fixed before the runs.
+        alpha: family-wise level.
+        planned_blocks: the number of seeds fixed beforehand; blocks that were never started then count as incomplete.
+
+    Raises:
+        ResultsError: no rows, a malformed row, a pair of arm and seed twice, a score that is no number in [0, 1].
+        StudyError: unknown baseline, nothing to compare, two contrasts of one name, margin or alpha out of range, or
+            more blocks than planned.
+
+    >>> rows = {"plain": {1: 0.50, 2: 0.52, 3: 0.51}, "wide": {1: 0.56, 2: 0.585, 3: 0.572}}
+    >>> judge(rows, baseline="plain", margin=0.5).verdicts[0].word
+    'better'
+    """
+    if not 0 < margin < 100:
+        raise StudyError(f"margin is {margin!r}, expected mIoU points above 0 and below 100, such as 0.5")
+    check_level("alpha", alpha)
+    table = _table(rows)
+    if baseline not in table:
+        raise StudyError(f"no run of the baseline {baseline!r}{nearest(baseline, table)}")
+    asked = tuple(against_baseline(sorted(table), baseline) if contrasts is None else contrasts)
+    _check_contrasts(asked, baseline)
+    seeds = tuple(sorted({seed for runs in table.values() for seed in runs}))
+    if planned_blocks is not None and not len(seeds) <= planned_blocks:
+        raise StudyError(
+            f"the results hold {len(seeds)} blocks, planned were {planned_blocks}, expected no more than planned: "
+            "more blocks after a look at the results are a new study"
+        )
+    unstarted = 0 if planned_blocks is None else planned_blocks - len(seeds)
+
+    unfinished: tuple[str, ...] = ()
+    if unstarted:
+        unfinished = (
+            f"{unstarted} of {planned_blocks} planned blocks have no run: the study is not finished, "
+            "and a verdict stands only where it holds whatever they may bring.",
+        )
+
+    families: dict[str, int] = {}
+    for contrast in asked:
+        families[contrast.family] = families.get(contrast.family, 0) + 1
+    judged = [
+        _judge_one(contrast, table, seeds, unstarted, margin, alpha, families[contrast.family]) for contrast in asked
+    ]
+    return Judgement(
+        baseline=baseline,
+        margin=float(margin),
+        alpha=float(alpha),
+        families=families,
+        seeds=seeds,
+        planned_blocks=planned_blocks,
+        estimates=_with_holm([one.estimate for one in judged]),
+        verdicts=tuple(one.verdict for one in judged),
+        arms=tuple(
+            _summarise_arm(arm, table[arm], alpha) for arm in sorted(table, key=lambda arm: (arm != baseline, arm))
+        ),
+        failures=_failure_tests(table, baseline),
+        left_out=tuple(item for one in judged for item in one.left_out),
+        absent_arms=tuple(sorted({arm for contrast in asked for arm in contrast.weights} - table.keys())),
+        notes=(*unfinished, *(note for one in judged for note in one.notes)),
+    )
+
+
+# --- input ----------------------------------------------------------------------------------------
+
+
+def _table(rows: Rows) -> Table:
+    """Return checked scores in points by arm and seed."""
+    flat: Iterable[Any] = rows
+    if isinstance(rows, Mapping):
+        flat = ((arm, seed, score) for arm, runs in rows.items() for seed, score in runs.items())
+    table: Table = {}
+    for row in flat:
+        if not isinstance(row, Sequence) or isinstance(row, str) or len(row) != 3:
+            raise ResultsError(f"a row is {row!r}, expected (arm, seed, score) with None as the score of a failed run")
+        arm, seed, score = row
+        if not isinstance(arm, str) or not arm:
+            raise ResultsError(f"the arm of the row {row!r} is {arm!r}, expected a name")
+        seed = _seed(seed, row)
+        runs = table.setdefault(arm, {})
+        if seed in runs:
+            raise ResultsError(f"arm {arm!r} has seed {seed} twice, expected one run of an arm per seed")
+        runs[seed] = _points(score, arm, seed)
+    if not table:
+        raise ResultsError("there is no run to judge, expected rows of arm, seed and score")
+    return table
+
+
+def _seed(seed: Any, row: Any) -> int:
+    try:
+        if not isinstance(seed, (bool, np.bool_)):
+            return operator.index(seed)
+    except TypeError:
+        pass
+    raise ResultsError(f"the seed of the row {tuple(row)!r} is {seed!r}, expected a whole number")
+
+
+def _points(score: Any, arm: ArmName, seed: int) -> float | None:
+    if score is None:
+        return None
+    if isinstance(score, (bool, np.bool_)) or not isinstance(score, (int, float, np.integer, np.floating)):
+        raise ResultsError(f"the score of arm {arm!r}, seed {seed} is {score!r}, expected a number in [0, 1] or None")
+    value = float(score)
+    if not math.isfinite(value):
+        raise ResultsError(
+            f"the score of arm {arm!r}, seed {seed} is {value}, expected a number in [0, 1], "
+            "or None when the run failed"
+        )
+    if not 0 <= value <= 1:
+        fix = ": divide percent by 100" if 1 < value <= 100 else ""
+        raise ResultsError(f"the score of arm {arm!r}, seed {seed} is {value:g}, expected a fraction in [0, 1]{fix}")
+    return 100 * value
+
+
+def _check_contrasts(contrasts: tuple[Contrast, ...], baseline: ArmName) -> None:
+    if not contrasts:
+        raise StudyError(f"there is nothing to compare with {baseline!r}, expected runs of at least one other arm")
+    names = [contrast.name for contrast in contrasts]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise StudyError(f"the contrast {twice[0]!r} is asked for twice, expected names that differ")
+
+
+# --- one contrast ---------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class _Judged:
+    estimate: Estimate
+    verdict: Verdict
+    left_out: tuple[LeftOut, ...]
+    notes: tuple[str, ...]
+
+
+def _judge_one(
+    contrast: Contrast, table: Table, seeds: tuple[int, ...], unstarted: int, margin: float, alpha: float, m: int
+) -> _Judged:
+    arms = list(contrast.weights)
+    complete = [seed for seed in seeds if all(table.get(arm, {}).get(seed) is not None for arm in arms)]
+    incomplete: list[int | None] = [seed for seed in seeds if seed not in set(complete)]
+    incomplete += [None] * unstarted
+    left_out = tuple(LeftOut(contrast.name, seed, _why(arms, table, seed)) for seed in incomplete)
+    ranges = [_possible(contrast, table, seed) for seed in incomplete]
+    scores = np.array([[table[arm][seed] for seed in complete] if complete else [] for arm in arms], dtype=np.float64)
+
+    estimate = _estimate(contrast, complete, scores, margin, alpha, m)
+    notes = []
+    if estimate.sd == 0 and estimate.mean == 0:
+        notes.append(f"{contrast.name}: the difference is 0 in every block, so these arms compute the same.")
+    elif estimate.sd == 0:
+        notes.append(
+            f"{contrast.name}: the difference is the same in all {estimate.n} blocks, which real runs hardly ever "
+            "give: check how the scores were made."
+        )
+    absent = [arm for arm in arms if arm not in table]
+    copies = len(complete) > 1 and np.ptp(scores, axis=1).max() == 0
+    verdict = _verdict(estimate, margin, alpha, m, left_out=left_out, ranges=ranges, absent=absent, copies=copies)
+    return _Judged(estimate, verdict, left_out, tuple(notes))
+
+
+def _estimate(
+    contrast: Contrast,
+    seeds: list[int],
+    scores: NDArray[np.float64],
+    margin: float,
+    alpha: float,
+    m: int,
+) -> Estimate:
+    """Return the estimate from arms x complete blocks of scores in points."""
+    values = block_contrasts(scores, list(contrast.weights.values()))
+    n, level = len(seeds), 1 - alpha / m
+    start = Estimate(contrast, n, tuple(seeds), tuple(values.tolist()), level, mean=float(values[0]) if n else None)
+    if n < 2:
+        return start
+    mean, sd, se, df = summarise(values)
+    boundary = fixed_boundary(n, alpha, m)
+    wide, narrow = boundary.direction * se, boundary.equivalence * se
+    return dataclasses.replace(
+        start,
+        mean=float(mean),
+        sd=float(sd),
+        se=float(se),
+        df=df,
+        low=float(mean - wide),
+        high=float(mean + wide),
+        low_equivalence=float(mean - narrow),
+        high_equivalence=float(mean + narrow),
+        p=float(direction_p(mean, se, df)),
+        p_equivalence=float(equivalence_p(mean, se, df, margin)),
+    )
+
+
+def _verdict(
+    estimate: Estimate,
+    margin: float,
+    alpha: float,
+    m: int,
+    *,
+    left_out: tuple[LeftOut, ...],
+    ranges: list[tuple[float, float]],
+    absent: list[ArmName],
+    copies: bool,
+) -> Verdict:
+    name, n, lost = estimate.contrast.name, estimate.n, len(left_out)
+    if n < 2 or estimate.sd is None:
+        cause = f"arm {absent[0]!r} has no run" if absent else f"{n} of {n + lost} blocks are complete"
+        return _undecided(f"{name}: inconclusive, {cause} and an interval needs at least 2: run more seeds.")
+    if copies:
+        # n copies of one observation have no spread, and would "prove" any difference.
+        return _undecided(
+            f"{name}: inconclusive, every arm scored the same in all {n} blocks to the last digit, "
+            "so they are one observation and not several: let the seed reach the training."
+        )
+    decision = decide_blocks(estimate.values, fixed_boundary(n, alpha, m), margin)
+    if decision.code == 0:
+        return explain(estimate, decision, margin, int(blocks_needed(estimate.sd, margin, alpha, m)), lost)
+    if lost:
+        boundary = fixed_boundary(n + lost, alpha, m)
+        holds, below = survives_imputation(decision, estimate.values, ranges, boundary, margin)
+        if not holds:
+            return _undecided(
+                f"{name}: inconclusive, {count_blocks(lost)} incomplete ({_first(left_out)}), and what the {n} "
+                "complete blocks say does not hold for every score in 0-100 that the lost runs might have had."
+            )
+        decision = Decision(decision.code, np.asarray(below))
+    return explain(estimate, decision, margin, None, lost)
+
+
+def _undecided(reason: str) -> Verdict:
+    return Verdict("inconclusive", False, reason)
+
+
+def _why(arms: list[ArmName], table: Table, seed: int | None) -> str:
+    if seed is None:
+        return "planned, but no run of it exists"
+    failed = [arm for arm in arms if seed in table.get(arm, {}) and table[arm][seed] is None]
+    missing = [arm for arm in arms if seed not in table.get(arm, {})]
+    said = [f"{arm} failed" for arm in failed] + [f"{arm} was not run" for arm in missing]
+    return ", ".join(said)
+
+
+def _first(left_out: tuple[LeftOut, ...]) -> str:
+    shown = [item.why if item.seed is None else f"seed {item.seed}: {item.why}" for item in left_out[:3]]
+    return "; ".join(shown) + ("; ..." if len(left_out) > 3 else "")
+
+
+def _possible(contrast: Contrast, table: Table, seed: int | None) -> tuple[float, float]:
+    """Return the lowest and highest contrast of a block whose lost runs might have scored anything in 0-100."""
+    low = high = 0.0
+    for arm, weight in contrast.weights.items():
+        score = None if seed is None else table.get(arm, {}).get(seed)
+        if score is not None:
+            low, high = low + weight * score, high + weight * score
+        else:
+            low, high = low + min(100 * weight, 0.0), high + max(100 * weight, 0.0)
+    return low, high
+
+
+# --- all together ---------------------------------------------------------------------------------
+
+
+def _with_holm(estimates: list[Estimate]) -> tuple[Estimate, ...]:
+    """Return the estimates with Holm p per family; an effect without a p counts as p = 1, it was planned."""
+    adjusted: dict[int, float] = {}
+    for family in {estimate.contrast.family for estimate in estimates}:
+        members = [index for index, estimate in enumerate(estimates) if estimate.contrast.family == family]
+        p_values = [1.0 if (p := estimates[index].p) is None else p for index in members]
+        adjusted |= dict(zip(members, holm(p_values).tolist(), strict=True))
+    return tuple(
+        estimate if estimate.p is None else dataclasses.replace(estimate, p_holm=adjusted[index])
+        for index, estimate in enumerate(estimates)
+    )
+
+
+def _summarise_arm(arm: ArmName, runs: dict[int, float | None], alpha: float) -> ArmSummary:
+    scores = [score for _, score in sorted(runs.items()) if score is not None]
+    failed = len(runs) - len(scores)
+    if len(scores) < 2:
+        return ArmSummary(arm, len(runs), failed, scores[0] if scores else None, None, None, None)
+    mean, sd, _, _, low, high = t_interval(scores, 1 - alpha)
+    return ArmSummary(arm, len(runs), failed, float(mean), float(sd), float(low), float(high))
+
+
+def _failure_tests(table: Table, baseline: ArmName) -> tuple[FailureTest, ...]:
+    if not any(score is None for runs in table.values() for score in runs.values()):
+        return ()
+    tests = []
+    for arm in sorted(table.keys() - {baseline}):
+        both = sorted(table[arm].keys() & table[baseline].keys())
+        result = paired_failure_test(
+            [table[arm][seed] is None for seed in both], [table[baseline][seed] is None for seed in both]
+        )
+        tests.append(FailureTest(arm, len(both), int(result.only_first), int(result.only_second), float(result.p)))
+    return tuple(tests)

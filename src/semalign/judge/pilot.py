@@ -1,0 +1,142 @@
+"""What an A/A pilot, two arms with the same recipe, says about noise before a study is planned.
+
+This module knows nothing of arms that differ.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+
+from semalign.errors import ResultsError
+from semalign.judge.statistics import block_contrasts, direction_p, resolvable_margin, summarise
+
+__all__ = ["Pilot", "judge_pilot"]
+
+PLANNED_BLOCKS = (5, 8, 12)
+LEVEL = 0.95
+
+
+@dataclasses.dataclass(frozen=True)
+class Pilot:
+    """Noise of identical recipes, in mIoU points.
+
+    Attributes:
+        n: blocks.
+        mean_difference: its true value is 0.
+        p: two-sided, that it is 0; identical recipes give a small p by chance only.
+        sd_paired: standard deviation of the paired difference over blocks: the noise of an effect.
+        sd_paired_low: lower end of its 95 % chi-square interval; with few blocks it is wide.
+        sd_paired_high: upper end.
+        sd_single: standard deviation of single runs over seeds, both recipes pooled.
+        correlation: of the two runs of a block; None where one does not vary.
+        correlation_low: lower end of its 95 % interval (Fisher's z); None below 4 blocks or without correlation.
+        correlation_high: upper end.
+        pairing: "pays" (interval above 0: sd_paired is below sqrt(2) x sd_single), "costs" (below 0) or "open".
+        margins: by number of blocks, the margin that such a study resolves (see `resolvable_margin`).
+        notes: sentences that a reader must know.
+    """
+
+    n: int
+    mean_difference: float
+    p: float
+    sd_paired: float
+    sd_paired_low: float
+    sd_paired_high: float
+    sd_single: float
+    correlation: float | None
+    correlation_low: float | None
+    correlation_high: float | None
+    pairing: Literal["pays", "costs", "open"]
+    margins: dict[int, float]
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values that JSON can hold; the keys of ``margins`` become texts."""
+        value = dataclasses.asdict(self)
+        return value | {
+            "margins": {str(n): margin for n, margin in self.margins.items()},
+            "notes": list(self.notes),
+        }
+
+
+def judge_pilot(
+    first: ArrayLike,
+    second: ArrayLike,
+    *,
+    alpha: float = 0.05,
+    m: int = 1,
+    power: float = 0.8,
+    planned_blocks: Sequence[int] = PLANNED_BLOCKS,
+) -> Pilot:
+    """Judge the noise of two runs per block that differ in nothing but their randomness.
+
+    Args:
+        first: scores in [0, 1] of one run per block.
+        second: scores of the other run of the same blocks.
+        alpha: family-wise level of the study that is planned.
+        m: effects in its family.
+        power: see `resolvable_margin`.
+        planned_blocks: numbers of blocks to plan with.
+
+    Raises:
+        ResultsError: scores that do not pair up, fewer than two blocks, or scores outside [0, 1].
+        StudyError: alpha, m or power out of range.
+    """
+    scores = [np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)]
+    if scores[0].ndim != 1 or scores[0].shape != scores[1].shape or len(scores[0]) < 2:
+        raise ResultsError(
+            f"the pilot's scores have shapes {scores[0].shape} and {scores[1].shape}, "
+            "expected two lists with one score per block and at least 2 blocks"
+        )
+    points = 100 * np.stack(scores)
+    if not np.all((points >= 0) & (points <= 100)):
+        raise ResultsError("a pilot's score lies outside [0, 1] or is no number, expected fractions of finished runs")
+
+    mean, sd, se, df = summarise(block_contrasts(points, [1, -1]))
+    variances = summarise(points).sd ** 2
+    chi_low, chi_high = (float(stats.chi2.ppf(q, df)) for q in ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+    correlation, low, high = _correlation(points)
+    notes = []
+    if sd == 0:
+        notes.append(
+            "The paired runs are identical to the last digit, so this pilot shows no noise of an effect: "
+            "arms that differ will show more."
+        )
+    if low is None:
+        notes.append("Whether pairing pays cannot be told: it takes 4 blocks whose scores vary.")
+    return Pilot(
+        n=df + 1,
+        mean_difference=float(mean),
+        p=float(direction_p(mean, se, df)),
+        sd_paired=float(sd),
+        sd_paired_low=float(sd * np.sqrt(df / chi_high)),
+        sd_paired_high=float(sd * np.sqrt(df / chi_low)),
+        sd_single=float(np.sqrt(variances.mean())),
+        correlation=correlation,
+        correlation_low=low,
+        correlation_high=high,
+        pairing="open" if low is None or high is None or low <= 0 <= high else "pays" if low > 0 else "costs",
+        margins={n: float(resolvable_margin(sd, n, alpha, m, power)) for n in planned_blocks},
+        notes=tuple(notes),
+    )
+
+
+def _correlation(points: np.ndarray[Any, np.dtype[np.float64]]) -> tuple[float | None, float | None, float | None]:
+    """Return Pearson's correlation of 2 x blocks and the ends of its interval, each None where undefined."""
+    if np.ptp(points, axis=1).min() == 0:
+        return None, None, None
+    correlation = float(np.corrcoef(points)[0, 1])
+    n = points.shape[1]
+    if n < 4:
+        return correlation, None, None
+    # Identical runs: arctanh(1) is infinite, and the interval is the point 1.
+    if abs(correlation) >= 1 - 1e-12:
+        return correlation, correlation, correlation
+    centre, half = np.arctanh(correlation), stats.norm.ppf((1 + LEVEL) / 2) / np.sqrt(n - 3)
+    return correlation, float(np.tanh(centre - half)), float(np.tanh(centre + half))

@@ -1,0 +1,1 @@
+"""The segmenter and its parts; it knows nothing of data sets, training or files."""

@@ -1,0 +1,181 @@
+"""The one place where sizes stand: builds a segmenter from plain keywords.
+
+Initial values are drawn per module from a stream named after the module's path, so that two models share the initial
+values of all modules they have in common, whatever else they hold.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from semalign.align.attention import Form
+from semalign.align.presets import resolve_knobs
+from semalign.errors import ConfigError, nearest
+from semalign.model.decoder import Decoder, LinearClassifier, TextClassifier, TextFreeLevel
+from semalign.model.segmenter import Segmenter
+from semalign.model.text_fusion import DecoderAlignment, EncoderAlignment
+from semalign.model.visual_encoder import Block, ConvNorm, Stage, VisualEncoder
+from semalign.seeds import derive_seed
+
+__all__ = ["SIZES", "Size", "build_segmenter", "initialize", "nudge"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """Widths and depths of a model.
+
+    Attributes:
+        stem: channels at stride 2.
+        channels: channels of the four stages.
+        blocks: blocks of the four stages.
+        decoder: channels of the decoder.
+    """
+
+    stem: int
+    channels: tuple[int, int, int, int]
+    blocks: tuple[int, int, int, int]
+    decoder: int
+
+
+SIZES: dict[str, Size] = {
+    "nano": Size(24, (32, 64, 96, 128), (2, 2, 2, 2), 64),
+    "tiny": Size(32, (48, 96, 160, 256), (2, 2, 3, 2), 96),
+    "small": Size(48, (64, 128, 256, 384), (2, 3, 4, 2), 128),
+    "base": Size(64, (96, 192, 384, 512), (3, 4, 6, 3), 192),
+}
+
+
+def build_segmenter(
+    n_classes: int,
+    *,
+    size: str = "nano",
+    text_dim: int | None = None,
+    classifier: str = "linear",
+    depth: bool = False,
+    preset: str = "recommended",
+    form: Form = "sdpa",
+    allow_dead: bool = False,
+    encoder_stages: Sequence[int] = (1, 2, 3),
+    encoder_heads: int = 4,
+    encoder_knobs: Mapping[str, Any] | None = None,
+    decoder_levels: Sequence[int] = (0, 1, 2, 3),
+    decoder_heads: int = 4,
+    decoder_knobs: Mapping[str, Any] | None = None,
+    class_dim: int | None = None,
+    seed: int = 0,
+) -> Segmenter:
+    """Build a segmenter with the initial values of ``seed``.
+
+    Args:
+        n_classes: classes of the `linear` classifier.
+        size: one of `SIZES`.
+        text_dim: width of the text features; None builds the same model without any text branch, the decoder keeping
+            its feed-forward parts.
+        classifier: "linear" or "text".
+        depth: take a depth image as a further input.
+        preset: alignment preset, see `semalign.align.presets`.
+        form: how the alignment is computed, "sdpa" or "reference".
+        allow_dead: accept a learnable temperature that cannot learn.
+        encoder_stages: stages whose every block is aligned.
+        encoder_heads: heads of the encoder alignment.
+        encoder_knobs: knobs that differ from the preset's on the encoder side.
+        decoder_levels: levels that are aligned.
+        decoder_heads: heads of the decoder alignment.
+        decoder_knobs: knobs that differ from the preset's on the decoder side.
+        class_dim: width of the class sentences' features; needed by the `text` classifier.
+        seed: the run's seed.
+
+    Raises:
+        ConfigError: an unknown size, heads that do not divide a width, a dead temperature and the like.
+    """
+    if size not in SIZES:
+        raise ConfigError(f"model.size got '{size}'{nearest(size, SIZES)}")
+    widths = SIZES[size]
+
+    def encoder_alignment(stage: int, width: int) -> nn.Module | None:
+        if text_dim is None or stage not in encoder_stages:
+            return None
+        return EncoderAlignment(
+            width,
+            text_dim,
+            encoder_heads,
+            preset=preset,
+            form=form,
+            allow_dead=allow_dead,
+            **dict(encoder_knobs or {}),
+        )
+
+    def decoder_alignment(level: int) -> nn.Module:
+        if text_dim is None or level not in decoder_levels:
+            residual = resolve_knobs(preset, "decoder", **dict(decoder_knobs or {})).residual
+            return TextFreeLevel(widths.decoder, residual)
+        return DecoderAlignment(
+            widths.decoder,
+            text_dim,
+            decoder_heads,
+            preset=preset,
+            form=form,
+            allow_dead=allow_dead,
+            **dict(decoder_knobs or {}),
+        )
+
+    before = (widths.stem, *widths.channels[:-1])
+    stages = [
+        Stage(
+            ConvNorm(channels_in, channels, 3, 2),
+            [Block(channels, encoder_alignment(stage, channels)) for _ in range(blocks)],
+        )
+        for stage, (channels_in, channels, blocks) in enumerate(
+            zip(before, widths.channels, widths.blocks, strict=True)
+        )
+    ]
+    encoder = VisualEncoder(
+        ConvNorm(3, widths.stem, 3, 2),
+        stages,
+        widths.channels,
+        ConvNorm(1, widths.stem, 3, 2) if depth else None,
+    )
+    if classifier == "text":
+        if class_dim is None:
+            raise ConfigError(
+                "model.classifier=text needs class sentences, got data without an encoder for them: set text.encoder"
+            )
+        head: nn.Module = TextClassifier(widths.decoder, class_dim)
+    elif classifier == "linear":
+        head = LinearClassifier(widths.decoder, n_classes)
+    else:
+        raise ConfigError(f"model.classifier got '{classifier}', known: linear, text")
+    decoder = Decoder(
+        [ConvNorm(channels, widths.decoder, 1) for channels in widths.channels],
+        [decoder_alignment(level) for level in range(4)],
+        [ConvNorm(widths.decoder, widths.decoder) for _ in range(3)],
+        nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(widths.channels[-1], widths.decoder, 1)),
+        head,
+    )
+    model = Segmenter(encoder, decoder)
+    initialize(model, seed)
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def initialize(model: nn.Module, seed: int) -> None:
+    """Reset every module that can be reset, each from its own stream named after its path."""
+    for path, module in model.named_modules():
+        reset = getattr(module, "reset_parameters", None)
+        if callable(reset):
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(derive_seed(seed, "init", path))
+                reset()
+
+
+def nudge(model: nn.Module, size: float, seed: int) -> None:
+    """Multiply every weight by 1 + ``size`` times a unit normal number: chance alone, far below any real change."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            generator = torch.Generator().manual_seed(derive_seed(seed, "nudge", name))
+            noise = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
+            parameter.mul_(1 + size * noise.to(parameter.device))

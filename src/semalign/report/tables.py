@@ -1,0 +1,618 @@
+"""The report's tables as plain text cells, and the page of them in Markdown.
+
+It turns numbers into what a reader sees; it knows nothing of HTML, figures or files.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import PurePath
+from typing import Any
+
+from semalign.config.study import TableOptions, TableRow
+from semalign.judge import ArmSummary, Estimate, Verdict, format_level, format_p
+from semalign.report.numbers import (
+    POWER,
+    Gain,
+    Mean,
+    StudyNumbers,
+    class_means,
+    cost_of,
+    median_seconds,
+    needs_of,
+    text_use,
+)
+from semalign.report.words import Words
+
+__all__ = [
+    "Cell",
+    "Column",
+    "Digits",
+    "Row",
+    "Table",
+    "classes_table",
+    "cost_table",
+    "data_sentence",
+    "effects_table",
+    "failures_table",
+    "families",
+    "level_of_means",
+    "margin_sentence",
+    "named",
+    "needs_table",
+    "state_sentences",
+    "study_tables",
+    "tables_md",
+    "text_sentences",
+    "verdict_text",
+]
+
+
+# --- plain tables ---------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """A column's head, and whether it holds figures."""
+
+    head: str
+    numeric: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """What stands in a cell.
+
+    Attributes:
+        text: the whole text.
+        word: an English verdict, which colours it; "" for none.
+        mark: a warning that stands after the text, such as "leaking"; "" for none.
+    """
+
+    text: str
+    word: str = ""
+    mark: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One row; the first cell is its head."""
+
+    cells: tuple[Cell, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A table with a caption and notes under it."""
+
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()
+
+
+def _row(*cells: Cell | str) -> Row:
+    return Row(tuple(cell if isinstance(cell, Cell) else Cell(cell) for cell in cells))
+
+
+# --- figures as text ------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Digits:
+    """Decimals of mIoU points in one report.
+
+    One, because the noise of seeds is about a point; more where an interval's end would otherwise be shown as 0 or as
+    the margin without being it, so that what is shown agrees with the verdict.
+    """
+
+    decimals: int = 1
+
+    @classmethod
+    def for_study(cls, numbers: StudyNumbers) -> Digits:
+        """Return the fewest decimals that show every interval as its verdict sees it."""
+        ends = [
+            end
+            for estimate in numbers.judgement.estimates
+            for end in (estimate.low, estimate.high, estimate.low_equivalence, estimate.high_equivalence)
+            if end is not None
+        ]
+        margin = numbers.study.margin
+        for decimals in (1, 2):
+            marks = (0.0, round(margin, decimals))
+            # Also the margin itself has to be shown as it is.
+            if round(margin, decimals) == margin and not any(
+                round(abs(end), decimals) in marks and abs(end) not in (0.0, margin) for end in ends
+            ):
+                return cls(decimals)
+        return cls(3)
+
+    def points(self, value: float, *, signed: bool = True) -> str:
+        """Return mIoU points; what is not 0 never shows as 0.
+
+        >>> Digits(1).points(-0.31), Digits(1).points(0.04), Digits(1).points(41.16, signed=False)
+        ('-0.3', '+0.04', '41.2')
+        """
+        if value == 0:
+            return f"{0:.{self.decimals}f}"
+        sign = "+" if signed else ""
+        shown = f"{value:{sign}.{self.decimals}f}"
+        return shown if float(shown) != 0 else f"{value:{sign}.1g}"
+
+    def interval(self, low: float, high: float) -> str:
+        """Return ``[low, high]`` with signs."""
+        return f"[{self.points(low)}, {self.points(high)}]"
+
+    def mean(self, mean: Mean | None, none: str) -> str:
+        """Return ``41.2 ± 0.9``, the mean alone where there is no interval, ``none`` where there is no mean."""
+        if mean is None:
+            return none
+        shown = self.points(mean.mean, signed=False)
+        return shown if mean.half is None else f"{shown} ± {self.points(mean.half, signed=False)}"
+
+    def effect(self, mean: float | None, low: float | None, high: float | None, none: str) -> str:
+        """Return ``-0.3 [-1.9, +1.2]``, without the interval where there is none."""
+        if mean is None:
+            return none
+        if low is None or high is None:
+            return self.points(mean)
+        return f"{self.points(mean)} {self.interval(low, high)}"
+
+
+def named(arm: str, numbers: StudyNumbers, words: Words) -> str:
+    """Return the arm's name, marked where its texts leak the answer."""
+    return words("with leaking", arm=arm) if arm in numbers.leaking else arm
+
+
+def verdict_text(verdict: Verdict, words: Words) -> str:
+    """Return the verdict's word with what belongs to it, such as ``inconclusive (14 more blocks)``."""
+    word = words(verdict.word)
+    if verdict.blocks_needed is not None:
+        return words("more blocks", word=word, n=verdict.blocks_needed)
+    return words("below margin", word=word) if verdict.below_margin else word
+
+
+def families(numbers: StudyNumbers, words: Words) -> str:
+    """Return every family with its number of effects and the level of their intervals."""
+    judgement = numbers.judgement
+    return words("detail separator").join(
+        words(
+            "family level one" if m == 1 else "family level",
+            family=_family(name, words),
+            m=m,
+            level=format_level(1 - judgement.alpha / m),
+        )
+        for name, m in judgement.families.items()
+    )
+
+
+def _family(name: str, words: Words) -> str:
+    return words(name) if name in ("primary", "controls") else name
+
+
+def level_of_means(numbers: StudyNumbers) -> str:
+    """Return the coverage of the intervals of means."""
+    return format_level(1 - numbers.study.alpha)
+
+
+def seconds_text(seconds: float | None, words: Words) -> str:
+    """Return seconds, with minutes from two on."""
+    if seconds is None:
+        return words("not recorded")
+    shown = f"{seconds:.3g}" if seconds < 100 else f"{seconds:.0f}"
+    if seconds < 120:
+        return words("seconds unit", n=shown)
+    return words("minutes unit", n=shown, minutes=f"{seconds / 60:.1f}")
+
+
+def count_text(value: int) -> str:
+    """Return a whole number with thin groups of three.
+
+    >>> count_text(927531)
+    '927,531'
+    """
+    return f"{value:,}"
+
+
+# --- sentences that stand in both outputs ---------------------------------------------------------
+
+
+def text_sentences(numbers: StudyNumbers, words: Words, digits: Digits) -> tuple[str, ...]:
+    """Return whether the model uses its text, in one sentence, and a second one where all images share one bank."""
+    use = text_use(numbers)
+    main = words(f"text: {use.answer}", arm=use.arm)
+    if use.gains:
+        details = words("detail separator").join(_gain_text(gain, words, digits) for gain in use.gains)
+        first = words("detail", main=main, details=details)
+    else:
+        first = words("full stop", main=main)
+    if not use.shared:
+        return (first,)
+    count = numbers.text_of(use.arm).get("sentences", numbers.text_of(use.arm).get("tokens"))
+    sentences = words("shared sentences", n=count) if isinstance(count, int) else ""
+    return (first, words("shared", sentences=sentences))
+
+
+def _gain_text(gain: Gain, words: Words, digits: Digits) -> str:
+    word = words(gain.word)
+    return words(
+        "gain",
+        control=words(f"gain: {gain.control}"),
+        figure=digits.effect(gain.mean, gain.low, gain.high, words("not run")),
+        word=words("below margin", word=word) if gain.below_margin else word,
+    )
+
+
+def state_sentences(numbers: StudyNumbers, words: Words) -> tuple[str, ...]:
+    """Return what is failed or missing; empty when every planned run finished."""
+    if not numbers.failed and not numbers.missing:
+        return ()
+    planned = len(numbers.finished) + len(numbers.failed) + len(numbers.missing)
+    said = [
+        words(
+            "state",
+            finished=len(numbers.finished),
+            planned=planned,
+            failed=len(numbers.failed),
+            missing=len(numbers.missing),
+        )
+    ]
+    if numbers.failed:
+        said.append(words("state failed", runs=_runs(numbers.failed, words)))
+    if numbers.missing:
+        said.append(words("state missing", runs=_runs(numbers.missing, words)))
+    return (*said, words("preliminary"))
+
+
+def _runs(keys: Iterable[tuple[str, int]], words: Words) -> str:
+    seeds: dict[str, list[str]] = {}
+    for arm, seed in keys:
+        seeds.setdefault(arm, []).append(str(seed))
+    return words("detail separator").join(
+        words("seed", arm=arm, seeds=words.join(of_arm)) for arm, of_arm in seeds.items()
+    )
+
+
+def margin_sentence(numbers: StudyNumbers, words: Words, digits: Digits) -> str:
+    """Return which margin was fixed, which one this budget resolves, and which one the pilot promised."""
+    resolved = sorted(
+        need.resolved for need in needs_of(numbers) if need.family == "primary" and need.resolved is not None
+    )
+    if not resolved:
+        shown = words("md margin none")
+    else:
+        low, high = (digits.points(value, signed=False) for value in (resolved[0], resolved[-1]))
+        shown = words("md margin one" if low == high else "md margin range", low=low, high=high)
+    study = numbers.study
+    sentence = words("md margin", margin=f"{study.margin:g}", blocks=study.seeds, resolved=shown)
+    if numbers.pilot is not None and study.seeds in numbers.pilot.margins:
+        expected = digits.points(numbers.pilot.margins[study.seeds], signed=False)
+        sentence += ("" if words.lang == "zh" else " ") + words("md margin pilot", margin=expected)
+    return sentence
+
+
+def cost_sentence(numbers: StudyNumbers, words: Words) -> str:
+    """Return what one run cost, and on what machine."""
+    machine = numbers.facts.get("machine")
+    parts = [
+        words(name, n=machine[name])
+        for name in ("cpus", "workers", "threads")
+        if isinstance(machine, Mapping) and machine.get(name) is not None
+    ]
+    return words(
+        "md cost",
+        seconds=seconds_text(median_seconds(numbers.finished.values()), words),
+        n=len(numbers.finished),
+        machine=words("md machine", machine=words.join(parts)) if parts else "",
+    )
+
+
+def data_sentence(numbers: StudyNumbers, words: Words) -> str:
+    """Return what the data are: kind, folder, images by split, classes."""
+    data = numbers.facts.get("data")
+    if not isinstance(data, Mapping):
+        return words("not recorded")
+    parts: list[str] = []
+    if data.get("kind") is not None:
+        parts.append(words("data kind", kind=data["kind"]))
+    if data.get("root"):
+        # The folder's place on this machine says nothing to a reader.
+        parts.append(words("data root", root=PurePath(str(data["root"])).name))
+    if isinstance(data.get("splits"), Mapping):
+        counts = words.join([f"{split} {_count(count)}" for split, count in data["splits"].items()])
+        parts.append(words("data splits", splits=counts))
+    if isinstance(data.get("classes"), Sequence):
+        parts.append(words("data classes", n=len(data["classes"])))
+    return words("detail separator").join(parts) or words("not recorded")
+
+
+def _count(value: Any) -> str:
+    return count_text(value) if isinstance(value, int) else str(value)
+
+
+# --- tables ---------------------------------------------------------------------------------------
+
+
+def study_tables(numbers: StudyNumbers, words: Words, digits: Digits) -> tuple[Table, ...]:
+    """Return the study's own tables with mIoU, effect and verdict, and one for arms that stand in none of them."""
+    options = list(numbers.study.tables)
+    shown = {row.arm for table in options for row in table.rows}
+    left = [arm for arm in numbers.arms if arm not in shown]
+    if left:
+        title = words("other arms") if shown else words("all arms")
+        rows = tuple(TableRow(arm=arm, cells=(arm,)) for arm in left)
+        options.append(TableOptions(title=title, columns=(words("arm"),), rows=rows))
+    return tuple(_study_table(table, numbers, words, digits) for table in options)
+
+
+def _study_table(table: TableOptions, numbers: StudyNumbers, words: Words, digits: Digits) -> Table:
+    columns = (
+        *(Column(head) for head in table.columns),
+        Column(words("miou"), numeric=True),
+        Column(words("effect"), numeric=True),
+        Column(words("verdict")),
+    )
+    rows = []
+    for row in table.rows:
+        mark = words("leaking") if row.arm in numbers.leaking else ""
+        head = Cell(row.cells[0], mark=mark) if row.cells else Cell(row.arm, mark=mark)
+        rows.append(_row(head, *row.cells[1:], *_figures(row.arm, numbers, words, digits)))
+    notes = [
+        words(
+            "table note",
+            level=level_of_means(numbers),
+            baseline=numbers.study.baseline,
+            families=families(numbers, words),
+        )
+    ]
+    if any(row.arm in numbers.leaking for row in table.rows):
+        notes.append(words("leaking note"))
+    return Table(table.title, columns, tuple(rows), tuple(notes))
+
+
+def _figures(arm: str, numbers: StudyNumbers, words: Words, digits: Digits) -> tuple[Cell, Cell, Cell]:
+    """Return an arm's mIoU, effect against the baseline, and verdict."""
+    summary = next((summary for summary in numbers.judgement.arms if summary.arm == arm), None)
+    miou = Cell(_miou(arm, summary, numbers, words, digits))
+    if arm == numbers.study.baseline:
+        return miou, Cell(words("none")), Cell(words("reference"))
+    judged = numbers.judgement.of_arm(arm)
+    if judged is None:
+        return miou, Cell(words("none")), Cell(words("not judged"))
+    estimate, verdict = judged
+    return miou, Cell(_effect(estimate, words, digits)), Cell(verdict_text(verdict, words), word=verdict.word)
+
+
+def _miou(arm: str, summary: ArmSummary | None, numbers: StudyNumbers, words: Words, digits: Digits) -> str:
+    if summary is None:
+        return words("not run")
+    if summary.mean is None:
+        return words("all failed", n=summary.failed)
+    half = None if summary.low is None or summary.high is None else (summary.high - summary.low) / 2
+    n = summary.runs - summary.failed
+    shown = digits.mean(Mean(summary.mean, half, n), "")
+    if n == numbers.study.seeds:
+        return shown
+    state = [words("runs", n=n, planned=numbers.study.seeds)]
+    if summary.failed:
+        state.append(words("runs failed", failed=summary.failed))
+    return f"{shown} ({words.join(state)})"
+
+
+def _effect(estimate: Estimate, words: Words, digits: Digits) -> str:
+    return digits.effect(estimate.mean, estimate.low, estimate.high, words("none"))
+
+
+def effects_table(numbers: StudyNumbers, words: Words, digits: Digits) -> Table:
+    """Return every judged effect with both intervals, p and verdict."""
+    heads = ("points interval", "equivalence interval", "p", "p holm", "blocks")
+    columns = (
+        Column(words("effect name")),
+        Column(words("family")),
+        *(Column(words(head), numeric=True) for head in heads),
+        Column(words("verdict")),
+    )
+    none = words("none")
+    rows = []
+    for estimate, verdict in zip(numbers.judgement.estimates, numbers.judgement.verdicts, strict=True):
+        low, high = estimate.low_equivalence, estimate.high_equivalence
+        rows.append(
+            _row(
+                Cell(estimate.contrast.name, mark=_contrast_mark(estimate, numbers, words)),
+                _family(estimate.contrast.family, words),
+                _effect(estimate, words, digits),
+                none if low is None or high is None else digits.interval(low, high),
+                _p(estimate.p, none),
+                _p(estimate.p_holm, none),
+                str(estimate.n),
+                Cell(verdict_text(verdict, words), word=verdict.word),
+            )
+        )
+    notes = [words("effects note")]
+    if any(row.cells[0].mark for row in rows):
+        notes.append(words("leaking note"))
+    return Table(words("effects title"), columns, tuple(rows), tuple(notes))
+
+
+def _contrast_mark(estimate: Estimate, numbers: StudyNumbers, words: Words) -> str:
+    return words("leaking") if numbers.leaking & set(estimate.contrast.weights) else ""
+
+
+def _p(p: float | None, none: str) -> str:
+    return none if p is None else format_p(p).removeprefix("p ").removeprefix("= ")
+
+
+def classes_table(numbers: StudyNumbers, words: Words, digits: Digits) -> Table:
+    """Return IoU by class (rows) and arm (columns); absent classes are named under it."""
+    arms = [arm for arm in numbers.arms if numbers.runs_of(arm)]
+    by_arm = {arm: class_means(numbers, arm) for arm in arms}
+    absent = set(numbers.score.absent)
+    present = [name for name in numbers.score.class_names if name not in absent]
+    rows = tuple(
+        _row(name, *(digits.mean(by_arm[arm].get(name), words("none")) for arm in arms)) for name in present
+    )
+    columns = (Column(words("class")), *(Column(named(arm, numbers, words), numeric=True) for arm in arms))
+    notes = [words("classes note", level=level_of_means(numbers)), absent_sentence(numbers, words)]
+    if numbers.leaking & set(arms):
+        notes.append(words("leaking note"))
+    return Table(words("classes title"), columns, rows, tuple(notes))
+
+
+def absent_sentence(numbers: StudyNumbers, words: Words) -> str:
+    """Return which classes the scored masks do not hold."""
+    absent = list(numbers.score.absent)
+    return words("absent", classes=words.join(absent)) if absent else words("absent none")
+
+
+def cost_table(numbers: StudyNumbers, words: Words, digits: Digits) -> Table:
+    """Return parameters, steps, time and the gap between training and scored images by arm."""
+    baseline = cost_of(numbers, numbers.study.baseline).parameters
+    none = words("none")
+    rows = []
+    for arm in numbers.arms:
+        cost = cost_of(numbers, arm)
+        difference = none
+        if arm != numbers.study.baseline and len(baseline) == 1 and len(cost.parameters) == 1:
+            difference = f"{cost.parameters[0] - baseline[0]:+,}" if cost.parameters != baseline else "0"
+        rows.append(
+            _row(
+                Cell(arm, mark=words("leaking") if arm in numbers.leaking else ""),
+                words.join([count_text(value) for value in cost.parameters]) or none,
+                difference,
+                words.join([count_text(value) for value in cost.steps]) or none,
+                none if cost.seconds is None else seconds_text(cost.seconds, words),
+                digits.mean(cost.train, none),
+                digits.mean(cost.gap, none),
+            )
+        )
+    heads = (words("parameters"), words("against", baseline=numbers.study.baseline), words("steps"), words("seconds"))
+    columns = (
+        Column(words("arm")),
+        *(Column(head, numeric=True) for head in (*heads, words("train"), words("gap"))),
+    )
+    notes = [words("cost note")]
+    if numbers.leaking:
+        notes.append(words("leaking note"))
+    return Table(words("cost title"), columns, tuple(rows), tuple(notes))
+
+
+def failures_table(numbers: StudyNumbers, words: Words) -> Table | None:
+    """Return the failed runs with what happened; None where none failed."""
+    if not numbers.failed:
+        return None
+    rows = tuple(
+        _row(
+            Cell(arm, mark=words("leaking") if arm in numbers.leaking else ""),
+            str(seed),
+            str(result.facts.get("failure", words("not recorded"))),
+        )
+        for (arm, seed), result in numbers.failed.items()
+    )
+    notes = tuple(
+        words(
+            "failure test",
+            arm=test.arm,
+            baseline=numbers.study.baseline,
+            blocks=test.blocks,
+            only_arm=test.only_arm,
+            only_baseline=test.only_baseline,
+            p=format_p(test.p),
+        )
+        for test in numbers.judgement.failures
+        if test.only_arm or test.only_baseline
+    )
+    columns = (Column(words("arm")), Column(words("seed head"), numeric=True), Column(words("what happened")))
+    return Table(words("failures title"), columns, rows, notes)
+
+
+def needs_table(numbers: StudyNumbers, words: Words, digits: Digits) -> Table:
+    """Return by effect the spread, the margin that this budget resolves, and what a decision would take."""
+    none = words("none")
+    needs = needs_of(numbers)
+    margins = sorted({margin for need in needs for margin in need.margins}, reverse=True)
+    columns = [
+        Column(words("effect name")),
+        Column(words("sd"), numeric=True),
+        Column(words("resolved", n=numbers.study.seeds), numeric=True),
+    ]
+    for margin in margins:
+        columns += [
+            Column(words("blocks at", margin=f"{margin:g}"), numeric=True),
+            Column(words("hours at", margin=f"{margin:g}"), numeric=True),
+        ]
+    rows = []
+    for need, estimate in zip(needs, numbers.judgement.estimates, strict=True):
+        cells = [
+            none if need.sd is None else digits.points(need.sd, signed=False),
+            none if need.resolved is None else f"±{digits.points(need.resolved, signed=False)}",
+        ]
+        for margin in margins:
+            blocks, hours = need.margins.get(margin, (None, None))
+            cells += [none if blocks is None else count_text(blocks), none if hours is None else f"{hours:.2g}"]
+        rows.append(_row(Cell(need.contrast, mark=_contrast_mark(estimate, numbers, words)), *cells))
+    note = words("needs note", power=format_level(POWER))
+    return Table(words("needs title"), tuple(columns), tuple(rows), (note,))
+
+
+# --- Markdown -------------------------------------------------------------------------------------
+
+
+def tables_md(numbers: StudyNumbers, words: Words) -> str:
+    """Return the page of tables: command, cost, margin, use of text, then the tables."""
+    digits = Digits.for_study(numbers)
+    study, score = numbers.study, numbers.score
+    command = str(numbers.facts.get("command") or words("no command"))
+    # A fence longer than any run of backticks in the command cannot be closed by it.
+    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", command)), default=0))
+    facts = [
+        cost_sentence(numbers, words),
+        margin_sentence(numbers, words, digits),
+        words("md text", sentence=" ".join(text_sentences(numbers, words, digits))),
+        words(
+            "md scored", split=score.split, images=count_text(len(score.images)), data=data_sentence(numbers, words)
+        ),
+    ]
+    state = state_sentences(numbers, words)
+    if state:
+        facts.append(words("md state", state=" ".join(state)))
+    blocks = [
+        f"# {_escape(study.name)}",
+        _escape(study.question),
+        f"{fence}console\n{command}\n{fence}",
+        "\n".join(f"- {_escape(fact)}" for fact in facts),
+    ]
+    tables = [
+        *study_tables(numbers, words, digits),
+        effects_table(numbers, words, digits),
+        classes_table(numbers, words, digits),
+        cost_table(numbers, words, digits),
+        needs_table(numbers, words, digits),
+    ]
+    failures = failures_table(numbers, words)
+    if failures is not None:
+        tables.append(failures)
+    said: set[str] = set()
+    for table in tables:
+        blocks += [f"## {_escape(table.caption)}", _markdown(table)]
+        # A note that stands under an earlier table already is not said again.
+        blocks += [_escape(note) for note in table.notes if note not in said]
+        said.update(table.notes)
+    return "\n\n".join(blocks) + "\n"
+
+
+def _markdown(table: Table) -> str:
+    lines = [
+        [_escape(column.head) for column in table.columns],
+        ["---:" if column.numeric else "---" for column in table.columns],
+    ]
+    for row in table.rows:
+        lines.append([_escape(f"{cell.text} ({cell.mark})" if cell.mark else cell.text) for cell in row.cells])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _escape(text: str) -> str:
+    """Return ``text`` so that Markdown shows it as it is, on one line."""
+    text = re.sub(r"[\\`*<|#]|(?<!\w)_|_(?!\w)", r"\\\g<0>", text)
+    return " ".join(text.split())

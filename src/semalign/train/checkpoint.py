@@ -1,0 +1,97 @@
+"""Tensors and plain facts in one safetensors file, whole or not at all; nothing is ever unpickled.
+
+It knows nothing of what the tensors mean.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from semalign.errors import CheckpointError
+from semalign.files import write_aside
+
+__all__ = ["FORMAT_VERSION", "load_into", "read_tensors", "write_tensors"]
+
+# History of the format:
+# 1: first.
+FORMAT_VERSION = 1
+
+_SUFFIX = ".safetensors"
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    """Write ``tensors`` and JSON ``facts`` to ``path``.
+
+    Raises:
+        OutputError: the disk is full or the folder cannot be written; what stood there before stands there still.
+    """
+    metadata = {"semalign_format": str(FORMAT_VERSION), "facts": json.dumps(facts, allow_nan=False)}
+    own = {name: tensor.detach().to("cpu").contiguous().clone() for name, tensor in tensors.items()}
+    with write_aside(path) as temporary:
+        try:
+            save_file(own, temporary, metadata)
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `write_tensors` wrote.
+
+    Raises:
+        CheckpointError: the file is missing, no safetensors file, damaged, or of another format version.
+    """
+    if path.suffix != _SUFFIX:
+        raise CheckpointError(
+            f"the checkpoint {path} ends in '{path.suffix}', expected {_SUFFIX}: other formats can run code when "
+            "they are read, convert it to safetensors first"
+        )
+    if not path.is_file():
+        raise CheckpointError(f"no checkpoint at {path}, expected a run's weights.safetensors: has the run finished?")
+    try:
+        with safe_open(path, framework="pt") as handle:
+            metadata = handle.metadata() or {}
+            version = metadata.get("semalign_format")
+            if version != str(FORMAT_VERSION):
+                got = "no format version" if version is None else f"format version {version}"
+                raise CheckpointError(
+                    f"the checkpoint {path} has {got}, expected {FORMAT_VERSION}: "
+                    "read it with the version of semalign that wrote it"
+                )
+            facts = json.loads(metadata["facts"])
+            if not isinstance(facts, dict):
+                raise TypeError("facts are no mapping")
+            return {name: handle.get_tensor(name) for name in handle.keys()}, facts  # noqa: SIM118 (no mapping)
+    except CheckpointError:
+        raise
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise CheckpointError(
+            f"cannot read the checkpoint {path}: {str(error).splitlines()[0]}, expected a whole safetensors file "
+            "written by semalign: copy or train it again"
+        ) from error
+
+
+def load_into(module: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
+    """Load ``tensors`` into ``module``, all names and shapes fitting.
+
+    Raises:
+        CheckpointError: a name is missing or too much, or a shape differs.
+    """
+    own = module.state_dict()
+    for missing in own.keys() - tensors.keys():
+        raise CheckpointError(f"{where} lacks the tensor {missing}, expected one of shape {tuple(own[missing].shape)}")
+    for extra in tensors.keys() - own.keys():
+        raise CheckpointError(f"{where} has the tensor {extra} that the model lacks, was it made with other options?")
+    for name, tensor in tensors.items():
+        if tensor.shape != own[name].shape:
+            raise CheckpointError(
+                f"{where} has {name} of shape {tuple(tensor.shape)}, expected {tuple(own[name].shape)}: "
+                "was it made with other options?"
+            )
+    module.load_state_dict(dict(tensors))

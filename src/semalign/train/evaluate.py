@@ -1,0 +1,182 @@
+"""Scores a trained run: counts per image at each mask's own size.
+
+It knows nothing of how the model was trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from semalign.data.batches import DepthScale, plain_batches
+from semalign.data.sample import DataSource
+from semalign.errors import ConfigError
+from semalign.metrics import confusion, counts_of_confusion
+from semalign.results import Score
+from semalign.train.guidance import Guidance
+
+__all__ = ["Predictor", "score_split"]
+
+Progress = Callable[[int, int], None]
+
+
+class Predictor:
+    """Logits of whole images by one forward, by mirrored images, or by windows.
+
+    Args:
+        model: a segmenter in evaluation mode.
+        size: H, W that images are resized to; with ``window`` images keep their own size.
+        flip: also predict the mirrored image and average the probabilities.
+        window: H, W of windows that cover the image at its own size with half overlap; probabilities are averaged.
+        class_features: encoded class sentences for the `text` classifier.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        size: tuple[int, int],
+        *,
+        flip: bool = False,
+        window: tuple[int, int] | None = None,
+        class_features: Float[Tensor, "classes ct"] | None = None,
+    ) -> None:
+        self.model = model
+        self.size = None if window is not None else size
+        self.flip = flip
+        self.window = window
+        self.class_features = class_features
+        self.device = next(model.parameters()).device
+
+    @torch.no_grad()
+    def scores(
+        self,
+        image: Float[Tensor, "b 3 h w"],
+        text: Float[Tensor, ...] | None,
+        is_padding: Bool[Tensor, ...] | None,
+        depth: Float[Tensor, "b 1 h w"] | None,
+        size: tuple[int, int],
+    ) -> Float[Tensor, "b classes H W"]:
+        """Return values at ``size`` whose argmax is the prediction (logits, or probabilities where several are joined)."""
+        image = image.to(self.device)
+        text, is_padding, depth = (None if part is None else part.to(self.device) for part in (text, is_padding, depth))
+        if self.window is None:
+            return self._forward(image, text, is_padding, depth, size)
+        height, width = image.shape[2:]
+        total: Tensor | None = None
+        weight = torch.zeros(1, 1, height, width, device=self.device)
+        for rows, columns in windows((height, width), self.window):
+            part = self._forward(
+                image[:, :, rows, columns],
+                text,
+                is_padding,
+                None if depth is None else depth[:, :, rows, columns],
+                (rows.stop - rows.start, columns.stop - columns.start),
+            )
+            part = part if self.flip else part.softmax(dim=1)
+            if total is None:
+                total = part.new_zeros(part.shape[0], part.shape[1], height, width)
+            total[:, :, rows, columns] += part
+            weight[:, :, rows, columns] += 1
+        assert total is not None
+        return F.interpolate(total / weight, size=size, mode="bilinear", align_corners=False)
+
+    def _forward(
+        self,
+        image: Tensor,
+        text: Tensor | None,
+        is_padding: Tensor | None,
+        depth: Tensor | None,
+        size: tuple[int, int],
+    ) -> Tensor:
+        features = None if self.class_features is None else self.class_features.to(self.device)
+
+        def forward(image: Tensor, depth: Tensor | None) -> Tensor:
+            logits: Tensor = self.model(
+                image.contiguous(memory_format=torch.channels_last),
+                text,
+                is_padding,
+                depth=depth,
+                class_features=features,
+                size=size,
+            )
+            return logits.float()
+
+        logits = forward(image, depth)
+        if not self.flip:
+            return logits
+        mirrored = forward(image.flip(-1), None if depth is None else depth.flip(-1)).flip(-1)
+        return (logits.softmax(dim=1) + mirrored.softmax(dim=1)) / 2
+
+
+def windows(size: tuple[int, int], window: tuple[int, int]) -> list[tuple[slice, slice]]:
+    """Return windows of at most ``window`` that cover ``size``, neighbours overlapping by at least half.
+
+    >>> windows((4, 6), (4, 4))
+    [(slice(0, 4, None), slice(0, 4, None)), (slice(0, 4, None), slice(2, 6, None))]
+    """
+
+    def spans(length: int, reach: int) -> list[slice]:
+        reach = min(length, reach)
+        count = 1 if reach == length else 1 + -(-(length - reach) // max(1, reach // 2))
+        starts = [round(i * (length - reach) / max(1, count - 1)) for i in range(count)]
+        return [slice(start, start + reach) for start in starts]
+
+    return [(rows, columns) for rows in spans(size[0], window[0]) for columns in spans(size[1], window[1])]
+
+
+def score_split(
+    predictor: Predictor,
+    source: DataSource,
+    split: str,
+    guidance: Guidance,
+    *,
+    depth_scale: DepthScale | None,
+    names: Sequence[str] | None = None,
+    batch_size: int = 8,
+    progress: Progress | None = None,
+) -> Score:
+    """Return the counts of ``split`` (or of ``names`` of it) at each mask's own size.
+
+    Raises:
+        ConfigError: the model has other classes than the data.
+    """
+    all_names = source.names(split)
+    chosen = all_names if names is None else tuple(names)
+    position = {name: place for place, name in enumerate(all_names)}
+    n_classes = len(source.class_names)
+    counts: list[np.ndarray] = []
+    total = np.zeros((n_classes, n_classes), dtype=np.int64)
+    batches = plain_batches(source, split, chosen, size=predictor.size, depth_scale=depth_scale, batch_size=batch_size)
+    for batch, masks in batches:
+        places = torch.tensor([position[chosen[i]] for i in batch.index.tolist()])
+        text, is_padding = guidance.batch(split, places)
+        shapes = {mask.shape for mask in masks}
+        # One resize serves the whole batch where all masks have one size.
+        common = next(iter(shapes)) if len(shapes) == 1 else None
+        scores = predictor.scores(
+            batch.image,
+            text,
+            is_padding,
+            batch.depth,
+            (common or batch.image.shape[2:]),  # type: ignore[arg-type]
+        )
+        if scores.shape[1] != n_classes:
+            raise ConfigError(
+                f"the model answers for {scores.shape[1]} classes and the data have {n_classes}, "
+                "expected the classes it was trained with"
+            )
+        for row, mask in zip(scores, masks, strict=True):
+            if row.shape[1:] != mask.shape:
+                row = F.interpolate(row[None], size=mask.shape, mode="bilinear", align_corners=False)[0]
+            prediction = row.argmax(dim=0).cpu().numpy()
+            matrix = confusion(mask, prediction, n_classes)
+            counts.append(counts_of_confusion(matrix))
+            total += matrix
+        if progress is not None:
+            progress(len(counts), len(chosen))
+    return Score(split, tuple(source.class_names), tuple(chosen), np.stack(counts), total)

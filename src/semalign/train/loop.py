@@ -1,0 +1,499 @@
+"""The training loop: a page that reads from top to bottom.
+
+A run depends on its options, its data and its seed alone.  Everything random at a step is drawn from a stream named
+after that step, so that a run that was stopped goes on with the same bits.  It knows nothing of studies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import semalign
+from semalign.config import Options, to_dict
+from semalign.data.batches import DepthScale, ImageSet, augmented_batch, epoch_order, load_images
+from semalign.data.sample import DataSource
+from semalign.data.transforms import Augmentation
+from semalign.errors import CheckpointError, ConfigError, SemalignError
+from semalign.metrics import IGNORE
+from semalign.model.build import nudge
+from semalign.model.segmenter import Segmenter
+from semalign.model.text_fusion import recording
+from semalign.results import Curve, RunResult, Score
+from semalign.seeds import derive_seed, numpy_generator
+from semalign.text.bank import TextBank, class_bank
+from semalign.text.encoders import make_encoder
+from semalign.train.checkpoint import read_tensors, write_tensors
+from semalign.train.evaluate import Predictor, score_split
+from semalign.train.folder import STATE_FILE
+from semalign.train.guidance import Guidance, prepare_guidance, text_cache
+from semalign.train.optimizer import GroupRow, learning_rate_factor, make_optimizer, parameter_groups
+from semalign.train.run import BEST_FILE, WEIGHTS_FILE, TrainedRun, build_model, parameter_count, save_run
+
+__all__ = ["Events", "Inputs", "TrainingDiverged", "fit", "make_fabric", "prepare_inputs"]
+
+SAVE_EVERY_SECONDS = 20.0
+RECORDS = 60
+"""About how many points a curve has."""
+TRAIN_SCORE_IMAGES = 100
+"""Training images scored at the end, for the gap between training and validation."""
+
+
+class TrainingDiverged(SemalignError, ArithmeticError):
+    """The loss is no longer a finite number."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """Everything that a run reads, decoded and encoded.
+
+    Attributes:
+        source: the data.
+        images: the training split.
+        guidance: the text of the training and the scored splits.
+        class_bank: class sentences for the `text` classifier, else None.
+        depth_scale: how depth is standardised, or None.
+    """
+
+    source: DataSource
+    images: ImageSet
+    guidance: Guidance
+    class_bank: TextBank | None
+    depth_scale: DepthScale | None
+
+
+@dataclasses.dataclass
+class Events:
+    """What a caller may watch; each is called with plain values.
+
+    Attributes:
+        started: the parameter groups and the number of steps, once.
+        stepped: (step, steps, loss) after each step.
+        scored: (step, name, mIoU in [0, 1]) after each score.
+    """
+
+    started: Callable[[list[GroupRow], int], None] = lambda rows, steps: None
+    stepped: Callable[[int, int, float], None] = lambda step, steps, loss: None
+    scored: Callable[[int, str, float], None] = lambda step, name, miou: None
+
+
+def make_fabric(device: str = "auto") -> Fabric:
+    """Return Fabric on one device: "auto", "cpu", "cuda" or "cuda:1" and the like.
+
+    Raises:
+        ConfigError: the device is unknown or absent.
+    """
+    kind, _, number = device.partition(":")
+    if kind == "auto":
+        kind = "cuda" if torch.cuda.is_available() else "cpu"
+    if kind not in ("cpu", "cuda", "mps") or (number and not number.isdigit()):
+        raise ConfigError(f"--device got '{device}', expected auto, cpu, cuda, cuda:N or mps")
+    present = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available() and int(number or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not present[kind]:
+        raise ConfigError(f"--device got '{device}', which this machine does not have, use cpu or auto")
+    return Fabric(accelerator=kind, devices=[int(number)] if number and kind != "cpu" else 1)
+
+
+def prepare_inputs(source: DataSource, options: Options) -> Inputs:
+    """Decode the training split and encode all text that a run with ``options`` reads.
+
+    Raises:
+        DataError: a file is broken, a split is missing or empty, or there is no depth where it is asked for.
+        TextError: there is no text of the kind asked for.
+    """
+    data = options.data
+    assert data.size is not None and data.text is not None
+    splits = [data.train_split]
+    for split in (data.val_split, options.train.select_split):
+        if split is not None and split not in splits:
+            source.names(split)
+            splits.append(split)
+    guidance = prepare_guidance(
+        source,
+        splits,
+        kind=data.text,
+        encoder=options.text.encoder,
+        templates=options.text.templates,
+        random_seed=options.text.random_seed,
+    )
+    classes = None
+    if options.model.classifier == "text":
+        encoder = make_encoder(options.text.encoder)
+        classes = class_bank(encoder, source.class_names, options.text.templates, text_cache())
+    images = load_images(source, data.train_split, depth=data.depth, size=data.size, zoom=max(1.0, data.zoom[1]))
+    return Inputs(source, images, guidance, classes, images.depth_scale() if data.depth else None)
+
+
+@dataclasses.dataclass
+class _Progress:
+    """What a stopped run needs beside tensors; plain values."""
+
+    step: int = 0
+    curves: dict[str, Curve] = dataclasses.field(default_factory=dict)
+    seconds: float = 0.0
+    best: float = -1.0
+    best_step: int = -1
+
+    def add(self, name: str, value: float) -> None:
+        self.curves.setdefault(name, []).append((self.step, value))
+
+
+def fit(
+    inputs: Inputs,
+    options: Options,
+    *,
+    out: Path | None = None,
+    arm: str = "",
+    fabric: Fabric | None = None,
+    events: Events | None = None,
+    facts: Mapping[str, Any] | None = None,
+) -> tuple[TrainedRun, RunResult]:
+    """Train and score one run; with ``out`` go on from the state saved there and save the state now and then.
+
+    Args:
+        inputs: from `prepare_inputs` with the same options.
+        options: resolved options.
+        out: an existing folder for the state, the weights and, with ``train.select_split``, the best weights.
+        arm: the arm's name in a study.
+        fabric: where to compute; by default one automatic device.
+        events: what to call while training.
+        facts: plain facts to keep in the result.
+
+    Returns:
+        The run with the scored weights, and its result; the caller writes the result.
+
+    Raises:
+        TrainingDiverged: the loss is not finite.
+        CheckpointError: the saved state is damaged or of another run.
+    """
+    fabric = fabric or make_fabric()
+    events = events or Events()
+    with torch.random.fork_rng(devices=[]):
+        return _fit(inputs, options, out, arm, fabric, events, dict(facts or {}))
+
+
+def _fit(
+    inputs: Inputs,
+    options: Options,
+    out: Path | None,
+    arm: str,
+    fabric: Fabric,
+    events: Events,
+    facts: dict[str, Any],
+) -> tuple[TrainedRun, RunResult]:
+    train, data = options.train, options.data
+    assert train.epochs is not None and data.size is not None
+    source, images, guidance = inputs.source, inputs.images, inputs.guidance
+    n_images, n_classes = len(images.names), len(source.class_names)
+
+    # The model, and an average of its weights that is scored.
+    bank, classes = guidance.bank, inputs.class_bank
+    model = build_model(
+        options,
+        n_classes,
+        None if bank is None else bank.dim,
+        None if classes is None else classes.dim,
+        seed=train.seed,
+    )
+    if train.nudge:
+        nudge(model, train.nudge, train.seed)
+    rows, groups = parameter_groups(
+        model, lr=train.lr, scalar_lr=train.scalar_lr, decay=train.weight_decay, scalar_decay=train.scalar_decay
+    )
+    model.to(fabric.device)
+    optimizer = make_optimizer(model, groups)
+    wrapped, fabric_optimizer = fabric.setup(model, optimizer)
+    average = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+    batch_size = min(train.batch_size, n_images)
+    per_epoch = n_images // batch_size
+    steps = per_epoch * train.epochs
+    weights = class_weights(images, n_classes, train.loss.class_weights)
+    weights = None if weights is None else weights.to(fabric.device)
+    class_features = None if classes is None else classes.features.to(fabric.device)
+    run = TrainedRun(model, options, tuple(source.class_names), bank, classes, inputs.depth_scale, {})
+    identity = _identity(options, source, data.train_split)
+    progress = _Progress()
+    state_file = None if out is None else out / STATE_FILE
+    if state_file is not None and state_file.exists():
+        progress = _restore(state_file, identity, model, optimizer, average)
+    events.started(rows, steps)
+
+    augmentation = Augmentation(data.zoom, data.flip, data.color)
+    loss_size = tuple(-(-side // train.loss.stride) for side in data.size)
+    record_every = max(1, steps // RECORDS)
+    started = saved = time.monotonic()
+    seconds_before = progress.seconds
+    model.train()
+    while progress.step < steps:
+        step = progress.step
+        epoch, place = divmod(step, per_epoch)
+        index = epoch_order(n_images, train.seed, epoch)[place * batch_size : (place + 1) * batch_size]
+        batch = augmented_batch(
+            images,
+            index,
+            size=data.size,
+            augmentation=augmentation,
+            depth_scale=inputs.depth_scale,
+            seed=train.seed,
+            step=step,
+        )
+        text, is_padding = guidance.batch(data.train_split, batch.index)
+        image, mask, depth, text, is_padding = (
+            None if part is None else part.to(fabric.device)
+            for part in (batch.image, batch.mask, batch.depth, text, is_padding)
+        )
+        assert mask is not None
+        factor = learning_rate_factor(step, steps, train.warmup)
+        for group in optimizer.param_groups:
+            group["lr"] = factor * group["peak_lr"]
+        torch.manual_seed(derive_seed(train.seed, "dropout", step))
+        is_recorded = step % record_every == 0 or step == steps - 1
+        with _recording(model, is_recorded) as record:
+            logits = wrapped(image, text, is_padding, depth=depth, class_features=class_features, size=loss_size)
+        if train.loss.stride > 1:
+            mask = mask[:, :: train.loss.stride, :: train.loss.stride]
+        loss = F.cross_entropy(
+            logits, mask, weight=weights, ignore_index=IGNORE, label_smoothing=train.loss.label_smoothing
+        )
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise TrainingDiverged(
+                f"the loss is {value} at step {step} of {steps} (epoch {epoch}, images "
+                f"{', '.join(images.names[i] for i in index[:3])}, ...), expected a finite number: "
+                "lower train.lr or set train.clip_norm"
+            )
+        optimizer.zero_grad(set_to_none=True)
+        fabric.backward(loss)
+        if train.clip_norm is not None:
+            nn.utils.clip_grad_norm_(model.parameters(), train.clip_norm)
+        if is_recorded:
+            progress.add("train/loss", value)
+            for site, numbers in record.items():
+                for name, number in numbers.items():
+                    progress.add(f"{site}/{name}", number)
+                progress.add(f"{site}/grad_norm", _gradient_norm(model.get_submodule(site)))
+        fabric_optimizer.step()
+        progress.step += 1
+        _update_average(average, model, train.average, progress.step)
+        events.stepped(progress.step, steps, value)
+
+        is_last = progress.step == steps
+        if progress.step % per_epoch == 0 and not is_last:
+            done = progress.step // per_epoch
+            if train.val_every and done % train.val_every == 0:
+                score = _score_average(run, average, inputs, data.val_split)
+                progress.add("val/miou", score.miou)
+                events.scored(progress.step, data.val_split, score.miou)
+            if train.select_split is not None and done % max(1, train.val_every) == 0:
+                _keep_best(run, average, inputs, progress, out, events)
+        if state_file is not None and not is_last and time.monotonic() - saved > SAVE_EVERY_SECONDS:
+            progress.seconds = seconds_before + time.monotonic() - started
+            _save(state_file, identity, model, optimizer, average, progress)
+            saved = time.monotonic()
+    train_seconds = seconds_before + time.monotonic() - started
+
+    # Score the averaged (or last) weights.
+    if train.select_split is not None:
+        _keep_best(run, average, inputs, progress, out, events)
+    model.load_state_dict(average)
+    model.eval()
+    started = time.monotonic()
+    score = _score(run, inputs, data.val_split)
+    progress.add("val/miou", score.miou)
+    events.scored(progress.step, data.val_split, score.miou)
+    count = min(n_images, TRAIN_SCORE_IMAGES)
+    chosen = sorted(numpy_generator(0, "train score").choice(n_images, count, replace=False).tolist())
+    train_score = _score(run, inputs, data.train_split, [images.names[i] for i in chosen])
+    notes = list(facts.pop("notes", []))
+    if train.select_split == data.val_split:
+        notes.append(
+            f"{BEST_FILE} was chosen by its score on the split '{data.val_split}' that is also scored: "
+            "its score there is too high; the score given here is of the averaged weights of the last step"
+        )
+    if guidance.is_shared:
+        notes.append("the text is the same for all images and carries no information about any one of them")
+    if guidance.is_leaking:
+        notes.append("the text is made from the masks that are scored (leaking)")
+    run.facts = {
+        "fingerprints": {data.train_split: source.fingerprint(data.train_split)},
+        "select_split": train.select_split,
+        "notes": notes,
+    }
+    if out is not None:
+        save_run(out / WEIGHTS_FILE, run, average)
+    result = RunResult(
+        arm=arm,
+        seed=train.seed,
+        status="finished",
+        score=score,
+        curves=progress.curves,
+        facts={
+            "config": to_dict(options),
+            "parameters": parameter_count(model),
+            "scored_weights": "average" if train.average else "last",
+            "steps": steps,
+            "text": guidance.facts(),
+            "train_score": {"miou": train_score.miou, "images": count},
+            "groups": [{**dataclasses.asdict(row), "names": list(row.names)} for row in rows],
+            "best": None if train.select_split is None else {"miou": progress.best, "step": progress.best_step},
+            "versions": versions(),
+            "threads": torch.get_num_threads(),
+            "device": str(fabric.device),
+            "notes": notes,
+            **facts,
+        },
+        timings={"train": train_seconds, "score": time.monotonic() - started},
+    )
+    return run, result
+
+
+def _recording(model: nn.Module, is_recorded: bool) -> contextlib.AbstractContextManager[dict[str, dict[str, float]]]:
+    return recording(model) if is_recorded else contextlib.nullcontext({})
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a run's bits depend on."""
+    return {
+        "semalign": semalign.__version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "lightning-fabric": importlib.metadata.version("lightning-fabric"),
+    }
+
+
+def class_weights(images: ImageSet, n_classes: int, power: float) -> Tensor | None:
+    """Return weights frequency^-power, scaled so that a pixel's mean weight is 1; absent classes weigh 0."""
+    if power == 0:
+        return None
+    frequency = images.class_frequency(n_classes)
+    weights = np.zeros(n_classes)
+    seen = frequency > 0
+    weights[seen] = frequency[seen] ** -power
+    return torch.tensor(weights / (weights * frequency).sum(), dtype=torch.float32)
+
+
+def _update_average(average: dict[str, Tensor], model: nn.Module, decay: float, step: int) -> None:
+    """Move the average towards the model; the first steps weigh more, so that the initial weights are forgotten."""
+    reach = min(decay, (1 + step) / (10 + step)) if decay else 0.0
+    state = model.state_dict()
+    floating = [name for name, tensor in state.items() if tensor.is_floating_point()]
+    with torch.no_grad():
+        torch._foreach_lerp_([average[name] for name in floating], [state[name] for name in floating], 1 - reach)
+        for name in state.keys() - set(floating):
+            average[name].copy_(state[name])
+
+
+def _gradient_norm(module: nn.Module) -> float:
+    squares = [float((p.grad.detach() ** 2).sum()) for p in module.parameters() if p.grad is not None]
+    return math.sqrt(sum(squares))
+
+
+def _score(run: TrainedRun, inputs: Inputs, split: str, names: list[str] | None = None) -> Score:
+    predictor = Predictor(run.model, run.size, class_features=run.class_features)
+    return score_split(predictor, inputs.source, split, inputs.guidance, depth_scale=inputs.depth_scale, names=names)
+
+
+def _score_average(run: TrainedRun, average: Mapping[str, Tensor], inputs: Inputs, split: str) -> Score:
+    """Score the averaged weights, then put the model's own back."""
+    own = {name: tensor.detach().clone() for name, tensor in run.model.state_dict().items()}
+    run.model.load_state_dict(average)
+    run.model.eval()
+    try:
+        return _score(run, inputs, split)
+    finally:
+        run.model.load_state_dict(own)
+        run.model.train()
+
+
+def _keep_best(
+    run: TrainedRun,
+    average: Mapping[str, Tensor],
+    inputs: Inputs,
+    progress: _Progress,
+    out: Path | None,
+    events: Events,
+) -> None:
+    split = run.options.train.select_split
+    assert split is not None
+    score = _score_average(run, average, inputs, split)
+    progress.add("select/miou", score.miou)
+    events.scored(progress.step, f"{split} (selection)", score.miou)
+    if score.miou > progress.best:
+        progress.best, progress.best_step = score.miou, progress.step
+        if out is not None:
+            run.facts = {"selected_on": split, "selected_step": progress.step, "selected_miou": score.miou}
+            save_run(out / BEST_FILE, run, average)
+
+
+def _identity(options: Options, source: DataSource, split: str) -> str:
+    """Return what a saved state must agree with to be gone on from."""
+    text = json.dumps([to_dict(options), source.fingerprint(split)], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _save(
+    path: Path,
+    identity: str,
+    model: Segmenter,
+    optimizer: torch.optim.Optimizer,
+    average: Mapping[str, Tensor],
+    progress: _Progress,
+) -> None:
+    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    tensors |= {f"average.{name}": tensor for name, tensor in average.items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{key}": torch.as_tensor(value) for key, value in state.items()}
+    write_tensors(path, tensors, {"identity": identity, "progress": dataclasses.asdict(progress)})
+
+
+def _restore(
+    path: Path,
+    identity: str,
+    model: Segmenter,
+    optimizer: torch.optim.Optimizer,
+    average: dict[str, Tensor],
+) -> _Progress:
+    tensors, facts = read_tensors(path)
+    if facts.get("identity") != identity:
+        raise CheckpointError(
+            f"the state {path} belongs to other options or data, expected the run that is asked for: "
+            "name another folder with --out"
+        )
+    try:
+        own = {name: tensors[f"model.{name}"] for name in model.state_dict()}
+        model.load_state_dict(own)
+        for name, tensor in average.items():
+            tensor.copy_(tensors[f"average.{name}"])
+        # Groups (rates, decays) come from the options; only the moments are restored.
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            if name.startswith("optimizer."):
+                _, index, key = name.split(".")
+                state.setdefault(int(index), {})[key] = tensor
+        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        raw = facts["progress"]
+        curves = {name: [(int(s), float(v)) for s, v in points] for name, points in raw["curves"].items()}
+        return _Progress(**{**raw, "curves": curves})
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(
+            f"the state {path} does not fit the run ({str(error).splitlines()[0]}), remove it to start over"
+        ) from error

@@ -1,0 +1,189 @@
+"""Applies a trained run to image files: class masks, overlays and, when asked, attention maps."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from semalign.data.folder import decode_depth, read_bytes, read_image
+from semalign.data.transforms import normalize_image, resize_depth, resize_image
+from semalign.errors import ConfigError, DataError, TextError
+from semalign.model.text_fusion import alignment_sites
+from semalign.text.bank import class_bank, encode_bank
+from semalign.text.encoders import make_encoder
+from semalign.train.evaluate import Predictor
+from semalign.train.guidance import text_cache, without_text
+from semalign.train.run import TrainedRun
+
+__all__ = ["Prediction", "predict_files"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """What a run says of one image.
+
+    Attributes:
+        path: the image file.
+        image: H x W x 3 uint8 RGB.
+        mask: H x W uint8 class indices.
+        class_names: the names the indices stand for.
+        attention: by alignment site, heads-averaged weights T x h x w in [0, 1]; empty unless asked for.
+        tokens: the T sentences of the attention maps.
+        notes: sentences the reader must know.
+    """
+
+    path: Path
+    image: NDArray[np.uint8]
+    mask: NDArray[np.uint8]
+    class_names: tuple[str, ...]
+    attention: dict[str, Float[Tensor, "tokens h w"]]
+    tokens: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def predict_files(
+    run: TrainedRun,
+    paths: Sequence[Path],
+    *,
+    texts: Sequence[str] = (),
+    classes: Sequence[str] = (),
+    attention: bool = False,
+    depth_folder: Path | None = None,
+    flip: bool = False,
+    window: tuple[int, int] | None = None,
+) -> Iterator[Prediction]:
+    """Yield a prediction for each image file, in order.
+
+    Args:
+        run: the trained run.
+        paths: image files.
+        texts: sentences that guide every image, in place of the text the run was trained with.
+        classes: class names to answer for; needs the `text` classifier.
+        attention: keep the attention of every alignment site.
+        depth_folder: where NAME.png holds the depth of NAME, for a run trained with depth.
+        flip: average with the mirrored image.
+        window: H x W of windows over the image at its own size.
+
+    Raises:
+        ConfigError: the options do not fit the run.
+        DataError: a file is missing or broken.
+        TextError: text is given to a run trained without.
+    """
+    class_names, class_features = run.class_names, run.class_features
+    if classes:
+        if run.options.model.classifier != "text":
+            raise ConfigError(
+                "--classes needs a run with model.classifier=text, got one with a linear classifier for "
+                f"{len(run.class_names)} fixed classes: train with --set model.classifier=text"
+            )
+        bank = class_bank(
+            make_encoder(run.options.text.encoder), list(classes), run.options.text.templates, text_cache()
+        )
+        class_names, class_features = tuple(classes), bank.features
+    if run.options.data.depth and depth_folder is None:
+        raise ConfigError("the run was trained with depth, expected --depth FOLDER that holds NAME.png for each image")
+    features, is_padding, tokens, notes = _text(run, list(texts))
+    predictor = Predictor(run.model, run.size, flip=flip, window=window, class_features=class_features)
+    sites = alignment_sites(run.model) if attention else {}
+    if attention and (flip or window):
+        raise ConfigError("--attention shows one forward of the whole image, leave --flip and --window out")
+    if attention and not sites:
+        raise ConfigError("--attention needs a run with text, got one that was trained without")
+    for path in paths:
+        image = read_image(path)
+        height, width = image.shape[:2]
+        target = (height, width) if window is not None else run.size
+        batch = normalize_image(resize_image(torch.from_numpy(image), target)[None])
+        depth = None
+        if depth_folder is not None and run.depth_scale is not None:
+            depth_file = depth_folder / f"{path.stem}.png"
+            values = decode_depth(read_bytes(depth_file, "depth"), depth_file)
+            if values.shape != (height, width):
+                raise DataError(f"the depth of {path} has size {values.shape}, expected the image's {(height, width)}")
+            depth = run.depth_scale.normalize(resize_depth(torch.from_numpy(values), target)[None, None])
+        for site in sites.values():
+            site.save_attention = True
+        try:
+            scores = predictor.scores(batch, features, is_padding, depth, (height, width))
+        finally:
+            for site in sites.values():
+                site.save_attention = False
+        maps = {name: _attention_map(site) for name, site in sites.items()}
+        mask = scores[0].argmax(dim=0).to(torch.uint8).cpu().numpy()
+        yield Prediction(path, image, mask, class_names, maps, tokens, notes)
+
+
+def _text(
+    run: TrainedRun, texts: list[str]
+) -> tuple[Float[Tensor, ...] | None, Bool[Tensor, ...] | None, tuple[str, ...], tuple[str, ...]]:
+    """Return features, padding, their sentences and notes."""
+    kind = run.options.data.text
+    if run.bank is None:
+        if texts:
+            raise TextError("--text is given to a run that was trained without text, leave it out or train with text")
+        return None, None, (), ()
+    if texts:
+        bank = encode_bank(make_encoder(run.options.text.encoder), texts, text_cache())
+        return bank.features, None, bank.sentences, ()
+    if kind in ("classes", "random"):
+        return run.bank.features, None, run.bank.sentences, ()
+    features, is_padding = without_text(1, run.bank.dim)
+    note = "the run was trained with texts of each image and got none here: predicted without text, give --text"
+    return features, is_padding, ("(no text)", "(no text)"), (note,)
+
+
+def _attention_map(site: torch.nn.Module) -> Float[Tensor, "tokens h w"]:
+    weights, shape = site.last_attention, site.last_spatial_shape
+    assert isinstance(weights, Tensor) and isinstance(shape, tuple)
+    mean = weights[0].float().mean(dim=0)  # (positions, tokens)
+    site.last_attention = None  # type: ignore[assignment]
+    return mean.T.reshape(-1, *shape).cpu()
+
+
+def attention_sheet(prediction: Prediction, *, most_tokens: int = 12) -> bytes:
+    """Return a PNG with one row per alignment site and one column per token, drawn over the image.
+
+    Each map's colours span its own row's range, which is written beside it; a uniform attention is 1/T everywhere.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    tokens = prediction.tokens[:most_tokens]
+    rows = list(prediction.attention.items())
+    height, width = prediction.image.shape[:2]
+    figure = Figure(figsize=(1.2 + 1.7 * len(tokens), 0.6 + 1.7 * height / width * len(rows)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(len(rows), len(tokens), squeeze=False)
+    grey = prediction.image.mean(axis=2)
+    for row, (site, maps) in enumerate(rows):
+        shown = F.interpolate(maps[None], size=(height, width), mode="bilinear", align_corners=False)[0].numpy()
+        low, high = float(shown.min()), float(shown.max())
+        for column, token in enumerate(tokens):
+            axis = axes[row, column]
+            axis.imshow(grey, cmap="gray")
+            axis.imshow(shown[column], cmap="magma", alpha=0.65, vmin=low, vmax=max(high, low + 1e-9))
+            axis.set_xticks([])
+            axis.set_yticks([])
+            if row == 0:
+                axis.set_title(token if len(token) <= 22 else token[:21] + "…", fontsize=7)
+            if column == 0:
+                axis.set_ylabel(f"{short_site(site)}\n{low:.2g} to {high:.2g}", fontsize=6)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=130)
+    return buffer.getvalue()
+
+
+def short_site(site: str) -> str:
+    """Return a site's name as people say it: 'encoder 1.0' (stage, block) or 'decoder 2' (level)."""
+    numbers = [part for part in site.split(".") if part.isdigit()]
+    side = "decoder" if site.startswith("decoder") else "encoder"
+    return f"{side} {'.'.join(numbers)}"

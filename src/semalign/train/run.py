@@ -1,0 +1,155 @@
+"""A trained run as others use it: the model with its classes, text and input rules, saved and loaded whole.
+
+It knows nothing of optimizers and schedules.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from semalign.config import Options, to_dict, validate
+from semalign.data.batches import DepthScale
+from semalign.errors import CheckpointError
+from semalign.model.build import build_segmenter
+from semalign.model.segmenter import Segmenter
+from semalign.text.bank import TextBank
+from semalign.train.checkpoint import load_into, read_tensors, write_tensors
+
+__all__ = ["BEST_FILE", "WEIGHTS_FILE", "TrainedRun", "build_model", "load_run", "save_run"]
+
+WEIGHTS_FILE = "weights.safetensors"
+BEST_FILE = "best.safetensors"
+
+
+@dataclasses.dataclass
+class TrainedRun:
+    """A model and everything needed to use it.
+
+    Attributes:
+        model: the segmenter, in evaluation mode.
+        options: the resolved options it was trained with.
+        class_names: C names.
+        bank: the encoded text it was trained with; None without text.
+        class_bank: encoded class sentences of the `text` classifier; None with the linear one.
+        depth_scale: how depth is standardised; None without depth.
+        facts: plain facts saved with it (data fingerprints, selection).
+    """
+
+    model: Segmenter
+    options: Options
+    class_names: tuple[str, ...]
+    bank: TextBank | None
+    class_bank: TextBank | None
+    depth_scale: DepthScale | None
+    facts: dict[str, Any]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Input height and width the model was trained at."""
+        assert self.options.data.size is not None
+        return self.options.data.size
+
+    @property
+    def class_features(self) -> Float[Tensor, "classes ct"] | None:
+        """Encoded class sentences for the `text` classifier."""
+        return None if self.class_bank is None else self.class_bank.features
+
+
+def build_model(
+    options: Options, n_classes: int, text_dim: int | None, class_dim: int | None, *, seed: int
+) -> Segmenter:
+    """Build the segmenter that ``options`` describe."""
+    align = options.align
+
+    def knobs(side: Any) -> dict[str, Any]:
+        given: dict[str, Any] = side.model_dump(
+            exclude_none=True, include={"similarity", "temperature", "gate", "top_k"}
+        )
+        return given
+
+    return build_segmenter(
+        n_classes,
+        size=options.model.size,
+        text_dim=text_dim,
+        classifier=options.model.classifier,
+        depth=options.data.depth,
+        preset=options.model.preset,
+        form=align.form,
+        # As published these presets have a temperature that cannot learn; naming them is consent, and it is warned of.
+        allow_dead=align.allow_dead or options.model.preset in ("seed", "document"),
+        encoder_stages=align.encoder.stages,
+        encoder_heads=align.encoder.heads,
+        encoder_knobs=knobs(align.encoder),
+        decoder_levels=align.decoder.levels,
+        decoder_heads=align.decoder.heads,
+        decoder_knobs=knobs(align.decoder),
+        class_dim=class_dim,
+        seed=seed,
+    )
+
+
+def save_run(path: Path, run: TrainedRun, state: Mapping[str, Tensor]) -> None:
+    """Write the run with ``state`` as the model's tensors to one safetensors file."""
+    tensors = {f"model.{name}": tensor for name, tensor in state.items()}
+    facts: dict[str, Any] = {
+        "options": to_dict(run.options),
+        "class_names": list(run.class_names),
+        "depth_scale": None if run.depth_scale is None else dataclasses.asdict(run.depth_scale),
+        "facts": run.facts,
+    }
+    for key, bank in (("bank", run.bank), ("class_bank", run.class_bank)):
+        facts[key] = None if bank is None else {"sentences": list(bank.sentences), "encoder": bank.encoder}
+        if bank is not None:
+            tensors[key] = bank.features
+    write_tensors(path, tensors, facts)
+
+
+def load_run(path: Path) -> TrainedRun:
+    """Load a run's folder (its weights.safetensors) or a weights file.
+
+    Raises:
+        CheckpointError: it is missing, damaged, of another format version, or does not hold a run.
+    """
+    file = path / WEIGHTS_FILE if path.is_dir() else path
+    tensors, facts = read_tensors(file)
+    try:
+        options = validate(Options, facts["options"], str(file))
+        class_names = tuple(str(name) for name in facts["class_names"])
+        banks: list[TextBank | None] = []
+        for key in ("bank", "class_bank"):
+            about = facts[key]
+            features = tensors.pop(key, None)
+            banks.append(
+                None
+                if about is None or features is None
+                else TextBank(features, tuple(about["sentences"]), about["encoder"])
+            )
+        scale = None if facts["depth_scale"] is None else DepthScale(**facts["depth_scale"])
+        bank, class_bank = banks
+        extra = dict(facts["facts"])
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise CheckpointError(
+            f"the checkpoint {file} does not describe a run ({type(error).__name__}: {error}), train it again"
+        ) from error
+    model = build_model(
+        options,
+        len(class_names),
+        None if bank is None else bank.dim,
+        None if class_bank is None else class_bank.dim,
+        seed=options.train.seed,
+    )
+    load_into(
+        model, {name.removeprefix("model."): tensor for name, tensor in tensors.items()}, f"the checkpoint {file}"
+    )
+    return TrainedRun(model.eval(), options, class_names, bank, class_bank, scale, extra)
+
+
+def parameter_count(module: nn.Module) -> int:
+    """Return the number of learnable numbers of ``module``."""
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
