@@ -178,6 +178,21 @@ def test_weights_without_text_are_zero() -> None:
     assert has_text(mask).tolist() == [False, True]
 
 
+@pytest.mark.filterwarnings("ignore:Anomaly Detection")
+@pytest.mark.parametrize("form", FORMS)
+def test_no_nan_on_the_way_back(form: Form) -> None:
+    """The backward pass holds no NaN anywhere, as anomaly detection confirms, where an image has no text."""
+    leaves = [tensor.requires_grad_() for tensor in tensors()]
+    mask = torch.stack([torch.ones(TOKENS, dtype=torch.bool), MASK[0]])
+
+    with torch.autograd.set_detect_anomaly(True):
+        query, key, value, scale = leaves
+        mixed = attend(query, key, value, scale, heads=HEADS, is_padding=mask, form=form)
+        grads = torch.autograd.grad(mixed.sin().sum(), leaves)
+
+    assert all(bool(grad.isfinite().all()) for grad in grads)
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_order_of_tokens_does_not_matter(form: Form) -> None:
     """Permuting tokens with their mask leaves the mixture unchanged: padding may stand anywhere."""

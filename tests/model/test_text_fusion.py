@@ -389,17 +389,19 @@ def test_projection_after_each_step() -> None:
         DecoderAlignment(DIM, TEXT_DIM, HEADS),
         EncoderAlignment(DIM, TEXT_DIM, HEADS, temperature={"learnable": True, "bound": "none"}),
         EncoderAlignment(DIM, TEXT_DIM, HEADS, temperature={"learnable": True, "per_head": True}),
+        EncoderAlignment(DIM, TEXT_DIM, HEADS, preset="seed", temperature={"learnable": True, "init": 1.0}),
     )
-    decoder, free, per_head = alignment_sites(model).values()
+    decoder, free, per_head, clamped = alignment_sites(model).values()
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     optimizer.register_step_post_hook(projection_hook(model))
-    for site, push in ((decoder, -9.0), (free, -9.0), (per_head, 9.0)):
+    for site, push in ((decoder, -9.0), (free, -9.0), (per_head, 9.0), (clamped, -8.0)):
         site.temperature.log_scale.grad = torch.full_like(site.temperature.log_scale, push)
 
     optimizer.step()
 
     assert decoder.temperature.log_scale.item() == pytest.approx(math.log(100))
     assert free.temperature.log_scale.item() == pytest.approx(9.0)
+    assert clamped.temperature.log_scale.item() == pytest.approx(9.0)
     assert per_head.temperature.log_scale.tolist() == pytest.approx([-math.log(10)] * HEADS)
 
 
@@ -467,6 +469,19 @@ def test_recording_leaves_out_what_is_undefined() -> None:
 
     assert "entropy" not in records[""]
     assert records[""]["strength"] > 0
+
+
+def test_nothing_is_observed_unless_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before and after a recording a forward computes no attention weights of its own."""
+    module = build(EncoderAlignment)
+    x, text = inputs()
+    with recording(module):
+        module(x, text)
+
+    monkeypatch.setattr("semalign.model.text_fusion.attention_weights", None)
+    module(x, text)
+    with recording(module), pytest.raises(TypeError):
+        module(x, text)
 
 
 def test_recording_does_not_change_the_result() -> None:

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from html import escape
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -45,7 +46,10 @@ DASHES: tuple[tuple[float, ...], ...] = ((), (5, 2), (1.5, 1.5), (6, 2, 1.5, 2),
 
 _VARIABLES |= {f"#0000{16 + index:02x}": f"c{index}" for index in range(COLOURS)}
 
-_STYLE = {
+_ROUND = [1, 2, 5, 10]
+_MOST_LETTERS = 62  # what fits on one line of the plot of effects
+
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,  # a $ in an arm's name is a $
     "font.size": 9.5,
@@ -142,14 +146,14 @@ def draw_panel(panel: Panel) -> str:
                 )
                 continue
             axes.fill_between(line.x, line.low, line.high, color=value, alpha=0.15, linewidth=0)
-            axes.plot(line.x, line.y, color=value, linewidth=1.6, dashes=dashes or (None, None))
+            axes.plot(line.x, line.y, color=value, linewidth=1.5, dashes=dashes or (None, None))
         if panel.limits is not None:
             axes.set_ylim(*panel.limits)
         axes.set_xlabel(panel.x_label)
         axes.grid(color=_RULE, linewidth=0.6)
         axes.set_axisbelow(True)
-        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=_ROUND))
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=_ROUND))
         for axis in (axes.xaxis, axes.yaxis):
             # An offset such as +9.99e-1 above the axis is read by nobody.
             axis.set_major_formatter(ScalarFormatter(useOffset=False))
@@ -161,7 +165,10 @@ def draw_effects(
 ) -> str:
     """Return the plot of effects as an SVG element: mean, both intervals, every block, and the margin as a band."""
     with _style(key):
-        figure, axes = _figure(4.3, 0.95 + 0.52 * len(marks))
+        crowded = any(_letters(mark.label) + _letters(mark.figure) > _MOST_LETTERS for mark in marks)
+        figure, axes = _figure(4.3, 0.95 + (0.72 if crowded else 0.52) * len(marks))
+        # Heights are in rows: a second line of text makes a row taller in points and all else shorter in rows.
+        above, line = (0.2, 0.24) if crowded else (0.25, 0.0)
         axes.axvspan(-margin, margin, color=_BAND, linewidth=0)
         axes.axvline(0, color=_MUTED, linewidth=1)
         for row, mark in enumerate(marks):
@@ -175,15 +182,21 @@ def draw_effects(
                 axes.plot(mark.inner, (y, y), color=colour, linewidth=4.5, solid_capstyle="butt", alpha=0.55)
             axes.plot([mark.mean], [y], "o", color=colour, markersize=6)
             place = axes.get_yaxis_transform()
-            axes.text(0, y + 0.25, mark.label, transform=place, ha="left", va="bottom", weight="bold", fontsize=8.6)
-            axes.text(1, y + 0.25, mark.figure, transform=place, ha="right", va="bottom", fontsize=8.6)
+            height = y + above
+            axes.text(0, height + line, mark.label, transform=place, va="bottom", weight="bold", fontsize=8.6)
+            axes.text(1, height, mark.figure, transform=place, ha="right", va="bottom", fontsize=8.6)
         axes.set_ylim(-len(marks) + 0.45, 0.95)
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)
         axes.set_xlabel(f"{x_label}\n{margin_label}")
-        axes.xaxis.set_major_locator(MaxNLocator(7))
+        axes.xaxis.set_major_locator(MaxNLocator(7, steps=_ROUND))
         axes.margins(x=0.06)
         return _svg(figure, key, description)
+
+
+def _letters(text: str) -> int:
+    """Return the text's width in letters; Chinese characters are two wide."""
+    return sum(2 if ord(letter) > 0x2E80 else 1 for letter in text)
 
 
 # --- matplotlib without its global state ----------------------------------------------------------
@@ -211,7 +224,9 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
 def _svg(figure: Figure, key: str, description: str) -> str:
     text = io.StringIO()
     # Without metadata there is no date, no version and no foreign address in the file.
-    FigureCanvasSVG(figure).print_svg(text, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    FigureCanvasSVG(figure).print_svg(  # type: ignore[no-untyped-call]
+        text, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    )
     return _for_page(text.getvalue(), key, description)
 
 
@@ -228,9 +243,7 @@ def _for_page(svg: str, key: str, description: str) -> str:
 
     def tag(match: re.Match[str]) -> str:
         inside = match[0].replace("xlink:href", "href")
-        inside = re.sub(
-            r' id="([^"]*)"', lambda found: f' id="{key}-{found[1]}"' if found[1] in used else "", inside
-        )
+        inside = re.sub(r' id="([^"]*)"', lambda found: f' id="{key}-{found[1]}"' if found[1] in used else "", inside)
         inside = re.sub(r'(href="#|url\(#)', rf"\g<1>{key}-", inside)
         # The page's own font; in older versions of matplotlib it stands in the shorthand.
         inside = re.sub(r" font-family: [^;\"]*;", "", inside)
@@ -238,7 +251,8 @@ def _for_page(svg: str, key: str, description: str) -> str:
         # A hundredth of a point is less than a printer can show.
         inside = re.sub(r"(\d\.\d\d)\d+", r"\1", inside)
         return re.sub(
-            r"#0000[0-9a-f]{2}", lambda found: f"var(--{_VARIABLES[found[0]]})" if found[0] in _VARIABLES else found[0],
+            r"#0000[0-9a-f]{2}",
+            lambda found: f"var(--{_VARIABLES[found[0]]})" if found[0] in _VARIABLES else found[0],
             inside,
         )
 

@@ -62,7 +62,7 @@ FINE_MARGIN = 0.5
 """Points; the largest gain that the source document expects, for which the needed blocks are always stated."""
 
 _RESERVED = ("arm", "seed", "miou", "miou_percent")
-_MOST_POINTS = 120
+_MOST_POINTS = 80
 
 
 # --- the folder -----------------------------------------------------------------------------------

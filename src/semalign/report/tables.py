@@ -12,7 +12,7 @@ from pathlib import PurePath
 from typing import Any
 
 from semalign.config.study import TableOptions, TableRow
-from semalign.judge import ArmSummary, Estimate, Verdict, format_level, format_p
+from semalign.judge import ArmSummary, Estimate, Verdict, format_level, format_p, format_points
 from semalign.report.numbers import (
     POWER,
     Gain,
@@ -102,48 +102,47 @@ def _row(*cells: Cell | str) -> Row:
 
 @dataclasses.dataclass(frozen=True)
 class Digits:
-    """Decimals of mIoU points in one report.
+    """How mIoU points are shown in one report: with one decimal, because the noise of seeds is about a point.
 
-    One, because the noise of seeds is about a point; more where an interval's end would otherwise be shown as 0 or as
-    the margin without being it, so that what is shown agrees with the verdict.
+    A figure gets more where it would otherwise show as 0, or an interval's end as the margin, without being it, so that
+    what is shown agrees with the verdict.
+
+    Attributes:
+        margin: points; all figures get the decimals that it needs itself.
     """
 
-    decimals: int = 1
+    margin: float
 
-    @classmethod
-    def for_study(cls, numbers: StudyNumbers) -> Digits:
-        """Return the fewest decimals that show every interval as its verdict sees it."""
-        ends = [
-            end
-            for estimate in numbers.judgement.estimates
-            for end in (estimate.low, estimate.high, estimate.low_equivalence, estimate.high_equivalence)
-            if end is not None
-        ]
-        margin = numbers.study.margin
-        for decimals in (1, 2):
-            marks = (0.0, round(margin, decimals))
-            # Also the margin itself has to be shown as it is.
-            if round(margin, decimals) == margin and not any(
-                round(abs(end), decimals) in marks and abs(end) not in (0.0, margin) for end in ends
-            ):
-                return cls(decimals)
-        return cls(3)
+    @property
+    def decimals(self) -> int:
+        """Fewest decimals, at least one and at most three, that show the margin as it is."""
+        return next((decimals for decimals in (1, 2) if round(self.margin, decimals) == self.margin), 3)
 
     def points(self, value: float, *, signed: bool = True) -> str:
         """Return mIoU points; what is not 0 never shows as 0.
 
-        >>> Digits(1).points(-0.31), Digits(1).points(0.04), Digits(1).points(41.16, signed=False)
+        >>> Digits(1.0).points(-0.31), Digits(1.0).points(0.04), Digits(1.0).points(41.16, signed=False)
         ('-0.3', '+0.04', '41.2')
         """
-        if value == 0:
-            return f"{0:.{self.decimals}f}"
-        sign = "+" if signed else ""
-        shown = f"{value:{sign}.{self.decimals}f}"
-        return shown if float(shown) != 0 else f"{value:{sign}.1g}"
+        return self._shown(value, "+" if signed else "", (0.0,))
 
     def interval(self, low: float, high: float) -> str:
-        """Return ``[low, high]`` with signs."""
-        return f"[{self.points(low)}, {self.points(high)}]"
+        """Return ``[low, high]`` with signs; what is not the margin never shows as it.
+
+        >>> Digits(1.0).interval(-1.04, 1.0), Digits(0.25).interval(-0.2, 0.2)
+        ('[-1.04, +1.0]', '[-0.20, +0.20]')
+        """
+        ends = (self._shown(end, "+", (0.0, self.margin, -self.margin)) for end in (low, high))
+        return f"[{', '.join(ends)}]"
+
+    def _shown(self, value: float, sign: str, marks: tuple[float, ...]) -> str:
+        if value == 0:
+            return f"{0:.{self.decimals}f}"
+        for decimals in range(self.decimals, 9):
+            shown = f"{value:{sign}.{decimals}f}"
+            if not any(float(shown) == mark != value for mark in marks):
+                return shown
+        return f"{value:{sign}.1g}"
 
     def mean(self, mean: Mean | None, none: str) -> str:
         """Return ``41.2 ± 0.9``, the mean alone where there is no interval, ``none`` where there is no mean."""
@@ -207,8 +206,17 @@ def seconds_text(seconds: float | None, words: Words) -> str:
     return words("minutes unit", n=shown, minutes=f"{seconds / 60:.1f}")
 
 
+def hours_text(hours: float) -> str:
+    """Return hours with about two digits.
+
+    >>> hours_text(0.0123), hours_text(3.26), hours_text(1234.5)
+    ('0.012', '3.3', '1,234')
+    """
+    return f"{hours:.2g}" if hours < 1 else f"{hours:.1f}" if hours < 10 else f"{hours:,.0f}"
+
+
 def count_text(value: int) -> str:
-    """Return a whole number with thin groups of three.
+    """Return a whole number in groups of three.
 
     >>> count_text(927531)
     '927,531'
@@ -275,7 +283,7 @@ def _runs(keys: Iterable[tuple[str, int]], words: Words) -> str:
     )
 
 
-def margin_sentence(numbers: StudyNumbers, words: Words, digits: Digits) -> str:
+def margin_sentence(numbers: StudyNumbers, words: Words) -> str:
     """Return which margin was fixed, which one this budget resolves, and which one the pilot promised."""
     resolved = sorted(
         need.resolved for need in needs_of(numbers) if need.family == "primary" and need.resolved is not None
@@ -283,12 +291,12 @@ def margin_sentence(numbers: StudyNumbers, words: Words, digits: Digits) -> str:
     if not resolved:
         shown = words("md margin none")
     else:
-        low, high = (digits.points(value, signed=False) for value in (resolved[0], resolved[-1]))
+        low, high = (format_points(value, signed=False) for value in (resolved[0], resolved[-1]))
         shown = words("md margin one" if low == high else "md margin range", low=low, high=high)
     study = numbers.study
     sentence = words("md margin", margin=f"{study.margin:g}", blocks=study.seeds, resolved=shown)
     if numbers.pilot is not None and study.seeds in numbers.pilot.margins:
-        expected = digits.points(numbers.pilot.margins[study.seeds], signed=False)
+        expected = format_points(numbers.pilot.margins[study.seeds], signed=False)
         sentence += ("" if words.lang == "zh" else " ") + words("md margin pilot", margin=expected)
     return sentence
 
@@ -315,11 +323,11 @@ def data_sentence(numbers: StudyNumbers, words: Words) -> str:
     if not isinstance(data, Mapping):
         return words("not recorded")
     parts: list[str] = []
-    if data.get("kind") is not None:
-        parts.append(words("data kind", kind=data["kind"]))
     if data.get("root"):
         # The folder's place on this machine says nothing to a reader.
         parts.append(words("data root", root=PurePath(str(data["root"])).name))
+    elif data.get("kind") is not None:
+        parts.append(words("data kind", kind=data["kind"]))
     if isinstance(data.get("splits"), Mapping):
         counts = words.join([f"{split} {_count(count)}" for split, count in data["splits"].items()])
         parts.append(words("data splits", splits=counts))
@@ -390,15 +398,21 @@ def _miou(arm: str, summary: ArmSummary | None, numbers: StudyNumbers, words: Wo
         return words("not run")
     if summary.mean is None:
         return words("all failed", n=summary.failed)
-    half = None if summary.low is None or summary.high is None else (summary.high - summary.low) / 2
     n = summary.runs - summary.failed
-    shown = digits.mean(Mean(summary.mean, half, n), "")
+    shown = digits.mean(_mean(summary), "")
     if n == numbers.study.seeds:
         return shown
     state = [words("runs", n=n, planned=numbers.study.seeds)]
     if summary.failed:
         state.append(words("runs failed", failed=summary.failed))
     return f"{shown} ({words.join(state)})"
+
+
+def _mean(summary: ArmSummary) -> Mean | None:
+    if summary.mean is None:
+        return None
+    half = None if summary.low is None or summary.high is None else (summary.high - summary.low) / 2
+    return Mean(summary.mean, half, summary.runs - summary.failed)
 
 
 def _effect(estimate: Estimate, words: Words, digits: Digits) -> str:
@@ -450,14 +464,15 @@ def classes_table(numbers: StudyNumbers, words: Words, digits: Digits) -> Table:
     by_arm = {arm: class_means(numbers, arm) for arm in arms}
     absent = set(numbers.score.absent)
     present = [name for name in numbers.score.class_names if name not in absent]
-    rows = tuple(
-        _row(name, *(digits.mean(by_arm[arm].get(name), words("none")) for arm in arms)) for name in present
-    )
+    none = words("none")
+    rows = [_row(name, *(digits.mean(by_arm[arm].get(name), none) for arm in arms)) for name in present]
+    summaries = {summary.arm: summary for summary in numbers.judgement.arms}
+    rows.append(_row(words("miou"), *(digits.mean(_mean(summaries[arm]), none) for arm in arms)))
     columns = (Column(words("class")), *(Column(named(arm, numbers, words), numeric=True) for arm in arms))
     notes = [words("classes note", level=level_of_means(numbers)), absent_sentence(numbers, words)]
     if numbers.leaking & set(arms):
         notes.append(words("leaking note"))
-    return Table(words("classes title"), columns, rows, tuple(notes))
+    return Table(words("classes title"), columns, tuple(rows), tuple(notes))
 
 
 def absent_sentence(numbers: StudyNumbers, words: Words) -> str:
@@ -527,7 +542,7 @@ def failures_table(numbers: StudyNumbers, words: Words) -> Table | None:
     return Table(words("failures title"), columns, rows, notes)
 
 
-def needs_table(numbers: StudyNumbers, words: Words, digits: Digits) -> Table:
+def needs_table(numbers: StudyNumbers, words: Words) -> Table:
     """Return by effect the spread, the margin that this budget resolves, and what a decision would take."""
     none = words("none")
     needs = needs_of(numbers)
@@ -545,12 +560,12 @@ def needs_table(numbers: StudyNumbers, words: Words, digits: Digits) -> Table:
     rows = []
     for need, estimate in zip(needs, numbers.judgement.estimates, strict=True):
         cells = [
-            none if need.sd is None else digits.points(need.sd, signed=False),
-            none if need.resolved is None else f"±{digits.points(need.resolved, signed=False)}",
+            none if need.sd is None else format_points(need.sd, signed=False),
+            none if need.resolved is None else f"±{format_points(need.resolved, signed=False)}",
         ]
         for margin in margins:
             blocks, hours = need.margins.get(margin, (None, None))
-            cells += [none if blocks is None else count_text(blocks), none if hours is None else f"{hours:.2g}"]
+            cells += [none if blocks is None else count_text(blocks), none if hours is None else hours_text(hours)]
         rows.append(_row(Cell(need.contrast, mark=_contrast_mark(estimate, numbers, words)), *cells))
     note = words("needs note", power=format_level(POWER))
     return Table(words("needs title"), tuple(columns), tuple(rows), (note,))
@@ -561,25 +576,23 @@ def needs_table(numbers: StudyNumbers, words: Words, digits: Digits) -> Table:
 
 def tables_md(numbers: StudyNumbers, words: Words) -> str:
     """Return the page of tables: command, cost, margin, use of text, then the tables."""
-    digits = Digits.for_study(numbers)
+    digits = Digits(numbers.study.margin)
     study, score = numbers.study, numbers.score
     command = str(numbers.facts.get("command") or words("no command"))
     # A fence longer than any run of backticks in the command cannot be closed by it.
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", command)), default=0))
     facts = [
         cost_sentence(numbers, words),
-        margin_sentence(numbers, words, digits),
+        margin_sentence(numbers, words),
         words("md text", sentence=" ".join(text_sentences(numbers, words, digits))),
-        words(
-            "md scored", split=score.split, images=count_text(len(score.images)), data=data_sentence(numbers, words)
-        ),
+        words("md scored", split=score.split, images=count_text(len(score.images)), data=data_sentence(numbers, words)),
     ]
     state = state_sentences(numbers, words)
     if state:
         facts.append(words("md state", state=" ".join(state)))
     blocks = [
         f"# {_escape(study.name)}",
-        _escape(study.question),
+        _escape(words.known(study.question)),
         f"{fence}console\n{command}\n{fence}",
         "\n".join(f"- {_escape(fact)}" for fact in facts),
     ]
@@ -588,7 +601,7 @@ def tables_md(numbers: StudyNumbers, words: Words) -> str:
         effects_table(numbers, words, digits),
         classes_table(numbers, words, digits),
         cost_table(numbers, words, digits),
-        needs_table(numbers, words, digits),
+        needs_table(numbers, words),
     ]
     failures = failures_table(numbers, words)
     if failures is not None:
@@ -607,12 +620,13 @@ def _markdown(table: Table) -> str:
         [_escape(column.head) for column in table.columns],
         ["---:" if column.numeric else "---" for column in table.columns],
     ]
-    for row in table.rows:
-        lines.append([_escape(f"{cell.text} ({cell.mark})" if cell.mark else cell.text) for cell in row.cells])
+    lines += [
+        [_escape(f"{cell.text} ({cell.mark})" if cell.mark else cell.text) for cell in row.cells] for row in table.rows
+    ]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def _escape(text: str) -> str:
     """Return ``text`` so that Markdown shows it as it is, on one line."""
-    text = re.sub(r"[\\`*<|#]|(?<!\w)_|_(?!\w)", r"\\\g<0>", text)
+    text = re.sub(r"[\\`*<|]|^#|(?<!\w)_|_(?!\w)", r"\\\g<0>", text)
     return " ".join(text.split())

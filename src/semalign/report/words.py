@@ -34,6 +34,7 @@ class Words:
         self.lang = lang
 
     def __call__(self, key: str, **values: object) -> str:
+        """Return the sentence with its values filled in."""
         return SENTENCES[key][LANGUAGES.index(self.lang)].format(**values)
 
     def known(self, text: str) -> str:
@@ -64,7 +65,8 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "text: branch, no control": (
         "Yes, as far as can be told: {arm} scores higher than the same model trained without text; no control with "
         "random vectors tells the text's meaning from the added parameters",
-        "就目前所能判断：是。{arm} 的得分高于同一模型不用文本训练时；但没有随机向量对照，无法区分文本含义与新增参数的作用",
+        "就目前所能判断：是。{arm} 的得分高于同一模型不用文本训练时；但没有随机向量对照，无法区分文本含义与新增参数"
+        "的作用",
     ),
     "text: branch, open": (
         "Only in part can it be told: {arm} scores higher than the same model trained without text, but whether the "
@@ -72,12 +74,14 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "只能部分判断：{arm} 的得分高于同一模型不用文本训练时，但起作用的是文本含义还是新增参数，尚无定论",
     ),
     "text: branch only": (
-        "No, not its meaning: {arm} scores higher than the same model trained without text, but with random vectors in "
+        "No, not its meaning: {arm} scores higher than the same model trained without text, but with random "
+        "vectors in "
         "the text's place it scores the same within the margin",
         "没有用到文本含义：{arm} 的得分高于不用文本训练的模型，但用随机向量代替文本时得分在界限内相同",
     ),
     "text: no": (
-        "No: trained without text, and with random vectors in the text's place, {arm} scores the same within the margin",
+        "No: trained without text, and with random vectors in the text's place, {arm} scores the same within the "
+        "margin",
         "否：不用文本训练，或用随机向量代替文本，{arm} 的得分在界限内都相同",
     ),
     "text: not its meaning": (
@@ -113,7 +117,8 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "full stop": ("{main}.", "{main}。"),
     "detail separator": ("; ", "；"),
     "shared": (
-        "All images share one text bank{sentences}, so the text carries no information about any single image; what it "
+        "All images share one text bank{sentences}, so the text carries no information about any single image; "
+        "what it "
         "can give is a description of the classes.",
         "所有图像共用同一个文本库{sentences}，因此文本不携带任何单张图像的信息；它能提供的只是对类别的描述。",
     ),
@@ -131,8 +136,9 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "all failed": ("all {n} failed", "{n} 次全部失败"),
     "leaking": ("leaking", "泄漏"),
     "with leaking": ("{arm} (leaking)", "{arm}（泄漏）"),
+    "question generic": ("Does {first} score otherwise than {second}?", "{first} 的得分与 {second} 不同吗？"),
     "tally": (
-        "Of {total} primary effects {decided} decided: {words}.",
+        "{decided} of {total} primary effects decided: {words}.",
         "{total} 个主要效应中有 {decided} 个得出结论：{words}。",
     ),
     "tally word": ("{n} {word}", "{n} 个{word}"),
@@ -154,9 +160,11 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "没有有意义的差异：{mean} 个 mIoU 点，且 {inner} 落在 ±{margin} 之内。",
     ),
     "plain: inconclusive": (
-        "Cannot be told: these {n} blocks are compatible with anything from {low} to {high} mIoU points; a new study of "
+        "Cannot be told: these {n} blocks are compatible with anything from {low} to {high} mIoU points; a new "
+        "study of "
         "{needed} blocks would decide.",
-        "无法判断：这 {n} 个区组与 {low} 到 {high} 个 mIoU 点之间的任何效应都相容；一项 {needed} 个区组的新研究可以判定。",
+        "无法判断：这 {n} 个区组与 {low} 到 {high} 个 mIoU 点之间的任何效应都相容；一项 {needed} 个区组的新研究可以"
+        "判定。",
     ),
     "plain: no interval": (
         "Cannot be told: complete blocks so far {n}, and an interval needs at least 2.",
@@ -175,7 +183,8 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "state missing": ("Not run yet: {runs}.", "尚未运行：{runs}。"),
     "seed": ("{arm}, seed {seeds}", "{arm}，种子 {seeds}"),
     "preliminary": (
-        "Until the study is complete, a verdict stands only where it holds whatever the lost or missing runs may score.",
+        "Until the study is complete, a verdict stands only where it holds whatever the lost or missing runs may "
+        "score.",
         "在研究完成之前，只有无论缺失运行得分如何都成立的结论才算成立。",
     ),
     # --- tables ---------------------------------------------------------------------------------
@@ -189,7 +198,8 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "runs failed": ("{failed} failed", "{failed} 次失败"),
     "table note": (
         "mIoU in points (0 to 100): mean ± half width of the {level} t interval over seeds. Effect: mean paired "
-        "difference to {baseline} over blocks, with the Bonferroni interval of its family ({families}). “n more blocks” "
+        "difference to {baseline} over blocks, with the Bonferroni interval of its family ({families}). “n more "
+        "blocks” "
         "is the size of a new pre-registered study; blocks already run cannot be counted in it.",
         "mIoU 以点计（0 到 100）：均值 ± 各种子 {level} t 区间的半宽。效应：各区组内与 {baseline} 的配对差的均值，"
         "并给出其族的 Bonferroni 区间（{families}）。“还需 n 个区组”指一项新的预注册研究的规模，已有区组不能计入。",
@@ -211,14 +221,16 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "p": ("p", "p"),
     "p holm": ("p (Holm)", "p（Holm）"),
     "effects note": (
-        "p: two-sided t test that the effect is 0, and the same adjusted by Holm within the family; shown, never judged. "
+        "p: two-sided t test that the effect is 0, and the same adjusted by Holm within the family; shown, never "
+        "judged. "
         "Verdicts follow from the two intervals.",
         "p：效应为 0 的双侧 t 检验，以及族内 Holm 校正值；仅供展示，不用于判定。结论由两个区间得出。",
     ),
     "classes title": ("IoU by class", "各类别 IoU"),
     "class": ("Class", "类别"),
     "classes note": (
-        "IoU in points over the whole split, from summed counts: mean ± half width of the {level} t interval over seeds.",
+        "IoU in points over the whole split, from summed counts: mean ± half width of the {level} t interval over "
+        "seeds.",
         "IoU 以点计，由整个划分的像素计数求和得到：均值 ± 各种子 {level} t 区间的半宽。",
     ),
     "absent": (
@@ -230,13 +242,13 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "parameters": ("Parameters", "参数量"),
     "against": ("Against {baseline}", "相对 {baseline}"),
     "steps": ("Steps", "步数"),
-    "seconds": ("Median seconds a run", "每次运行秒数（中位数）"),
+    "seconds": ("Median time a run", "每次运行时间（中位数）"),
     "train": ("Train mIoU", "训练 mIoU"),
     "gap": ("Train − scored", "训练 − 评分"),
     "cost note": (
-        "Seconds are wall-clock time of a run as it shared this machine. Train mIoU: last weights on a subset of the "
+        "Times are wall-clock times of runs that shared the machine. Train mIoU: last weights on a subset of the "
         "training images.",
-        "秒数为该机器上（与其他运行共享时）的实际时间。训练 mIoU：最终权重在部分训练图像上的得分。",
+        "时间为该机器上（与其他运行共享时）的实际时间。训练 mIoU：最终权重在部分训练图像上的得分。",
     ),
     "arms title": ("Arms", "实验组"),
     "own options": ("Options that differ", "不同的选项"),
@@ -248,7 +260,8 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "failure test": (
         "Failures of {arm} against {baseline} in {blocks} blocks: {only_arm} of {arm} alone, {only_baseline} of "
         "{baseline} alone; exact paired test {p}.",
-        "{blocks} 个区组中 {arm} 与 {baseline} 的失败：仅 {arm} 失败 {only_arm} 次，仅 {baseline} 失败 {only_baseline} 次；"
+        "{blocks} 个区组中 {arm} 与 {baseline} 的失败：仅 {arm} 失败 {only_arm} 次，仅 {baseline} 失败 "
+        "{only_baseline} 次；"
         "精确配对检验 {p}。",
     ),
     "not recorded": ("not recorded", "未记录"),
@@ -273,7 +286,8 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "optimizer step": ("optimizer step", "优化步"),
     "knobs": ("Temperature and gate over training", "训练中的温度与门控"),
     "knobs text": (
-        "By place of the alignment, averaged over the blocks of a stage. Scale is the inverse temperature, base included; "
+        "By place of the alignment, averaged over the blocks of a stage. Scale is the inverse temperature, base "
+        "included; "
         "a flat line is a frozen (or dead) knob.",
         "按对齐所在位置，同一阶段内各块取平均。尺度为温度的倒数（含基数）；水平线表示该参数被冻结（或无梯度）。",
     ),
@@ -297,14 +311,16 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "decoder": ("decoder, level {index}", "解码器，层级 {index}"),
     "other": ("{site}", "{site}"),
     "panel title": ("{quantity}: {place}", "{quantity}：{place}"),
-    "panel description": ("{title} over optimizer steps. Last values: {values}.", "{title}随优化步变化。最后的值：{values}。"),
+    "panel description": (
+        "{title} over optimizer steps. Last values: {values}.",
+        "{title}随优化步变化。最后的值：{values}。",
+    ),
     "last value": ("{arm} {value}", "{arm} {value}"),
     "effects description": (
         "Effects in mIoU points with intervals, margin ±{margin}: {values}.",
         "效应（mIoU 点）及区间，界限 ±{margin}：{values}。",
     ),
     "no curves": ("No finished run recorded these curves.", "已完成的运行没有记录这些曲线。"),
-    "one arm alone": ("flat in every arm at", "各组均为常数"),
     # --- pilot ----------------------------------------------------------------------------------
     "pilot": ("Noise of identical recipes (pilot)", "相同配方的噪声（预试验）"),
     "pilot none": (
@@ -334,7 +350,8 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "{arms} arms × {blocks} blocks = {runs} runs. A block is one seed ({seeds}): all its arms share the initial "
         "weights of common parameters, the order of images and the augmentation, so that an effect is a paired "
         "difference.",
-        "{arms} 个实验组 × {blocks} 个区组 = {runs} 次运行。一个区组即一个种子（{seeds}）：其中各组共享公共参数的初值、"
+        "{arms} 个实验组 × {blocks} 个区组 = {runs} 次运行。一个区组即一个种子（{seeds}）：其中各组共享公共参数的初"
+        "值、"
         "图像顺序和增强，因此效应是配对差。",
     ),
     "intervals": ("Intervals", "区间"),
@@ -342,20 +359,24 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "Effects of a family share α = {alpha} (Bonferroni): {families}. The direction interval is a t interval over "
         "blocks with S − 1 degrees of freedom; all intervals of a family cover at once with probability at least "
         "{joint}. The narrower equivalence interval has coverage 1 − 2α/m.",
-        "同族效应共享 α = {alpha}（Bonferroni）：{families}。方向区间为区组上的 t 区间，自由度 S − 1；一族的所有区间以至少 "
+        "同族效应共享 α = {alpha}（Bonferroni）：{families}。方向区间为区组上的 t 区间，自由度 S − 1；一族的所有区"
+        "间以至少 "
         "{joint} 的概率同时覆盖。较窄的等价性区间覆盖率为 1 − 2α/m。",
     ),
     "verdicts": ("Verdicts", "判定规则"),
     "verdicts text": (
-        "Better or worse: the direction interval excludes 0. Equivalent: the equivalence interval lies inside the margin "
+        "Better or worse: the direction interval excludes 0. Equivalent: the equivalence interval lies inside the "
+        "margin "
         "of ±{margin} mIoU points (two one-sided tests). Else inconclusive. The margin and the number of blocks were "
         "fixed before any run and the study is judged once.",
-        "更好或更差：方向区间不含 0。等价：等价性区间落在 ±{margin} 个 mIoU 点的界限之内（两个单侧检验）。其余为尚无定论。"
+        "更好或更差：方向区间不含 0。等价：等价性区间落在 ±{margin} 个 mIoU 点的界限之内（两个单侧检验）。其余为尚"
+        "无定论。"
         "界限与区组数在任何运行之前确定，研究只评判一次。",
     ),
     "scoring": ("Scoring", "评分"),
     "scoring text": (
-        "Data set IoU from counts summed over the {images} images of split “{split}”, at each mask's own size; mIoU is "
+        "Data set IoU from counts summed over the {images} images of split “{split}”, at each mask's own size; "
+        "mIoU is "
         "the mean over classes that occur. Scored weights: {weights}.",
         "由划分“{split}”的 {images} 张图像的像素计数求和得到数据集 IoU，按掩码原尺寸计算；mIoU 为出现类别的均值。"
         "评分所用权重：{weights}。",
@@ -365,8 +386,8 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "absent head": ("Absent classes", "不存在的类别"),
     "text head": ("Text of {arm}", "{arm} 的文本"),
     "data": ("Data", "数据"),
-    "data kind": ("kind {kind}", "类型 {kind}"),
-    "data root": ("folder {root}", "文件夹 {root}"),
+    "data kind": ("data: {kind}", "数据：{kind}"),
+    "data root": ("data: folder {root}", "数据：文件夹 {root}"),
     "data splits": ("images: {splits}", "图像：{splits}"),
     "data classes": ("{n} classes", "{n} 个类别"),
     "fingerprint": ("fingerprint of {split}: {sha}", "{split} 的指纹：{sha}"),
@@ -378,7 +399,8 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "seeds": ("Seeds", "种子"),
     "failed runs": ("Failed and missing runs", "失败与缺失的运行"),
     "failed text": (
-        "A failed run is an outcome. While a block is incomplete, an effect is called better, worse or equivalent only if "
+        "A failed run is an outcome. While a block is incomplete, an effect is called better, worse or equivalent "
+        "only if "
         "it stays so whatever the lost runs had scored between 0 and 100.",
         "失败的运行也是结果。区组不完整时，只有无论缺失运行得分为 0 到 100 之间何值都成立的结论才成立。",
     ),
@@ -389,27 +411,35 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "blocks at": ("Blocks for ±{margin}", "±{margin} 所需区组"),
     "hours at": ("Hours for ±{margin}", "±{margin} 所需小时"),
     "needs note": (
-        "Resolved: the smallest margin at which a true effect of 0 is called equivalent with probability {power}. Blocks: "
-        "of a new pre-registered study that ends in a verdict whatever it finds, if the spread stays as seen. Hours: its "
+        "Resolved: the smallest margin at which a true effect of 0 is called equivalent with probability {power}. "
+        "Blocks: "
+        "of a new pre-registered study that ends in a verdict whatever it finds, if the spread stays as seen. "
+        "Hours: its "
         "runs one after another, at the median time of these.",
-        "能分辨：真实效应为 0 时以 {power} 的概率判为等价的最小界限。区组：若离散程度不变，一项无论结果如何都能得出结论的新预注册"
+        "能分辨：真实效应为 0 时以 {power} 的概率判为等价的最小界限。区组：若离散程度不变，一项无论结果如何都能得出"
+        "结论的新预注册"
         "研究的规模。小时：按本次中位时间依次运行。",
     ),
     "watch": ("Read with care", "阅读时请注意"),
     "finding": ("{arms}: {sentence}", "{arms}：{sentence}"),
     "nothing": ("Nothing was noted by the runs.", "运行中没有任何提示。"),
     "change margin": (
-        "Another margin than ±{margin} would be another question: it is fixed before the runs and cannot be chosen from "
+        "Another margin than ±{margin} would be another question: it is fixed before the runs and cannot be chosen "
+        "from "
         "these results.",
         "换用 ±{margin} 以外的界限就是另一个问题：它在运行之前确定，不能根据这些结果来选择。",
     ),
     "change data": (
-        "The verdicts hold for this model, recipe and data; the blocks vary the seed, not the images, so a claim about new "
+        "The verdicts hold for this model, recipe and data; the blocks vary the seed, not the images, so a claim "
+        "about new "
         "images is not made.",
         "结论只适用于此模型、配方与数据；区组改变的是种子而非图像，因此不对新图像作断言。",
     ),
     # --- tables.md ------------------------------------------------------------------------------
-    "md cost": ("Cost: a run took {seconds} (median of {n}{machine}).", "开销：一次运行 {seconds}（{n} 次的中位数{machine}）。"),
+    "md cost": (
+        "Cost: {seconds} a run, the median of {n}{machine}.",
+        "开销：每次运行 {seconds}（取 {n} 次的中位数）{machine}。",
+    ),
     "md machine": ("; {machine}", "；{machine}"),
     "md margin": (
         "Margin: pre-registered ±{margin} mIoU points; this budget of {blocks} blocks resolves {resolved}.",
@@ -431,15 +461,17 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "md state": ("Runs: {state}", "运行：{state}"),
     "seconds unit": ("{n} s", "{n} 秒"),
     "minutes unit": ("{n} s ({minutes} min)", "{n} 秒（{minutes} 分钟）"),
-    "cpus": ("{n} CPU cores", "{n} 个 CPU 核"),
-    "workers": ("{n} runs at a time", "同时 {n} 个运行"),
-    "threads": ("{n} threads a run", "每个运行 {n} 个线程"),
+    "cpus": ("CPU cores: {n}", "CPU 核数：{n}"),
+    "workers": ("runs at a time: {n}", "同时运行数：{n}"),
+    "threads": ("threads a run: {n}", "每个运行 {n} 个线程"),
 }
 """By key the English and the Chinese sentence; both take the same values."""
 
 _FIXED = {
     # Texts of semalign.judge.contrasts and semalign.train, which are written in English.
-    "Does a learnable encoder temperature change the mIoU (ablation 1)?": "可学习的编码器温度会改变 mIoU 吗（消融 1）？",
+    "Does a learnable encoder temperature change the mIoU (ablation 1)?": (
+        "可学习的编码器温度会改变 mIoU 吗（消融 1）？"
+    ),
     "Does fixing the gates of encoder and decoder change the mIoU (ablation 2)?": (
         "固定编码器与解码器的门控会改变 mIoU 吗（消融 2）？"
     ),
@@ -454,6 +486,11 @@ _FIXED = {
     "How does the model score whose texts were made from the image's own mask (leaking)?": (
         "以由图像自身掩码生成的文本（泄漏）为输入的模型得分如何？"
     ),
+    "Which of the encoder's temperature and the two gates should be learnable?": (
+        "编码器温度与两个门控中，哪些应当可学习？"
+    ),
+    "Should the encoder's temperature be learnable?": "编码器温度应当可学习吗？",
+    "Do temperature and gate do the same work?": "温度与门控的作用是否相同？",
     "temperature and gate reinforce each other": "温度与门控相互增强",
     "temperature and gate compete": "温度与门控相互竞争",
 }

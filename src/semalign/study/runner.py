@@ -1,0 +1,250 @@
+"""Runs what a study still lacks, in parallel local processes; what has finished is never run again.
+
+A run is one folder; its result.json appears whole when it has finished, and a run that was stopped goes on from its
+own saved state.  It knows nothing of judging.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from semalign.config import Options, merge, read_yaml, to_dict, validate
+from semalign.config.study import StudyOptions
+from semalign.errors import OutputError, StudyError
+from semalign.files import make_folder, write_json, write_text
+from semalign.results import RunResult, read_result, write_result
+from semalign.study.design import PlannedRun, pilot_runs, planned_runs
+
+__all__ = ["claim_study_folder", "default_workers", "run_planned", "run_study", "unfinished"]
+
+STUDY_FILE = "study.yaml"
+RESULT_FILE = "result.json"
+MOST_CRASHES = 3
+"""How often a worker may die before the study gives up."""
+
+Progress = Callable[[PlannedRun, str, float | None, int, int], None]
+"""Called with (run, what happened, mIoU in [0, 1] or None, runs done, runs)."""
+
+
+def default_workers() -> int:
+    """Return the number of processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def claim_study_folder(folder: Path, study: StudyOptions, facts: dict[str, Any]) -> None:
+    """Make ``folder`` this study's own; going on with the same study is allowed.
+
+    Raises:
+        OutputError: the folder holds a run or another study, or cannot be written.
+    """
+    file = folder / STUDY_FILE
+    value = study.model_dump(mode="json", exclude_none=True)
+    if file.exists():
+        found = read_yaml(file)
+        different = sorted(name for name in found.keys() | value.keys() if found.get(name) != value.get(name))
+        if different:
+            name = different[0]
+            raise OutputError(
+                f"the output folder {folder} holds another study ({name} is {_short(found.get(name))} there and "
+                f"{_short(value.get(name))} here): name another with --out"
+            )
+        return
+    if (folder / "config.yaml").exists() or (folder / RESULT_FILE).exists():
+        raise OutputError(f"the output folder {folder} holds a run, expected an empty one: name another with --out")
+    if (folder / "results.csv").exists() or (folder / "runs").exists():
+        raise OutputError(f"the output folder {folder} holds other results, name another with --out")
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"the output folder {folder} is a file, name a folder with --out")
+    make_folder(folder)
+    write_json(folder / "facts.json", facts)
+    write_text(file, yaml.safe_dump(value, sort_keys=False, allow_unicode=True))
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def machine_facts(workers: int) -> dict[str, Any]:
+    """Return what the timings depend on."""
+    return {
+        "cpus": default_workers(),
+        "workers": workers,
+        "threads": threads_per_worker(workers),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+    }
+
+
+def threads_per_worker(workers: int) -> int:
+    """Return the threads of each process: the processors shared out, at least one."""
+    return max(1, default_workers() // workers)
+
+
+def unfinished(folder: Path, runs: Iterable[PlannedRun]) -> list[PlannedRun]:
+    """Return the runs without a result, each folder once; a damaged result raises rather than being run over."""
+    lacking = {}
+    for run in runs:
+        file = folder / run.folder / RESULT_FILE
+        if file.exists():
+            read_result(file)
+        else:
+            lacking[run.folder] = run
+    return list(lacking.values())
+
+
+def run_study(
+    study: StudyOptions,
+    folder: Path,
+    *,
+    workers: int,
+    device: str = "auto",
+    scan: bool = True,
+    pilot: bool = True,
+    main: bool = True,
+    progress: Progress | None = None,
+) -> None:
+    """Run what the pilot and the study lack; the pilot comes first."""
+    runs = [*(pilot_runs(study) if pilot else []), *(planned_runs(study) if main else [])]
+    assert study.data is not None
+    run_planned(runs, study.data, folder, workers=workers, device=device, scan=scan, progress=progress)
+
+
+def run_planned(
+    runs: list[PlannedRun],
+    data: str,
+    folder: Path,
+    *,
+    workers: int,
+    device: str = "auto",
+    scan: bool = True,
+    progress: Progress | None = None,
+) -> None:
+    """Run each run without a result in a pool of processes; a dead worker is replaced and its run goes on.
+
+    Raises:
+        StudyError: workers keep dying.
+        SemalignError: a run's options, data or folder do not fit; what has finished is kept.
+    """
+    if workers < 1:
+        raise StudyError(f"--workers got {workers}, expected at least 1")
+    unique = {run.folder: run for run in runs}
+    todo = unfinished(folder, unique.values())
+    done = len(unique) - len(todo)
+    if not todo:
+        return
+    threads = threads_per_worker(workers)
+    # An own process for each worker, started afresh: forked torch threads can hang.
+    context = get_context("spawn")
+    crashes = 0
+    while todo:
+        with _one_thread_each(threads), ProcessPoolExecutor(min(workers, len(todo)), context) as pool:
+            futures: dict[Future[tuple[str, float | None, float]], PlannedRun] = {
+                pool.submit(run_one, data, str(folder), run.arm, run.seed, to_dict(run.options), run.folder, threads,
+                            device, scan): run
+                for run in todo
+            }
+            try:
+                for future in as_completed(futures):
+                    run = futures[future]
+                    status, miou, _ = future.result()
+                    todo.remove(run)
+                    done += 1
+                    if progress is not None:
+                        progress(run, status, miou, done, len(unique))
+            except BrokenProcessPool as error:
+                crashes += 1
+                todo = unfinished(folder, todo)
+                done = len(unique) - len(todo)
+                if crashes >= MOST_CRASHES and todo:
+                    raise StudyError(
+                        f"worker processes died {crashes} times (out of memory?), {len(todo)} runs are missing: start the "
+                        "same command again with fewer --workers; finished runs are kept"
+                    ) from error
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                for process in list((getattr(pool, "_processes", None) or {}).values()):
+                    process.terminate()
+                raise
+
+
+class _one_thread_each:  # noqa: N801 (used like a function)
+    """Sets the thread count in the environment that workers start with, so that libraries read it when loaded."""
+
+    def __init__(self, threads: int) -> None:
+        self.value = str(threads)
+        self.before: dict[str, str | None] = {}
+
+    def __enter__(self) -> None:
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+            self.before[name] = os.environ.get(name)
+            os.environ[name] = self.value
+
+    def __exit__(self, *_: object) -> None:
+        for name, value in self.before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def run_one(
+    data: str,
+    study_folder: str,
+    arm: str,
+    seed: int,
+    options: dict[str, Any],
+    run_folder: str,
+    threads: int,
+    device: str,
+    scan: bool,
+) -> tuple[str, float | None, float]:
+    """Train and score one run in this process and write its result; return (status, mIoU, seconds)."""
+    import torch  # noqa: PLC0415 (only workers need it)
+
+    from semalign.train.folder import CONFIG_FILE, STATE_FILE  # noqa: PLC0415
+    from semalign.train.loop import TrainingDiverged, fit, make_fabric, versions  # noqa: PLC0415
+
+    torch.set_num_threads(threads)
+    started = time.monotonic()
+    resolved = validate(Options, options, f"arm {arm}")
+    folder = make_folder(Path(study_folder) / run_folder)
+    write_text(folder / CONFIG_FILE, yaml.safe_dump(options, sort_keys=False, allow_unicode=True))
+    inputs = cached_inputs(data, _input_key(options), scan)
+    try:
+        _, result = fit(inputs, resolved, out=folder, arm=arm, fabric=make_fabric(device))
+    except TrainingDiverged as error:
+        facts = {"failure": str(error), "config": options, "versions": versions(), "threads": threads, "notes": []}
+        result = RunResult(arm, seed, "failed", None, {}, facts, {"train": time.monotonic() - started})
+    write_result(folder / RESULT_FILE, result)
+    (folder / STATE_FILE).unlink(missing_ok=True)
+    return result.status, None if result.score is None else result.score.miou, time.monotonic() - started
+
+
+def _input_key(options: dict[str, Any]) -> str:
+    """Return what inputs depend on, so that runs that read the same share one decoding."""
+    train = {name: value for name, value in options["train"].items() if name == "select_split"}
+    model = {"classifier": options["model"]["classifier"]}
+    return json.dumps(merge({"data": options["data"], "text": options["text"]}, {"train": train, "model": model}))
+
+
+@functools.lru_cache(maxsize=4)
+def cached_inputs(data: str, key: str, scan: bool) -> Any:
+    """Return the inputs of runs that read the same data and text."""
+    from semalign.api import open_source  # noqa: PLC0415
+    from semalign.train.loop import prepare_inputs  # noqa: PLC0415
+
+    options = validate(Options, json.loads(key), "a run of the study")
+    return prepare_inputs(open_source(data, options, scan=scan), options)
