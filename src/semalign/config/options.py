@@ -165,18 +165,18 @@ class ModelOptions(_Frozen):
 class LossOptions(_Frozen):
     """Cross entropy."""
 
-    class_weights: Unit = 0.0
+    class_weights: Unit = 0.4
     """Exponent p of the class weights frequency^-p, scaled so that the mean weight of a pixel is 1."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    stride: Annotated[int, Field(ge=1, le=4)] = 1
-    """Compare with every n-th mask pixel of every n-th row: 2 is faster where there are many classes."""
+    stride: Annotated[int, Field(ge=1, le=4)] = 2
+    """Compare with every n-th mask pixel of every n-th row; 2 costs no measured accuracy and is faster than 1."""
 
 
 class TrainOptions(_Frozen):
     """Schedule, optimizer, randomness."""
 
     epochs: Count | None = None
-    """Passes over the training split; by default 90 for a folder and 24 for scenes."""
+    """Passes over the training split; by default 60 for a folder and 24 for scenes."""
     batch_size: Count = 8
     seed: Seed = 0
     lr: Positive = 2e-3

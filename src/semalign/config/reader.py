@@ -34,7 +34,7 @@ Model = TypeVar("Model", bound=BaseModel)
 _LARGEST_FILE = 1 << 20
 
 DEFAULTS_BY_KIND: dict[str, dict[str, Any]] = {
-    "folder": {"data": {"size": [144, 192], "text": "classes"}, "train": {"epochs": 90}},
+    "folder": {"data": {"size": [144, 192], "text": "classes"}, "train": {"epochs": 60}},
     "scenes": {"data": {"size": [48, 64], "text": "images"}, "train": {"epochs": 24}},
 }
 """Values of the options that default to None, by the kind of data."""

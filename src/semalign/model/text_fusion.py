@@ -106,6 +106,11 @@ class Temperature(nn.Module):
         self.check_live()
         self.register_load_state_dict_post_hook(_check_after_load)  # type: ignore[no-untyped-call]
 
+    @property
+    def liveness(self) -> Liveness:
+        """Whether l can learn: "live", "edge" (on a clamp's bound) or "dead"; a fixed l is "live"."""
+        return self._state
+
     def reset_parameters(self) -> None:
         """Set l to its start; draws nothing."""
         nn.init.constant_(self.log_scale, self.knobs.init)

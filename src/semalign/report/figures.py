@@ -47,7 +47,7 @@ DASHES: tuple[tuple[float, ...], ...] = ((), (5, 2), (1.5, 1.5), (6, 2, 1.5, 2),
 _VARIABLES |= {f"#0000{16 + index:02x}": f"c{index}" for index in range(COLOURS)}
 
 _ROUND = [1, 2, 5, 10]
-_MOST_LETTERS = 62  # what fits on one line of the plot of effects
+_MOST_LETTERS = 68  # what fits on one line of the plot of effects
 
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -184,7 +184,9 @@ def draw_effects(
             place = axes.get_yaxis_transform()
             height = y + above
             axes.text(0, height + line, mark.label, transform=place, va="bottom", weight="bold", fontsize=8.6)
-            axes.text(1, height, mark.figure, transform=place, ha="right", va="bottom", fontsize=8.6)
+            right = 0 if crowded else 1
+            side = "left" if crowded else "right"
+            axes.text(right, height, mark.figure, transform=place, ha=side, va="bottom", fontsize=8.6)
         axes.set_ylim(-len(marks) + 0.45, 0.95)
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)

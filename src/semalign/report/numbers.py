@@ -171,7 +171,7 @@ def load_study(folder: Path) -> StudyNumbers:
         planned_blocks=study.seeds,
     )
     effects = sum(contrast.family == "primary" for contrast in contrasts)
-    pilot, blocks = _pilot(folder / "pilot", study, max(1, effects))
+    pilot, blocks = _pilot(folder / "pilot", study, outcomes, max(1, effects))
     return StudyNumbers(
         folder=folder,
         study=study,
@@ -276,12 +276,20 @@ def _facts(path: Path) -> dict[str, Any] | None:
     return value
 
 
-def _pilot(folder: Path, study: StudyOptions, effects: int) -> tuple[Pilot | None, tuple[int, int]]:
-    """Return the pilot's judgement and its numbers of complete and of started blocks."""
+def _pilot(
+    folder: Path, study: StudyOptions, runs: Mapping[RunKey, RunResult], effects: int
+) -> tuple[Pilot | None, tuple[int, int]]:
+    """Return the pilot's judgement and its numbers of complete and of started blocks.
+
+    Where the pilot has no first run of its own, the study's run of the baseline is it: the recipe is the same.
+    """
     # A pilot of another length than study.yaml says is a pilot all the same.
     planned = frozenset((arm, seed) for arm in PILOT_ARMS for seed in range(10000))
     outcomes = _outcomes(folder, planned, f"is a pilot's: {' or '.join(PILOT_ARMS)}")
     started = sorted({seed for _, seed in outcomes})
+    for seed in started:
+        if (study.baseline, seed) in runs:
+            outcomes.setdefault((PILOT_ARMS[0], seed), runs[study.baseline, seed])
     pairs = [
         (_score(one).miou, _score(other).miou)
         for seed in started
@@ -537,11 +545,7 @@ def cost_of(numbers: StudyNumbers, arm: str) -> Cost:
     """Return what the arm's finished runs recorded about their cost."""
     runs = numbers.runs_of(arm)
     level = 1 - numbers.study.alpha
-    fits = [
-        (100 * float(run.facts["train_score"]), 100 * _score(run).miou)
-        for run in runs
-        if isinstance(run.facts.get("train_score"), (int, float))
-    ]
+    fits = [(100 * train, 100 * _score(run).miou) for run in runs if (train := _train_score(run.facts)) is not None]
     return Cost(
         parameters=_distinct(runs, "parameters"),
         steps=_distinct(runs, "steps"),
@@ -549,6 +553,14 @@ def cost_of(numbers: StudyNumbers, arm: str) -> Cost:
         train=mean_of([train for train, _ in fits], level),
         gap=mean_of([train - scored for train, scored in fits], level),
     )
+
+
+def _train_score(facts: Mapping[str, Any]) -> float | None:
+    """Return the mIoU in [0, 1] on training images, stored as a number or with the number of images."""
+    value = facts.get("train_score")
+    if isinstance(value, Mapping):
+        value = value.get("miou")
+    return float(value) if isinstance(value, (int, float)) else None
 
 
 def _distinct(runs: Iterable[RunResult], name: str) -> tuple[int, ...]:

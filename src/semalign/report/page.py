@@ -335,7 +335,7 @@ def _groups(numbers: StudyNumbers, words: Words) -> tuple[Group, ...]:
     ]
     groups = [_group("training", words("training text"), [training], numbers, words)]
     for key, quantities in (
-        ("knobs", ("scale", "gate")),
+        ("knobs", ("scale", "logit_size", "gate")),
         ("fusion", ("strength", "entropy")),
         ("stability", ("grad_norm",)),
     ):
@@ -484,10 +484,30 @@ def _method(numbers: StudyNumbers, words: Words) -> tuple[Fact, ...]:
         Fact(words("recipe"), code=_recipe(numbers)) if _recipe(numbers) else None,
         Fact(words("options"), code=tuple(options)) if options else None,
         Fact(words("command"), code=(str(command),)) if command else Fact(words("command"), (words("not recorded"),)),
+        _plan(numbers, words),
         Fact(words("versions"), (_pairs(facts.get("versions"), words),)),
         Fact(words("machine"), (cost_sentence(numbers, words),)),
     ]
     return tuple(fact for fact in found if fact is not None)
+
+
+def _plan(numbers: StudyNumbers, words: Words) -> Fact | None:
+    """Return what was planned before the first run; None where the plan was not kept."""
+    plan = numbers.plan
+    if plan is None or not {"runs", "hours", "workers", "precision"} <= plan.keys():
+        return None
+    said = [words("plan text", runs=plan["runs"], hours=f"{plan['hours']:.2g}", workers=plan["workers"])]
+    said += [
+        words(
+            "plan precision",
+            sd=format_points(row["sd"], signed=False),
+            origin=words(f"sd {plan.get('sd_from', 'assumed')}"),
+            resolved=format_points(row["resolvable_margin"], signed=False),
+            blocks=row["blocks_for_margin"],
+        )
+        for row in plan["precision"]
+    ]
+    return Fact(words("plan"), tuple(said))
 
 
 def _weights(numbers: StudyNumbers, words: Words) -> str:
@@ -565,6 +585,4 @@ def _watch(numbers: StudyNumbers, words: Words) -> tuple[str, ...]:
     for sentence, arms in findings(numbers):
         names = words.join([named(arm, numbers, words) for arm in arms])
         said.append(words("finding", arms=names, sentence=sentence))
-    if numbers.leaking:
-        said.append(words("leaking note"))
     return tuple(said) or (words("nothing"),)

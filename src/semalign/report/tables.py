@@ -127,7 +127,7 @@ class Digits:
         return self._shown(value, "+" if signed else "", (0.0,))
 
     def interval(self, low: float, high: float) -> str:
-        """Return ``[low, high]`` with signs; what is not the margin never shows as it.
+        """Return ``[low, high]`` of an interval that is held against the margin; what is not the margin never shows as it.
 
         >>> Digits(1.0).interval(-1.04, 1.0), Digits(0.25).interval(-0.2, 0.2)
         ('[-1.04, +1.0]', '[-0.20, +0.20]')
@@ -152,12 +152,12 @@ class Digits:
         return shown if mean.half is None else f"{shown} ± {self.points(mean.half, signed=False)}"
 
     def effect(self, mean: float | None, low: float | None, high: float | None, none: str) -> str:
-        """Return ``-0.3 [-1.9, +1.2]``, without the interval where there is none."""
+        """Return ``-0.3 [-1.9, +1.2]``, an interval that is held against 0; without it where there is none."""
         if mean is None:
             return none
         if low is None or high is None:
             return self.points(mean)
-        return f"{self.points(mean)} {self.interval(low, high)}"
+        return f"{self.points(mean)} [{self.points(low)}, {self.points(high)}]"
 
 
 def named(arm: str, numbers: StudyNumbers, words: Words) -> str:

@@ -287,9 +287,10 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "knobs": ("Temperature and gate over training", "训练中的温度与门控"),
     "knobs text": (
         "By place of the alignment, averaged over the blocks of a stage. Scale is the inverse temperature, base "
-        "included; "
-        "a flat line is a frozen (or dead) knob.",
-        "按对齐所在位置，同一阶段内各块取平均。尺度为温度的倒数（含基数）；水平线表示该参数被冻结（或无梯度）。",
+        "included; the reach of the logits, scale × |q| × |k|, tells how sharp the attention can be. A flat line is a "
+        "frozen (or dead) knob.",
+        "按对齐所在位置，同一阶段内各块取平均。尺度为温度的倒数（含基数）；对数几率幅度为 尺度 × |q| × |k|，"
+        "反映注意力可达的尖锐程度。水平线表示该参数被冻结（或无梯度）。",
     ),
     "fusion": ("Fusion strength and attention entropy", "融合强度与注意力熵"),
     "fusion text": (
@@ -303,6 +304,7 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "各对齐模块参数的梯度范数。",
     ),
     "scale": ("Scale", "尺度"),
+    "logit_size": ("Reach of logits", "对数几率幅度"),
     "gate": ("Gate", "门控"),
     "strength": ("Strength", "强度"),
     "entropy": ("Entropy", "熵"),
@@ -394,6 +396,18 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "recipe": ("Recipe", "配方"),
     "options": ("Options of all arms", "公共选项"),
     "command": ("Command", "命令"),
+    "plan": ("Plan", "计划"),
+    "plan text": (
+        "Before the first run: {runs} runs, about {hours} hours with {workers} at a time.",
+        "第一次运行之前：{runs} 次运行，同时 {workers} 个，约 {hours} 小时。",
+    ),
+    "plan precision": (
+        "At a spread of {sd} points ({origin}) it was to resolve ±{resolved}; the study's margin would take {blocks} "
+        "blocks.",
+        "若标准差为 {sd} 点（{origin}），预计能分辨 ±{resolved}；本研究的界限需要 {blocks} 个区组。",
+    ),
+    "sd assumed": ("assumed", "假定"),
+    "sd pilot": ("from the pilot", "来自预试验"),
     "versions": ("Versions", "版本"),
     "machine": ("Machine", "机器"),
     "seeds": ("Seeds", "种子"),

@@ -17,6 +17,8 @@ from semalign.errors import ConfigError, StudyError, nearest
 __all__ = ["PILOT_ARMS", "PlannedRun", "builtin_studies", "pilot_runs", "planned_runs", "read_study", "slug"]
 
 PILOT_ARMS = ("recipe", "recipe again")
+DEMO_FILE = Path(str(resources.files("semalign.study") / "designs" / "demo.yaml"))
+
 NUDGE = 1e-6
 """Relative size of the change of initial weights that makes the pilot's second run another draw of the same recipe."""
 
@@ -134,7 +136,7 @@ def pilot_runs(study: StudyOptions) -> list[PlannedRun]:
 
     The first are the study's own runs of the baseline, so they cost nothing more.
     """
-    first, second = PILOT_ARMS
+    second = PILOT_ARMS[1]
     runs = []
     for seed in range(min(study.pilot_blocks, study.seeds)):
         options = run_options(study, study.baseline, seed)

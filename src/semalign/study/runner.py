@@ -152,8 +152,18 @@ def run_planned(
     while todo:
         with _one_thread_each(threads), ProcessPoolExecutor(min(workers, len(todo)), context) as pool:
             futures: dict[Future[tuple[str, float | None, float]], PlannedRun] = {
-                pool.submit(run_one, data, str(folder), run.arm, run.seed, to_dict(run.options), run.folder, threads,
-                            device, scan): run
+                pool.submit(
+                    run_one,
+                    data,
+                    str(folder),
+                    run.arm,
+                    run.seed,
+                    to_dict(run.options),
+                    run.folder,
+                    threads,
+                    device,
+                    scan,
+                ): run
                 for run in todo
             }
             try:
@@ -170,8 +180,8 @@ def run_planned(
                 done = len(unique) - len(todo)
                 if crashes >= MOST_CRASHES and todo:
                     raise StudyError(
-                        f"worker processes died {crashes} times (out of memory?), {len(todo)} runs are missing: start the "
-                        "same command again with fewer --workers; finished runs are kept"
+                        f"worker processes died {crashes} times (out of memory?), {len(todo)} runs are missing: start "
+                        "the same command again with fewer --workers; finished runs are kept"
                     ) from error
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
@@ -212,10 +222,10 @@ def run_one(
     scan: bool,
 ) -> tuple[str, float | None, float]:
     """Train and score one run in this process and write its result; return (status, mIoU, seconds)."""
-    import torch  # noqa: PLC0415 (only workers need it)
+    import torch
 
-    from semalign.train.folder import CONFIG_FILE, STATE_FILE  # noqa: PLC0415
-    from semalign.train.loop import TrainingDiverged, fit, make_fabric, versions  # noqa: PLC0415
+    from semalign.train.folder import CONFIG_FILE, STATE_FILE
+    from semalign.train.loop import TrainingDiverged, fit, make_fabric, versions
 
     torch.set_num_threads(threads)
     started = time.monotonic()
@@ -243,8 +253,8 @@ def _input_key(options: dict[str, Any]) -> str:
 @functools.lru_cache(maxsize=4)
 def cached_inputs(data: str, key: str, scan: bool) -> Any:
     """Return the inputs of runs that read the same data and text."""
-    from semalign.api import open_source  # noqa: PLC0415
-    from semalign.train.loop import prepare_inputs  # noqa: PLC0415
+    from semalign.api import open_source
+    from semalign.train.loop import prepare_inputs
 
     options = validate(Options, json.loads(key), "a run of the study")
     return prepare_inputs(open_source(data, options, scan=scan), options)

@@ -61,7 +61,7 @@ class Predictor:
         depth: Float[Tensor, "b 1 h w"] | None,
         size: tuple[int, int],
     ) -> Float[Tensor, "b classes H W"]:
-        """Return values at ``size`` whose argmax is the prediction (logits, or probabilities where several are joined)."""
+        """Return values at ``size`` whose argmax is the prediction (logits, or probabilities of joined views)."""
         image = image.to(self.device)
         text, is_padding, depth = (None if part is None else part.to(self.device) for part in (text, is_padding, depth))
         if self.window is None:

@@ -32,7 +32,7 @@ from semalign.errors import CheckpointError, ConfigError, SemalignError
 from semalign.metrics import IGNORE
 from semalign.model.build import nudge
 from semalign.model.segmenter import Segmenter
-from semalign.model.text_fusion import recording
+from semalign.model.text_fusion import alignment_sites, recording
 from semalign.results import Curve, RunResult, Score
 from semalign.seeds import derive_seed, numpy_generator
 from semalign.text.bank import TextBank, class_bank
@@ -53,7 +53,7 @@ TRAIN_SCORE_IMAGES = 100
 """Training images scored at the end, for the gap between training and validation."""
 
 
-class TrainingDiverged(SemalignError, ArithmeticError):
+class TrainingDiverged(SemalignError, ArithmeticError):  # noqa: N818 (named for what happened)
     """The loss is no longer a finite number."""
 
 
@@ -120,7 +120,8 @@ def prepare_inputs(source: DataSource, options: Options) -> Inputs:
         TextError: there is no text of the kind asked for.
     """
     data = options.data
-    assert data.size is not None and data.text is not None
+    assert data.size is not None
+    assert data.text is not None
     splits = [data.train_split]
     for split in (data.val_split, options.train.select_split):
         if split is not None and split not in splits:
@@ -200,7 +201,8 @@ def _fit(
     facts: dict[str, Any],
 ) -> tuple[TrainedRun, RunResult]:
     train, data = options.train, options.data
-    assert train.epochs is not None and data.size is not None
+    assert train.epochs is not None
+    assert data.size is not None
     source, images, guidance = inputs.source, inputs.images, inputs.guidance
     n_images, n_classes = len(images.names), len(source.class_names)
 
@@ -218,6 +220,11 @@ def _fit(
     rows, groups = parameter_groups(
         model, lr=train.lr, scalar_lr=train.scalar_lr, decay=train.weight_decay, scalar_decay=train.scalar_decay
     )
+    dead = [
+        f"the temperature of {path} is learnable in name only: outside its clamp its gradient is exactly 0"
+        for path, site in alignment_sites(model).items()
+        if site.temperature.liveness == "dead"
+    ]
     model.to(fabric.device)
     optimizer = make_optimizer(model, groups)
     wrapped, fabric_optimizer = fabric.setup(model, optimizer)
@@ -323,7 +330,7 @@ def _fit(
     count = min(n_images, TRAIN_SCORE_IMAGES)
     chosen = sorted(numpy_generator(0, "train score").choice(n_images, count, replace=False).tolist())
     train_score = _score(run, inputs, data.train_split, [images.names[i] for i in chosen])
-    notes = list(facts.pop("notes", []))
+    notes = [*facts.pop("notes", []), *dead]
     if train.select_split == data.val_split:
         notes.append(
             f"{BEST_FILE} was chosen by its score on the split '{data.val_split}' that is also scored: "

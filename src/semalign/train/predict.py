@@ -143,7 +143,8 @@ def _text(
 
 def _attention_map(site: torch.nn.Module) -> Float[Tensor, "tokens h w"]:
     weights, shape = site.last_attention, site.last_spatial_shape
-    assert isinstance(weights, Tensor) and isinstance(shape, tuple)
+    assert isinstance(weights, Tensor)
+    assert isinstance(shape, tuple)
     mean = weights[0].float().mean(dim=0)  # (positions, tokens)
     site.last_attention = None  # type: ignore[assignment]
     return mean.T.reshape(-1, *shape).cpu()

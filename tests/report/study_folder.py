@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import yaml
 
 from semalign.results import Curve, RunResult, Score, write_result
 
-__all__ = ["StudyFolder"]
+__all__ = ["StudyFolder", "paired"]
 
 
 class StudyFolder:
@@ -80,7 +79,17 @@ class StudyFolder:
         return path
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> StudyFolder:
-    """Return an empty study folder."""
-    return StudyFolder(tmp_path / "study")
+def paired(path: Path, differences: Sequence[str] = ("1", "2", "3"), **options: Any) -> StudyFolder:
+    """Write a study of Baseline (mIoU 40, 50, 60, ... points) and A, better by ``differences`` points in each block.
+
+    The classes are road, car and sky; sky is absent.
+    """
+    folder = StudyFolder(path)
+    folder.study({"Baseline": {}, "A": {"train.lr": 0.001}}, seeds=len(differences), **options)
+    for seed, difference in enumerate(differences):
+        road, car = Fraction(50 + 10 * seed, 100), Fraction(30 + 10 * seed, 100)
+        folder.run("Baseline", seed, [str(road), str(car), None], timings={"train": 10.0 + seed, "evaluate": 1.0})
+        # Only car gains, twice the difference, so that the mean of the two classes gains the difference.
+        gain = 2 * Fraction(difference) / 100
+        folder.run("A", seed, [str(road), str(car + gain), None], timings={"train": 20.0, "evaluate": 1.0})
+    return folder

@@ -1,0 +1,503 @@
+"""The commands and their options (the contract's names)."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from semalign.cli.show import console, percent, print_json, progress_bar, table
+from semalign.errors import ConfigError, StudyError
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="semalign",
+    help="Text-guided semantic segmentation, and the laboratory that decides how its alignment should be built.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+study_app = typer.Typer(help="Plan, run, judge and report a study.", no_args_is_help=True, rich_markup_mode=None)
+data_app = typer.Typer(help="Look at a data set.", no_args_is_help=True, rich_markup_mode=None)
+config_app = typer.Typer(help="Show the options.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(study_app, name="study")
+app.add_typer(data_app, name="data")
+app.add_typer(config_app, name="config")
+
+Data = Annotated[str, typer.Argument(metavar="DATA", help="A folder of images and masks, or 'scenes' (built in).")]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or one of its weights files.")]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="a.b=c", help="Set an option; may be repeated.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
+Scan = Annotated[bool, typer.Option("--scan/--no-scan", help="Check the data in full first (cached).")]
+Config = Annotated[Path | None, typer.Option("--config", metavar="F", help="YAML file of options.")]
+Window = Annotated[str | None, typer.Option("--window", metavar="HxW", help="Windows over each image at its own size.")]
+
+
+@app.callback(invoke_without_command=True)
+def root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    """Text-guided semantic segmentation, and the laboratory that decides how its alignment should be built."""
+    if version:
+        import semalign
+
+        print(semalign.__version__)
+        raise typer.Exit
+
+
+def parse_window(text: str | None) -> tuple[int, int] | None:
+    """Return H x W from 'HxW'."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+)[xX](\d+)", text)
+    if match is None or min(int(match[1]), int(match[2])) < 32:
+        raise ConfigError(f"--window got '{text}', expected HEIGHTxWIDTH of at least 32 pixels, such as 144x192")
+    return int(match[1]), int(match[2])
+
+
+def command_line() -> str:
+    """Return the command as it was given."""
+    return " ".join(["semalign", *(f"'{part}'" if re.search(r"[\s\[\]*?]", part) else part for part in sys.argv[1:])])
+
+
+# ---- train, evaluate, predict ----
+
+
+@app.command()
+def train(
+    data: Data,
+    config: Config = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="The run's folder [runs/DATA].")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that the folder holds.")] = False,
+    scan: Scan = True,
+    settings: Set = None,
+    as_json: Json = False,
+    device: Device = "auto",
+) -> None:
+    """Train a segmenter and score its validation split."""
+    import semalign
+    from semalign.train.loop import Events
+
+    folder = out or Path("runs") / (data if data == "scenes" else Path(data).resolve().name)
+    with progress_bar() as bar:
+        task = bar.add_task("preparing", total=None, note="")
+
+        def started(rows: list[Any], steps: int) -> None:
+            console.print(
+                table(
+                    "parameter groups",
+                    ["role", "tensors", "numbers", "peak rate", "decay"],
+                    [[r.role, str(r.tensors), f"{r.numbers:,}", f"{r.lr:g}", f"{r.decay:g}"] for r in rows],
+                )
+            )
+            bar.update(task, description="training", total=steps)
+
+        def stepped(step: int, steps: int, loss: float) -> None:
+            bar.update(task, completed=step, note=f"loss {loss:.3f}")
+
+        def scored(step: int, name: str, miou: float) -> None:
+            console.print(f"step {step}: mIoU on {name} {percent(miou)}")
+
+        _, result = semalign.train(
+            data,
+            out=folder,
+            config=config,
+            resume=resume,
+            scan=scan,
+            device=device,
+            settings=settings or (),
+            events=Events(started, stepped, scored),
+            command=command_line(),
+        )
+        bar.update(task, description="done", note="")
+    score = result.score
+    for note in result.facts["notes"]:
+        console.print(f"note: {note}")
+    if as_json:
+        print_json(
+            {
+                "run": str(folder),
+                "split": score.split,
+                "miou": score.miou,
+                "iou": score.iou,
+                "n_images": len(score.images),
+                "absent": list(score.absent),
+                "parameters": result.facts["parameters"],
+                "seconds": result.timings["train"],
+                "scored_weights": result.facts["scored_weights"],
+                "notes": result.facts["notes"],
+            }
+        )
+        return
+    print_score(score.miou, score.iou, f"{score.split} ({len(score.images)} images), {result.facts['scored_weights']}")
+    print(folder)
+
+
+def print_score(miou: float, iou: dict[str, float], what: str) -> None:
+    """Print IoUs by class and their mean on stderr."""
+    rows = [[name, percent(value)] for name, value in iou.items()]
+    console.print(table(f"IoU on {what}", ["class", "IoU %"], [*rows, ["mean", percent(miou)]]))
+
+
+@app.command()
+def evaluate(
+    run: Run,
+    data: Data,
+    split: Annotated[str, typer.Option("--split", help="The split to score.")] = "val",
+    flip: Annotated[bool, typer.Option("--flip", help="Average with the mirrored image.")] = False,
+    window: Window = None,
+    counterfactuals: Annotated[
+        bool, typer.Option("--counterfactuals", help="Also score with the text removed, shuffled and replaced.")
+    ] = False,
+    scan: Scan = True,
+    settings: Set = None,
+    as_json: Json = False,
+    device: Device = "auto",
+) -> None:
+    """Score a trained run."""
+    import semalign
+
+    with progress_bar() as bar:
+        task = bar.add_task(f"scoring {split}", total=None, note="")
+        result = semalign.evaluate(
+            run,
+            data,
+            split=split,
+            flip=flip,
+            window=parse_window(window),
+            counterfactuals=counterfactuals,
+            scan=scan,
+            device=device,
+            settings=settings or (),
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    value = result.to_dict()
+    if as_json:
+        print_json(value)
+        return
+    for note in result.notes:
+        console.print(f"note: {note}")
+    print_score(value["miou"], value["iou"], f"{split} ({value['n_images']} images)")
+    if result.counterfactuals:
+        rows = [
+            [
+                item.name,
+                "-" if item.score is None else percent(item.score.miou),
+                item.why if item.score is None else f"{100 * (item.score.miou - result.score.miou):+.1f}",
+            ]
+            for item in result.counterfactuals
+        ]
+        console.print(table("with the text changed", ["text", "mIoU", "difference, points"], rows))
+    print(f"{100 * value['miou']:.2f}")
+
+
+@app.command()
+def predict(
+    run: Run,
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files.")],
+    text: Annotated[list[str] | None, typer.Option("--text", help="A sentence that guides; may be repeated.")] = None,
+    classes: Annotated[str | None, typer.Option("--classes", help="Class names a,b,c (text classifier).")] = None,
+    attention: Annotated[bool, typer.Option("--attention", help="Also write attention maps.")] = False,
+    depth: Annotated[Path | None, typer.Option("--depth", help="Folder with NAME.png of depth.")] = None,
+    flip: Annotated[bool, typer.Option("--flip", help="Average with the mirrored image.")] = False,
+    window: Window = None,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the pictures.")] = Path("predictions"),
+    as_json: Json = False,
+    device: Device = "auto",
+) -> None:
+    """Write the class mask and an overlay with a legend for each image."""
+    import semalign
+
+    names = [name.strip() for name in classes.split(",") if name.strip()] if classes else []
+    written = semalign.predict(
+        run,
+        images,
+        out=out,
+        text=text or (),
+        classes=names,
+        attention=attention,
+        depth=depth,
+        flip=flip,
+        window=parse_window(window),
+        device=device,
+    )
+    for note in dict.fromkeys(note for item in written for note in item["notes"]):
+        console.print(f"note: {note}")
+    if as_json:
+        print_json({"predictions": written})
+        return
+    for item in written:
+        console.print(", ".join(f"{name} {percent(share)} %" for name, share in item["classes"].items()))
+        print(item["overlay"])
+
+
+# ---- study ----
+
+Study = Annotated[str, typer.Argument(metavar="STUDY", help="A YAML file, or ablation-1, ablation-2, ablations.")]
+StudyData = Annotated[str | None, typer.Option("--data", metavar="DATA", help="A folder, or 'scenes'.")]
+Seeds = Annotated[int | None, typer.Option("--seeds", metavar="N", help="Number of blocks, fixed beforehand.")]
+Workers = Annotated[int | None, typer.Option("--workers", metavar="N", help="Processes [one per processor].")]
+Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="The study's folder [studies/NAME].")]
+Engine = Annotated[str, typer.Option("--engine", help="local.")]
+Lang = Annotated[str, typer.Option("--lang", help="Language of the report: en or zh.")]
+
+
+@study_app.command("plan")
+def study_plan(
+    study: Study,
+    data: StudyData = None,
+    seeds: Seeds = None,
+    workers: Workers = None,
+    out: Out = None,
+    scan: Scan = True,
+    settings: Set = None,
+    as_json: Json = False,
+    device: Device = "auto",
+) -> None:
+    """Say what a study will cost and which margin its budget resolves."""
+    from semalign.study.design import read_study
+    from semalign.study.plan import plan_study
+
+    options = read_study(study, data=data, seeds=seeds, assignments=settings or ())
+    folder = out or Path("studies") / options.name
+    plan = plan_study(options, folder if folder.exists() else None, workers=workers, device=device, scan=scan)
+    if as_json:
+        print_json(plan)
+        return
+    console.print(
+        f"{plan['runs']} runs ({plan['missing']} missing), about {plan['seconds_per_run']:.0f} s each, "
+        f"{plan['hours']:.2f} h with {plan['workers']} workers"
+    )
+    rows = [
+        [
+            f"{row['sd']:g}",
+            f"{row['resolvable_margin']:.2f}",
+            f"{row['minimum_detectable_effect']:.2f}",
+            str(row["blocks_for_margin"]),
+        ]
+        for row in plan["precision"]
+    ]
+    columns = ["sd of a difference", "resolvable margin", "detectable effect", f"blocks for ±{options.margin:g}"]
+    console.print(table(f"mIoU points at {options.seeds} blocks ({plan['sd_from']})", columns, rows))
+    print(f"{plan['hours']:.2f}")
+
+
+def _run(
+    study: str,
+    data: str | None,
+    seeds: int | None,
+    workers: int | None,
+    engine: str,
+    out: Path | None,
+    scan: bool,
+    settings: list[str] | None,
+    device: str,
+    *,
+    pilot_only: bool,
+) -> Path:
+    from semalign.study.carry_out import carry_out
+    from semalign.study.design import read_study
+
+    if engine != "local":
+        raise StudyError(f"--engine got '{engine}', known: local")
+    options = read_study(study, data=data, seeds=seeds, assignments=settings or ())
+    folder = out or Path("studies") / options.name
+    with progress_bar() as bar:
+        task = bar.add_task(options.name, total=None, note="")
+
+        def progress(arm: str, seed: int, status: str, miou: float | None, done: int, total: int) -> None:
+            shown = status if miou is None else f"mIoU {percent(miou)}"
+            bar.update(task, completed=done, total=total)
+            console.print(f"[{done}/{total}] {arm}, seed {seed}: {shown}", markup=False)
+
+        carry_out(
+            options,
+            folder,
+            workers=workers,
+            device=device,
+            scan=scan,
+            command=command_line(),
+            pilot_only=pilot_only,
+            progress=progress,
+        )
+    return folder
+
+
+@study_app.command("pilot")
+def study_pilot(
+    study: Study,
+    data: StudyData = None,
+    seeds: Seeds = None,
+    workers: Workers = None,
+    engine: Engine = "local",
+    out: Out = None,
+    scan: Scan = True,
+    settings: Set = None,
+    as_json: Json = False,
+    device: Device = "auto",
+) -> None:
+    """Run the baseline's recipe twice per block, to see how much identical recipes differ."""
+    folder = _run(study, data, seeds, workers, engine, out, scan, settings, device, pilot_only=True)
+    value = json.loads((folder / "pilot.json").read_text())
+    if as_json:
+        print_json(value)
+        return
+    console.print(
+        f"{value['n']} blocks of identical recipes: paired difference {value['mean_difference']:+.2f} points, "
+        f"sd {value['sd_paired']:.2f}; single runs sd {value['sd_single']:.2f}; pairing {value['pairing']}"
+    )
+    print(folder / "pilot.json")
+
+
+@study_app.command("run")
+def study_run(
+    study: Study,
+    data: StudyData = None,
+    seeds: Seeds = None,
+    workers: Workers = None,
+    engine: Engine = "local",
+    out: Out = None,
+    scan: Scan = True,
+    settings: Set = None,
+    lang: Lang = "en",
+    as_json: Json = False,
+    device: Device = "auto",
+) -> None:
+    """Run what a study lacks (the pilot first), judge it and write its report."""
+    folder = _run(study, data, seeds, workers, engine, out, scan, settings, device, pilot_only=False)
+    _report(folder, lang, as_json)
+
+
+@study_app.command("report")
+def study_report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The study's folder.")],
+    lang: Lang = "en",
+    as_json: Json = False,
+) -> None:
+    """Judge a study's finished runs again and write its report."""
+    _report(folder, lang, as_json)
+
+
+def _report(folder: Path, lang: str, as_json: bool) -> None:
+    from semalign.report import write_report
+
+    path = write_report(folder, lang=lang)
+    judgement = json.loads((folder / "judgement.json").read_text())
+    if as_json:
+        print_json({"report": str(path), "judgement": judgement})
+        return
+    for verdict in judgement["verdicts"]:
+        console.print(f"- {verdict['reason']}", markup=False)
+    print(path)
+
+
+@study_app.command("judge")
+def study_judge(
+    results: Annotated[Path, typer.Argument(metavar="RESULTS.csv", help="Columns arm, seed, and miou or score.")],
+    baseline: Annotated[str, typer.Option("--baseline", help="The arm that others are compared with.")] = "Baseline",
+    margin: Annotated[float, typer.Option("--margin", help="Smallest effect that matters, in points.")] = 1.0,
+    alpha: Annotated[float, typer.Option("--alpha", help="Share of false claims allowed.")] = 0.05,
+    as_json: Json = False,
+) -> None:
+    """Judge anybody's runs from a table; needs no torch."""
+    from semalign.judge import judge, read_results_csv
+
+    judgement = judge(read_results_csv(results), baseline=baseline, margin=margin, alpha=alpha)
+    if as_json:
+        print_json(judgement.to_dict())
+        return
+    for estimate, verdict in zip(judgement.estimates, judgement.verdicts, strict=True):
+        print(f"{estimate.contrast.name}: {verdict.word}. {verdict.reason}")
+
+
+# ---- demo ----
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The demo's folder.")] = Path("semalign-demo"),
+    workers: Workers = None,
+    lang: Lang = "en",
+    device: Device = "auto",
+) -> None:
+    """Run a small study on built-in scenes and write its report; about 3 minutes on 2 cores."""
+    from semalign.study.design import DEMO_FILE
+
+    folder = _run(str(DEMO_FILE), None, None, workers, "local", out, True, None, device, pilot_only=False)
+    _report(folder, lang, False)
+
+
+# ---- data, config ----
+
+
+@data_app.command("check")
+def data_check(data: Data, settings: Set = None, as_json: Json = False) -> None:
+    """Check every file of a data set; exit 1 when something is wrong."""
+    from semalign.config import read_options, resolve_defaults
+    from semalign.data.check import scan as scan_source
+    from semalign.data.open import open_data
+
+    options = resolve_defaults(read_options(None, settings or ()), "scenes" if data == "scenes" else "folder").data
+    assert options.size is not None
+    source = open_data(
+        data,
+        scan=False,
+        necessity=options.necessity,
+        n_train=options.n_train,
+        n_val=options.n_val,
+        scenes_size=options.size,
+        scenes_seed=options.scenes_seed,
+    )
+    with progress_bar() as bar:
+        task = bar.add_task("checking", total=None, note="")
+        report = scan_source(source, progress=lambda done, total: bar.update(task, completed=done, total=total))
+    value = report.to_dict()
+    if as_json:
+        print_json(value)
+    else:
+        for problem in report.problems:
+            print(f"error: {problem}")
+        for note in report.notes:
+            console.print(f"note: {note}", markup=False)
+        for name, split in value["splits"].items():
+            console.print(f"{name}: {json.dumps(split, ensure_ascii=False)}", markup=False)
+        print(f"{len(report.problems)} problems")
+    if report.problems:
+        raise typer.Exit(1)
+
+
+@config_app.command("show")
+def config_show(
+    data: Annotated[
+        str | None, typer.Option("--data", metavar="DATA", help="Fill in the defaults of its kind.")
+    ] = None,
+    config: Config = None,
+    settings: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Print all options with their values."""
+    import yaml
+
+    from semalign.config import read_options, resolve_defaults, to_dict
+
+    options = read_options(config, settings or ())
+    if data is not None:
+        options = resolve_defaults(options, "scenes" if data == "scenes" else "folder")
+    value = to_dict(options)
+    if as_json:
+        print_json(value)
+    else:
+        print(yaml.safe_dump(value, sort_keys=False, allow_unicode=True), end="")
+
+
+@config_app.command("schema")
+def config_schema() -> None:
+    """Print the JSON schema of the options."""
+    from semalign.config import Options
+
+    print_json(Options.model_json_schema())

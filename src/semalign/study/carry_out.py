@@ -1,0 +1,103 @@
+"""A whole study: its folder, its pilot, its runs, the pilot's figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import semalign
+from semalign.config.study import StudyOptions
+from semalign.files import write_json
+from semalign.judge.pilot import Pilot, judge_pilot
+from semalign.results import read_result
+from semalign.study.design import PlannedRun, pilot_runs, planned_runs
+from semalign.study.runner import claim_study_folder, default_workers, machine_facts, run_planned
+
+__all__ = ["carry_out"]
+
+Progress = Callable[[str, int, str, float | None, int, int], None]
+"""Called with (arm, seed, what happened, mIoU in [0, 1] or None, runs done, runs)."""
+
+
+def carry_out(
+    study: StudyOptions,
+    folder: Path,
+    *,
+    workers: int | None = None,
+    device: str = "auto",
+    scan: bool = True,
+    command: str = "",
+    pilot_only: bool = False,
+    progress: Progress | None = None,
+) -> None:
+    """Run the pilot, then what the study lacks; what has finished stays as it is.
+
+    Raises:
+        SemalignError: options, data or the folder do not fit; nothing has been written then.
+    """
+    from semalign.api import open_source
+    from semalign.train.loop import versions
+
+    count = workers or default_workers()
+    runs = planned_runs(study)
+    check_models(study, runs, scan)
+    assert study.data is not None
+    options = runs[0].options
+    source = open_source(study.data, options, scan=scan)
+    splits = (options.data.train_split, options.data.val_split)
+    facts = {
+        "command": command,
+        "data": {**source.describe(), "fingerprints": {split: source.fingerprint(split) for split in splits}},
+        "versions": {**versions(), "semalign": semalign.__version__},
+        "machine": machine_facts(count),
+    }
+    claim_study_folder(folder, study, facts)
+
+    def tell(run: PlannedRun, status: str, miou: float | None, done: int, total: int) -> None:
+        if progress is not None:
+            progress(run.arm, run.seed, status, miou, done, total)
+
+    pilot = pilot_runs(study)
+    run_planned(pilot, study.data, folder, workers=count, device=device, scan=scan, progress=tell)
+    judged = pilot_figures(study, folder)
+    if judged is not None:
+        write_json(folder / "pilot.json", judged.to_dict())
+    if not pilot_only:
+        run_planned(runs, study.data, folder, workers=count, device=device, scan=scan, progress=tell)
+
+
+def check_models(study: StudyOptions, runs: list[PlannedRun], scan: bool) -> None:
+    """Prepare the text and build the model of every arm once, so that a bad arm is known before anything is run."""
+    from semalign.api import open_source
+    from semalign.train.guidance import prepare_guidance
+    from semalign.train.run import build_model
+
+    assert study.data is not None
+    for run in runs[: len(study.arms)]:
+        options = run.options
+        source = open_source(study.data, options, scan=scan)
+        guidance = prepare_guidance(
+            source,
+            (options.data.train_split, options.data.val_split),
+            kind=options.data.text or "none",
+            encoder=options.text.encoder,
+            templates=options.text.templates,
+            random_seed=options.text.random_seed,
+        )
+        dim = None if guidance.bank is None else guidance.bank.dim
+        build_model(options, len(source.class_names), dim, dim, seed=run.seed)
+
+
+def pilot_figures(study: StudyOptions, folder: Path) -> Pilot | None:
+    """Return what the pilot's finished blocks say; None with fewer than two."""
+    scores: dict[int, dict[str, Any]] = {}
+    for run in pilot_runs(study):
+        result = read_result(folder / run.folder / "result.json")
+        if result.score is not None:
+            side = "first" if run.folder.startswith("runs/") else "second"
+            scores.setdefault(run.seed, {})[side] = result.score.miou
+    pairs = [pair for _, pair in sorted(scores.items()) if len(pair) == 2]
+    if len(pairs) < 2:
+        return None
+    return judge_pilot([pair["first"] for pair in pairs], [pair["second"] for pair in pairs])
