@@ -82,7 +82,7 @@ def test_same_input_same_bytes_and_own_ids() -> None:
 def test_global_state_is_left_alone() -> None:
     """A user's matplotlib settings neither change nor show; pyplot is not imported."""
     plain = draw_panel(_panel())
-    with matplotlib.rc_context({"font.size": 31, "axes.grid": False}):
+    with matplotlib.rc_context({"font.size": 31, "axes.labelsize": 37}):
         assert draw_panel(_panel()) == plain
         assert matplotlib.rcParams["font.size"] == 31
     assert "matplotlib.pyplot" not in sys.modules

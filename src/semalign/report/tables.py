@@ -127,7 +127,7 @@ class Digits:
         return self._shown(value, "+" if signed else "", (0.0,))
 
     def interval(self, low: float, high: float) -> str:
-        """Return ``[low, high]`` of an interval that is held against the margin; what is not the margin never shows as it.
+        """Return ``[low, high]`` of an interval held against the margin; what is not the margin never shows as it.
 
         >>> Digits(1.0).interval(-1.04, 1.0), Digits(0.25).interval(-0.2, 0.2)
         ('[-1.04, +1.0]', '[-0.20, +0.20]')
