@@ -17,7 +17,9 @@ __all__ = [
     "CONTROLS",
     "ablation_contrasts",
     "against_baseline",
+    "contrasts_of",
     "factor_effect",
+    "family_sizes",
 ]
 
 BASELINE: ArmName = "Baseline"
@@ -74,6 +76,35 @@ def ablation_contrasts(arms: Iterable[ArmName] = ABLATION_ARMS) -> tuple[Contras
         for arm, question in CONTROLS.items()
     )
     return tuple(contrast for contrast in (*_PRIMARY, *controls) if planned.issuperset(contrast.weights))
+
+
+def contrasts_of(kind: str, arms: Iterable[ArmName], baseline: ArmName) -> tuple[Contrast, ...]:
+    """Return the effects that a study of this kind judges.
+
+    Args:
+        kind: "ablations" (`ablation_contrasts`) or "against-baseline" (`against_baseline`).
+        arms: the planned arms.
+        baseline: the arm that the others are compared with.
+
+    Raises:
+        StudyError: there is none.
+    """
+    arms = tuple(arms)
+    found = ablation_contrasts(arms) if kind == "ablations" else against_baseline(arms, baseline)
+    if not found:
+        raise StudyError(
+            f"the study judges no effect: contrasts are '{kind}' and its arms {', '.join(arms)}, "
+            "expected A, B or C beside Baseline, or contrasts: against-baseline"
+        )
+    return found
+
+
+def family_sizes(contrasts: Iterable[Contrast]) -> dict[str, int]:
+    """Return the number of effects by family; each is judged at alpha over it."""
+    sizes: dict[str, int] = {}
+    for contrast in contrasts:
+        sizes[contrast.family] = sizes.get(contrast.family, 0) + 1
+    return sizes
 
 
 def against_baseline(arms: Iterable[ArmName], baseline: ArmName) -> tuple[Contrast, ...]:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semalign.errors import ResultsError, StudyError, nearest
-from semalign.judge.contrasts import against_baseline
+from semalign.judge.contrasts import against_baseline, family_sizes
 from semalign.judge.statistics import (
     block_contrasts,
     blocks_needed,
@@ -114,9 +114,7 @@ def judge(
             "and a verdict stands only where it holds whatever they may bring.",
         )
 
-    families: dict[str, int] = {}
-    for contrast in asked:
-        families[contrast.family] = families.get(contrast.family, 0) + 1
+    families = family_sizes(asked)
     judged = [
         _judge_one(contrast, table, seeds, unstarted, margin, alpha, families[contrast.family]) for contrast in asked
     ]

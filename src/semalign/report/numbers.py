@@ -22,8 +22,9 @@ from semalign.config.reader import flatten, merge, nested, read_yaml, validate
 from semalign.config.study import StudyOptions
 from semalign.errors import ResultsError, StudyError
 from semalign.files import read_json
-from semalign.judge import Contrast, Estimate, Judgement, Pilot, Verdict, ablation_contrasts, against_baseline, judge
+from semalign.judge import Estimate, Judgement, Pilot, Verdict, judge
 from semalign.judge import judge_pilot as judge_pilot_scores
+from semalign.judge.contrasts import contrasts_of
 from semalign.judge.statistics import blocks_needed, resolvable_margin, t_interval
 from semalign.results import Curve, RunResult, Score, read_result
 
@@ -38,7 +39,6 @@ __all__ = [
     "StudyNumbers",
     "TextUse",
     "class_means",
-    "contrasts_of",
     "cost_of",
     "curve_band",
     "findings",
@@ -160,7 +160,7 @@ def load_study(folder: Path) -> StudyNumbers:
             "expected at least one of the baseline: start `semalign study run` with the same --out"
         )
     _check_same_images(finished)
-    contrasts = contrasts_of(study)
+    contrasts = contrasts_of(study.contrasts, study.arms, study.baseline)
     judgement = judge(
         [(arm, seed, _score(finished[arm, seed]).miou) for arm, seed in finished]
         + [(arm, seed, None) for arm, seed in failed],
@@ -184,24 +184,6 @@ def load_study(folder: Path) -> StudyNumbers:
         pilot_blocks=blocks,
         judgement=judgement,
     )
-
-
-def contrasts_of(study: StudyOptions) -> tuple[Contrast, ...]:
-    """Return the effects that the study judges.
-
-    Raises:
-        StudyError: it has none.
-    """
-    if study.contrasts == "ablations":
-        found = ablation_contrasts(study.arms)
-    else:
-        found = against_baseline(study.arms, study.baseline)
-    if not found:
-        raise StudyError(
-            f"study {study.name} judges no effect: contrasts are '{study.contrasts}' and its arms "
-            f"{', '.join(study.arms)}, expected A, B or C beside Baseline, or contrasts: against-baseline"
-        )
-    return found
 
 
 def _outcomes(folder: Path, planned: frozenset[RunKey], who: str) -> dict[RunKey, RunResult]:

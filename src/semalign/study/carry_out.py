@@ -9,6 +9,7 @@ from typing import Any
 import semalign
 from semalign.config.study import StudyOptions
 from semalign.files import write_json
+from semalign.judge.contrasts import contrasts_of, family_sizes
 from semalign.judge.pilot import Pilot, judge_pilot
 from semalign.results import read_result
 from semalign.study.design import PlannedRun, pilot_runs, planned_runs
@@ -100,4 +101,9 @@ def pilot_figures(study: StudyOptions, folder: Path) -> Pilot | None:
     pairs = [pair for _, pair in sorted(scores.items()) if len(pair) == 2]
     if len(pairs) < 2:
         return None
-    return judge_pilot([pair["first"] for pair in pairs], [pair["second"] for pair in pairs])
+    return judge_pilot(
+        [pair["first"] for pair in pairs],
+        [pair["second"] for pair in pairs],
+        alpha=study.alpha,
+        m=family_sizes(contrasts_of(study.contrasts, study.arms, study.baseline)).get("primary", 1),
+    )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from semalign.config.study import StudyOptions
-from semalign.judge.contrasts import ablation_contrasts, against_baseline
+from semalign.judge.contrasts import contrasts_of, family_sizes
 from semalign.judge.statistics import blocks_needed, minimum_detectable_effect, resolvable_margin
 from semalign.study.design import pilot_runs, planned_runs
 from semalign.study.runner import default_workers, threads_per_worker, unfinished
@@ -45,14 +45,7 @@ def plan_study(
     missing = list(runs.values()) if folder is None else unfinished(folder, runs.values())
     baseline = next(run for run in planned_runs(study) if run.arm == study.baseline)
     seconds = probe_seconds(study.data or "", baseline.options, threads_per_worker(count), device, scan)
-    contrasts = (
-        ablation_contrasts(study.arms)
-        if study.contrasts == "ablations"
-        else against_baseline(study.arms, study.baseline)
-    )
-    families: dict[str, int] = {}
-    for contrast in contrasts:
-        families[contrast.family] = families.get(contrast.family, 0) + 1
+    families = family_sizes(contrasts_of(study.contrasts, study.arms, study.baseline))
     primary = families.get("primary", 1)
     sds = ASSUMED_SDS if pilot_sd is None else (pilot_sd,)
     precision = []
