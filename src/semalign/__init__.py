@@ -17,12 +17,13 @@ _HOMES = {
     "SemanticAlignmentModule": "semalign.model.dropin",
     "build": "semalign.api",
     "evaluate": "semalign.api",
-    "judge": "semalign.judge",
     "load": "semalign.api",
     "open_data": "semalign.data.open",
     "predict": "semalign.api",
-    "train": "semalign.api",
 }
+
+# Functions that share their name with the package they live in; the package itself can be called (`semalign.rooms`).
+_ROOMS = ("judge", "train")
 
 __all__ = [
     "DecoderAlignment",
@@ -41,6 +42,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return importlib.import_module(f"semalign.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'semalign' has no attribute '{name}'")
     value = getattr(importlib.import_module(_HOMES[name]), name)

@@ -9,19 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from semalign.audit.counterfactuals import Counterfactual, score_counterfactuals
-from semalign.config import Options, read_options, resolve_defaults
+from semalign.config import Options, flatten, read_options, resolve_defaults
+from semalign.config.reader import settings as parse_settings
 from semalign.data.open import open_data
 from semalign.data.pictures import encode_png, indexed_mask, overlay_with_legend
 from semalign.data.sample import DataSource
-from semalign.errors import ConfigError, OutputError
+from semalign.errors import ConfigError, DataError, OutputError, SemalignError, nearest
 from semalign.files import make_folder, write_bytes
 from semalign.model.segmenter import Segmenter
 from semalign.results import RunResult, Score, read_result, write_result
-from semalign.text.bank import class_bank
-from semalign.text.encoders import make_encoder
 from semalign.train.evaluate import Predictor, score_split
-from semalign.train.folder import RESULT_FILE, STATE_FILE, claim_run_folder
-from semalign.train.guidance import Guidance, prepare_guidance, text_cache
+from semalign.train.folder import CONFIG_FILE, RESULT_FILE, STATE_FILE, claim_run_folder, release_run_folder
+from semalign.train.guidance import Guidance, encode_classes, prepare_guidance
 from semalign.train.loop import Events, fit, make_fabric, prepare_inputs
 from semalign.train.predict import attention_sheet, predict_files
 from semalign.train.run import TrainedRun, build_model, load_run
@@ -29,6 +28,9 @@ from semalign.train.run import TrainedRun, build_model, load_run
 __all__ = ["Evaluation", "build", "evaluate", "load", "open_source", "predict", "resolve", "train"]
 
 EVALUATION_FORMAT = 1
+
+SCENES_OPTIONS = ("data.necessity", "data.n_train", "data.n_val", "data.size", "data.scenes_seed")
+"""What an evaluation can set: which scenes are drawn."""
 
 
 def resolve(
@@ -120,9 +122,15 @@ def train(
         None if classes is None else classes.dim,
         seed=options.train.seed,
     )
+    is_new = folder is not None and not (folder / CONFIG_FILE).exists()
     if folder is not None and claim_run_folder(folder, options, command or _command(), resume=resume):
         return load_run(folder), read_result(folder / RESULT_FILE)
-    run, result = fit(inputs, options, out=folder, fabric=fabric, events=events)
+    try:
+        run, result = fit(inputs, options, out=folder, fabric=fabric, events=events)
+    except SemalignError:
+        if folder is not None and is_new:
+            release_run_folder(folder)
+        raise
     if folder is not None:
         write_result(folder / RESULT_FILE, result)
         (folder / STATE_FILE).unlink(missing_ok=True)
@@ -210,6 +218,10 @@ def evaluate(
     trained = run if isinstance(run, TrainedRun) else load(run)
     options = trained.options
     if settings:
+        for name in flatten(parse_settings(settings)):
+            if data != "scenes" or name not in SCENES_OPTIONS:
+                close = nearest(name, SCENES_OPTIONS)
+                raise ConfigError(f"--set {name} has no effect on a trained run, expected options of scenes{close}")
         options = read_options(None, settings, overrides=options.model_dump(mode="json", exclude_none=True))
     source = open_source(data, options, scan=scan)
     source.names(split)
@@ -221,8 +233,8 @@ def evaluate(
                 f"{_few(source.class_names)}, expected the same in the same order: train with model.classifier=text to "
                 "ask for other classes"
             )
-        encoder = make_encoder(options.text.encoder)
-        class_features = class_bank(encoder, source.class_names, options.text.templates, text_cache()).features
+        bank = encode_classes(options.text.encoder, source.class_names, options.text.templates, options.text.names)
+        class_features = bank.features
     guidance = guidance_for(trained, source, split)
     fabric = make_fabric(device)
     trained.model.to(fabric.device).eval()
@@ -249,8 +261,9 @@ def guidance_for(run: TrainedRun, source: DataSource, split: str) -> Guidance:
     assert kind is not None
     if kind in ("classes", "random") and run.bank is not None:
         return Guidance(kind, run.bank, None)
+    text = run.options.text
     return prepare_guidance(
-        source, [split], kind=kind, encoder=run.options.text.encoder, templates=run.options.text.templates
+        source, [split], kind=kind, encoder=text.encoder, templates=text.templates, names=text.names
     )
 
 
@@ -290,10 +303,18 @@ def predict(
     trained = run if isinstance(run, TrainedRun) else load(run)
     trained.model.to(make_fabric(device).device).eval()
     paths = [Path(image) for image in images]
-    stems = [path.stem for path in paths]
-    for stem in stems:
-        if stems.count(stem) > 1:
-            raise OutputError(f"two images are named {stem}, expected different names: predict them into two folders")
+    if not paths:
+        raise DataError("got no image to predict, expected at least one file")
+    by_stem: dict[str, Path] = {}
+    for path in paths:
+        # All before the first is written.
+        if not path.is_file():
+            raise DataError(f"no image file at {path}, expected a file: correct the name")
+        other = by_stem.setdefault(path.stem, path)
+        if other is not path:
+            raise OutputError(
+                f"the images {other} and {path} have one name, expected different ones: predict them into two folders"
+            )
     predictions = predict_files(
         trained,
         paths,

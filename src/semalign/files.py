@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,13 +34,19 @@ def make_folder(path: Path) -> Path:
 def write_aside(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success it is flushed and renamed to ``path``, else removed.
 
+    The file gets the permissions that the user's umask gives to new files, whatever the writer sets.
+
     Raises:
         OutputError: the disk is full or the folder cannot be written; what stood at ``path`` before stands there still.
     """
     # The ending stays last: image and archive writers choose their format by it.
     temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")
     try:
+        with temporary.open("xb") as handle:
+            mode = stat.S_IMODE(os.fstat(handle.fileno()).st_mode)
         yield temporary
+        # Some writers (safetensors) put a file of their own here that only its owner may read.
+        temporary.chmod(mode)
         with temporary.open("rb+") as handle:
             os.fsync(handle.fileno())
         temporary.replace(path)

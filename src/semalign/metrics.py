@@ -1,4 +1,4 @@
-"""Counts and the ratios made from them (NumPy alone).
+"""Counts and the ratios made from them; it knows nothing of images, models or torch.
 
 The data set's IoU of a class is made from summed counts, TP / (TP + FP + FN) over all images, as in Pascal VOC
 (Everingham et al. 2015); averaging per image gives another number.  A class is *absent* when the scored masks have no
@@ -11,12 +11,15 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["IGNORE", "absent_classes", "class_iou", "confusion", "counts_of_confusion", "mean_iou"]
+from semalign.errors import DataError
+
+__all__ = ["IGNORE", "Counts", "absent_classes", "class_iou", "confusion", "counts_of_confusion", "mean_iou"]
 
 IGNORE = 255
 """Mask value of pixels that are neither trained on nor scored."""
 
 Counts = NDArray[np.int64]
+"""Numbers of pixels."""
 
 
 def confusion(mask: NDArray[np.integer], prediction: NDArray[np.integer], n_classes: int) -> Counts:
@@ -35,9 +38,7 @@ def confusion(mask: NDArray[np.integer], prediction: NDArray[np.integer], n_clas
 def counts_of_confusion(matrix: Counts) -> Counts:
     """Return C x 3 counts (TP, FP, FN) of a C x C confusion matrix."""
     true_positive = np.diagonal(matrix)
-    return np.stack(
-        [true_positive, matrix.sum(axis=0) - true_positive, matrix.sum(axis=1) - true_positive], axis=1
-    )
+    return np.stack([true_positive, matrix.sum(axis=0) - true_positive, matrix.sum(axis=1) - true_positive], axis=1)
 
 
 def absent_classes(counts: Counts) -> NDArray[np.bool_]:
@@ -61,10 +62,13 @@ def mean_iou(counts: Counts) -> float:
     """Return the mean IoU in [0, 1] over the classes that are not absent.
 
     Raises:
-        ValueError: every class is absent, so that there is nothing to score.
+        DataError: every class is absent, so that there is nothing to score.
     """
     iou = class_iou(counts)
     present = ~absent_classes(counts)
     if not present.any():
-        raise ValueError("no scored pixel belongs to any class: the masks hold only the ignore value")
+        raise DataError(
+            f"the scored masks hold only the value {IGNORE} (ignored), expected a pixel of at least one class: "
+            "score another split"
+        )
     return float(iou[present].mean())

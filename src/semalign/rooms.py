@@ -14,7 +14,7 @@ __all__ = ["make_callable"]
 
 
 def make_callable(package: str, home: str, function: str) -> None:
-    """Make the imported ``package`` callable as ``function`` of ``home``, a module that is imported at the first call."""
+    """Make the imported ``package`` callable as ``function`` of ``home``, which is imported at the first call."""
 
     class Room(types.ModuleType):
         def __call__(self, *args: Any, **kwargs: Any) -> Any:

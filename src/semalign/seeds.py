@@ -1,8 +1,8 @@
 """One named stream of random numbers per purpose.
 
-A seed for one purpose is derived from the run's seed and the purpose's name, never drawn from a shared stream.  An added
-parameter, image or step therefore shifts nothing else, and a stream's state at any step is known from the step alone,
-which is what makes resuming exact.
+A seed for one purpose is derived from the run's seed and the purpose's name, never drawn from a shared stream.  An
+added parameter, image or step therefore shifts nothing else, and a stream's state at any step is known from the step
+alone, which is what makes resuming exact.
 """
 
 from __future__ import annotations

@@ -1,30 +1,78 @@
 """The command line: it parses, calls one function, prints one path or one JSON object.
 
-Our errors print as one sentence and exit with 2; any other exception keeps its traceback.
+Our errors and wrong usage print as one sentence and exit with 2, warnings as one line each; any other exception keeps
+its traceback.
 """
 
 from __future__ import annotations
 
-import os
 import sys
+import warnings
+from typing import TextIO
 
 __all__ = ["main"]
+
+INTERRUPTED = 130
 
 
 def main() -> None:
     """Run the command line."""
+    import typer
+
     from semalign.cli.app import app
     from semalign.errors import SemalignError
 
+    # Typer keeps click's exceptions to itself; this public one has the general one as its base.
+    usage_error: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "UsageError")
+    before = warnings.showwarning
+    warnings.showwarning = _OneLine()
     try:
-        app()
+        code = app(prog_name="semalign", standalone_mode=False)
     except SemalignError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("stopped: start the same command again to go on (train: with --resume)", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:
-        # The reader of our output has left; there is nobody to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        _say(f"error: {error}")
+        code = 2
+    except usage_error as error:
+        code = _wrong_usage(error)
+    finally:
+        warnings.showwarning = before
+    if code == INTERRUPTED:
+        _say("stopped: start the same command again to go on (train: with --resume)")
+    sys.exit(code or 0)
+
+
+class _OneLine:
+    """Shows a warning as one line, each text once."""
+
+    def __init__(self) -> None:
+        self.shown: set[str] = set()
+
+    def __call__(
+        self,
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        text = str(message)
+        if text not in self.shown:
+            self.shown.add(text)
+            _say(f"warning: {text}")
+
+
+def _wrong_usage(error: BaseException) -> int:
+    """Say in one line what is wrong with the command's words; without any word show the help."""
+    message = error.format_message()  # type: ignore[attr-defined]
+    context = error.ctx  # type: ignore[attr-defined]
+    if type(error).__name__ == "NoArgsIsHelpError":
+        print(context.get_help(), file=sys.stderr)
+    else:
+        command = "semalign" if context is None else context.command_path
+        text = " ".join(message.split()).rstrip(".")
+        _say(f"error: {text[0].lower() + text[1:]}, see {command} --help")
+    return 2
+
+
+def _say(text: str) -> None:
+    print(" ".join(text.split()), file=sys.stderr)

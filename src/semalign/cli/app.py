@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from semalign.cli.show import console, percent, print_json, progress_bar, table
+from semalign.cli.show import console, line, percent, print_json, progress_bar, table
 from semalign.errors import ConfigError, StudyError
 
 __all__ = ["app"]
@@ -62,7 +63,7 @@ def parse_window(text: str | None) -> tuple[int, int] | None:
 
 def command_line() -> str:
     """Return the command as it was given."""
-    return " ".join(["semalign", *(f"'{part}'" if re.search(r"[\s\[\]*?]", part) else part for part in sys.argv[1:])])
+    return shlex.join(["semalign", *sys.argv[1:]])
 
 
 # ---- train, evaluate, predict ----
@@ -101,7 +102,7 @@ def train(
             bar.update(task, completed=step, note=f"loss {loss:.3f}")
 
         def scored(step: int, name: str, miou: float) -> None:
-            console.print(f"step {step}: mIoU on {name} {percent(miou)}")
+            line(f"step {step}: mIoU on {name} {percent(miou)}")
 
         _, result = semalign.train(
             data,
@@ -117,7 +118,7 @@ def train(
         bar.update(task, description="done", note="")
     score = result.score
     for note in result.facts["notes"]:
-        console.print(f"note: {note}")
+        line(f"note: {note}")
     if as_json:
         print_json(
             {
@@ -181,7 +182,7 @@ def evaluate(
         print_json(value)
         return
     for note in result.notes:
-        console.print(f"note: {note}")
+        line(f"note: {note}")
     print_score(value["miou"], value["iou"], f"{split} ({value['n_images']} images)")
     if result.counterfactuals:
         rows = [
@@ -213,7 +214,9 @@ def predict(
     """Write the class mask and an overlay with a legend for each image."""
     import semalign
 
-    names = [name.strip() for name in classes.split(",") if name.strip()] if classes else []
+    names = [name.strip() for name in (classes or "").split(",") if name.strip()]
+    if classes is not None and not names:
+        raise ConfigError(f"--classes got '{classes}', expected names such as road,sky")
     written = semalign.predict(
         run,
         images,
@@ -227,12 +230,12 @@ def predict(
         device=device,
     )
     for note in dict.fromkeys(note for item in written for note in item["notes"]):
-        console.print(f"note: {note}")
+        line(f"note: {note}")
     if as_json:
         print_json({"predictions": written})
         return
     for item in written:
-        console.print(", ".join(f"{name} {percent(share)} %" for name, share in item["classes"].items()))
+        line(", ".join(f"{name} {percent(share)} %" for name, share in item["classes"].items()))
         print(item["overlay"])
 
 
@@ -264,12 +267,11 @@ def study_plan(
     from semalign.study.plan import plan_study
 
     options = read_study(study, data=data, seeds=seeds, assignments=settings or ())
-    folder = out or Path("studies") / options.name
-    plan = plan_study(options, folder if folder.exists() else None, workers=workers, device=device, scan=scan)
+    plan = plan_study(options, out or default_folder(options.name), workers=workers, device=device, scan=scan)
     if as_json:
         print_json(plan)
         return
-    console.print(
+    line(
         f"{plan['runs']} runs ({plan['missing']} missing), about {plan['seconds_per_run']:.0f} s each, "
         f"{plan['hours']:.2f} h with {plan['workers']} workers"
     )
@@ -285,6 +287,13 @@ def study_plan(
     columns = ["sd of a difference", "resolvable margin", "detectable effect", f"blocks for ±{options.margin:g}"]
     console.print(table(f"mIoU points at {options.seeds} blocks ({plan['sd_from']})", columns, rows))
     print(f"{plan['hours']:.2f}")
+
+
+def default_folder(name: str) -> Path:
+    """Return where a study of this name lives unless --out says otherwise."""
+    from semalign.study.design import slug
+
+    return Path("studies") / slug(name)
 
 
 def _run(
@@ -306,14 +315,14 @@ def _run(
     if engine != "local":
         raise StudyError(f"--engine got '{engine}', known: local")
     options = read_study(study, data=data, seeds=seeds, assignments=settings or ())
-    folder = out or Path("studies") / options.name
+    folder = out or default_folder(options.name)
     with progress_bar() as bar:
         task = bar.add_task(options.name, total=None, note="")
 
         def progress(arm: str, seed: int, status: str, miou: float | None, done: int, total: int) -> None:
             shown = status if miou is None else f"mIoU {percent(miou)}"
             bar.update(task, completed=done, total=total)
-            console.print(f"[{done}/{total}] {arm}, seed {seed}: {shown}", markup=False)
+            line(f"[{done}/{total}] {arm}, seed {seed}: {shown}")
 
         carry_out(
             options,
@@ -343,11 +352,16 @@ def study_pilot(
 ) -> None:
     """Run the baseline's recipe twice per block, to see how much identical recipes differ."""
     folder = _run(study, data, seeds, workers, engine, out, scan, settings, device, pilot_only=True)
-    value = json.loads((folder / "pilot.json").read_text())
+    if not (folder / "pilot.json").exists():
+        raise StudyError(
+            f"fewer than two blocks of the pilot in {folder} finished, expected at least two: result.json in each "
+            "run's folder says why it failed"
+        )
+    value = json.loads((folder / "pilot.json").read_text(encoding="utf-8"))
     if as_json:
         print_json(value)
         return
-    console.print(
+    line(
         f"{value['n']} blocks of identical recipes: paired difference {value['mean_difference']:+.2f} points, "
         f"sd {value['sd_paired']:.2f}; single runs sd {value['sd_single']:.2f}; pairing {value['pairing']}"
     )
@@ -369,6 +383,7 @@ def study_run(
     device: Device = "auto",
 ) -> None:
     """Run what a study lacks (the pilot first), judge it and write its report."""
+    _check_language(lang)
     folder = _run(study, data, seeds, workers, engine, out, scan, settings, device, pilot_only=False)
     _report(folder, lang, as_json)
 
@@ -383,16 +398,23 @@ def study_report(
     _report(folder, lang, as_json)
 
 
+def _check_language(lang: str) -> None:
+    """Refuse an unknown language before anything is run."""
+    from semalign.report.words import check_language
+
+    check_language(lang)
+
+
 def _report(folder: Path, lang: str, as_json: bool) -> None:
     from semalign.report import write_report
 
     path = write_report(folder, lang=lang)
-    judgement = json.loads((folder / "judgement.json").read_text())
+    judgement = json.loads((folder / "judgement.json").read_text(encoding="utf-8"))
     if as_json:
         print_json({"report": str(path), "judgement": judgement})
         return
     for verdict in judgement["verdicts"]:
-        console.print(f"- {verdict['reason']}", markup=False)
+        line(f"- {verdict['reason']}")
     print(path)
 
 
@@ -415,6 +437,33 @@ def study_judge(
         print(f"{estimate.contrast.name}: {verdict.word}. {verdict.reason}")
 
 
+@study_app.command("simulate")
+def study_simulate(
+    reps: Annotated[int, typer.Option("--reps", metavar="N", help="Studies drawn per world and design.")] = 10000,
+    as_json: Json = False,
+) -> None:
+    """Draw studies with known truth, judge them as real ones are, and count the errors; 40000 take about a minute."""
+    from semalign.judge.simulate import outside, simulate
+
+    with progress_bar() as bar:
+        task = bar.add_task("simulating", total=None, note="")
+        found = simulate(reps, progress=lambda done, total: bar.update(task, completed=done, total=total))
+    if as_json:
+        print_json(found)
+        return
+    rates = found["rates"]
+    for rate in rates:
+        low, high = rate["target"]
+        if (low, high) != (0.0, 1.0):
+            mark = "  OUTSIDE" if outside(rate) else ""
+            print(
+                f"{rate['world']}, {rate['design']}, effect {rate['effect']}, {rate['effects']} judged: "
+                f"{rate['quantity']} {rate['value']:.4f} ± {rate['se']:.4f}, expected {low:.3f} to {high:.3f}{mark}"
+            )
+    missed = sum(outside(rate) for rate in rates)
+    print(f"{missed} of {len(rates)} rates outside their target by more than 3 standard errors")
+
+
 # ---- demo ----
 
 
@@ -422,14 +471,17 @@ def study_judge(
 def demo(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The demo's folder.")] = Path("semalign-demo"),
     workers: Workers = None,
+    settings: Set = None,
     lang: Lang = "en",
+    as_json: Json = False,
     device: Device = "auto",
 ) -> None:
     """Run a small study on built-in scenes and write its report; about 3 minutes on 2 cores."""
     from semalign.study.design import DEMO_FILE
 
-    folder = _run(str(DEMO_FILE), None, None, workers, "local", out, True, None, device, pilot_only=False)
-    _report(folder, lang, False)
+    _check_language(lang)
+    folder = _run(str(DEMO_FILE), None, None, workers, "local", out, True, settings, device, pilot_only=False)
+    _report(folder, lang, as_json)
 
 
 # ---- data, config ----
@@ -463,9 +515,9 @@ def data_check(data: Data, settings: Set = None, as_json: Json = False) -> None:
         for problem in report.problems:
             print(f"error: {problem}")
         for note in report.notes:
-            console.print(f"note: {note}", markup=False)
+            line(f"note: {note}")
         for name, split in value["splits"].items():
-            console.print(f"{name}: {json.dumps(split, ensure_ascii=False)}", markup=False)
+            line(f"{name}: {json.dumps(split, ensure_ascii=False)}")
         print(f"{len(report.problems)} problems")
     if report.problems:
         raise typer.Exit(1)
@@ -496,7 +548,7 @@ def config_show(
 
 
 @config_app.command("schema")
-def config_schema() -> None:
+def config_schema(as_json: Json = True) -> None:
     """Print the JSON schema of the options."""
     from semalign.config import Options
 

@@ -6,15 +6,17 @@ take plain keywords.  None stands for 'as the preset or the kind of data says'.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 __all__ = [
     "AlignOptions",
     "DataOptions",
     "DecoderAlignOptions",
     "EncoderAlignOptions",
+    "Frozen",
     "GateOptions",
     "LossOptions",
     "ModelOptions",
@@ -25,20 +27,31 @@ __all__ = [
     "TrainOptions",
 ]
 
-Unit = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+def _number(value: Any) -> Any:
+    # YAML 1.1 wants 1.0e-3 and reads 1e-3, as everybody writes it, as text.
+    if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value):
+        return float(value)
+    return value
+
+
+Finite = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_number)]
+Positive = Annotated[Finite, Field(gt=0)]
+NonNegative = Annotated[Finite, Field(ge=0)]
+Unit = Annotated[Finite, Field(ge=0, le=1)]
+BelowOne = Annotated[Finite, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 Side = Annotated[int, Field(ge=32, le=4096)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
-class _Frozen(BaseModel):
+class Frozen(BaseModel):
+    """Options that do not change once read; unknown names and values of another type are refused."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
 
-class TemperatureOptions(_Frozen):
+class TemperatureOptions(Frozen):
     """The temperature knob of one side; the scale of its attention is base * exp(l)."""
 
     learnable: bool | None = None
@@ -55,7 +68,7 @@ class TemperatureOptions(_Frozen):
     """One l for each head instead of one for all."""
 
 
-class GateOptions(_Frozen):
+class GateOptions(Frozen):
     """The gate knob of one side; the residual branch is multiplied by act(theta)."""
 
     learnable: bool | None = None
@@ -68,7 +81,7 @@ class GateOptions(_Frozen):
     """One gate for each channel instead of one for all."""
 
 
-class SideOptions(_Frozen):
+class SideOptions(Frozen):
     """What both alignments share."""
 
     heads: Count = 4
@@ -95,7 +108,7 @@ class DecoderAlignOptions(SideOptions):
     """Attend to the k best tokens only."""
 
 
-class AlignOptions(_Frozen):
+class AlignOptions(Frozen):
     """Vision-text alignment."""
 
     form: Literal["sdpa", "reference"] = "sdpa"
@@ -106,7 +119,7 @@ class AlignOptions(_Frozen):
     decoder: DecoderAlignOptions = DecoderAlignOptions()
 
 
-class DataOptions(_Frozen):
+class DataOptions(Frozen):
     """Which data a run sees, and how it is varied."""
 
     size: tuple[Side, Side] | None = None
@@ -118,7 +131,9 @@ class DataOptions(_Frozen):
     depth: bool = False
     """Use the depth images as a fourth channel."""
     train_split: str = "train"
+    """Split that is trained on."""
     val_split: str = "val"
+    """Split that is scored."""
     flip: bool = True
     """Mirror half of the training images."""
     zoom: tuple[Positive, Positive] = (0.75, 1.75)
@@ -141,44 +156,50 @@ class DataOptions(_Frozen):
         return self
 
 
-class TextOptions(_Frozen):
+class TextOptions(Frozen):
     """How sentences become vectors."""
 
     encoder: str = "table"
     """'table' (seeded vectors, no weights), 'minilm' (extra), or the path of a precomputed bank or sentence model."""
     templates: Literal["plain", "photo", "scene"] = "photo"
-    """Sentence templates that class names are put into."""
+    """Sentence templates that class names are put into; a precomputed bank is asked for the bare names."""
+    names: dict[str, str] = {}
+    """By class name, what it is called in the text instead, such as {sky: sky-other} for a bank with other names."""
     random_seed: Seed = 0
     """Seed of the vectors that stand in for the text where data.text is 'random'."""
 
 
-class ModelOptions(_Frozen):
+class ModelOptions(Frozen):
     """The segmenter."""
 
     size: Literal["nano", "tiny", "small", "base"] = "nano"
+    """Widths and depths, from about a million parameters (nano) upwards."""
     preset: Literal["recommended", "seed", "document", "transformer", "clip", "xvlm"] = "recommended"
     """Which set of alignment choices the `align` options start from."""
     classifier: Literal["linear", "text"] = "linear"
     """'text' compares pixel features with class sentences, so that a trained model can be asked for other names."""
 
 
-class LossOptions(_Frozen):
+class LossOptions(Frozen):
     """Cross entropy."""
 
     class_weights: Unit = 0.4
     """Exponent p of the class weights frequency^-p, scaled so that the mean weight of a pixel is 1."""
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    label_smoothing: BelowOne = 0.0
+    """Share of each target that is spread evenly over all classes."""
     stride: Annotated[int, Field(ge=1, le=4)] = 2
     """Compare with every n-th mask pixel of every n-th row; 2 costs no measured accuracy and is faster than 1."""
 
 
-class TrainOptions(_Frozen):
+class TrainOptions(Frozen):
     """Schedule, optimizer, randomness."""
 
     epochs: Count | None = None
-    """Passes over the training split; by default 60 for a folder and 24 for scenes."""
+    """Passes over the training split; by default 45 for a folder and 24 for scenes."""
     batch_size: Count = 8
+    """Images of a step."""
     seed: Seed = 0
+    """Seed of initial values, order and augmentation; in a study it is the run's block."""
     lr: Positive = 2e-3
     """Peak learning rate of weights, norms and biases."""
     scalar_lr: Positive = 2e-3
@@ -191,7 +212,7 @@ class TrainOptions(_Frozen):
     """Share of the steps in which the rate rises to its peak; it falls to 0 along a cosine afterwards."""
     clip_norm: Positive | None = None
     """Largest norm of the gradient of all parameters together."""
-    average: Annotated[float, Field(ge=0, lt=1)] = 0.995
+    average: BelowOne = 0.995
     """Decay per step of the running average of weights, which is what is scored; 0 scores the last weights."""
     nudge: NonNegative = 0.0
     """Relative size of a random change of the initial weights: two runs of one recipe that differ by chance alone."""
@@ -202,7 +223,7 @@ class TrainOptions(_Frozen):
     loss: LossOptions = LossOptions()
 
 
-class Options(_Frozen):
+class Options(Frozen):
     """All options of a run."""
 
     data: DataOptions = DataOptions()

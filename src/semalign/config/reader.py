@@ -5,8 +5,9 @@ It knows nothing of what an option does.
 
 from __future__ import annotations
 
+import difflib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -14,11 +15,13 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from semalign.config.options import Options
-from semalign.errors import ConfigError, nearest
+from semalign.errors import ConfigError
 
 __all__ = [
+    "DEFAULTS_BY_KIND",
     "flatten",
     "merge",
+    "nested",
     "option_names",
     "read_options",
     "read_yaml",
@@ -30,11 +33,11 @@ __all__ = [
 
 Model = TypeVar("Model", bound=BaseModel)
 
-# A config is a page of text; anything larger is not one, and YAML aliases can blow a small file up.
+# A config is a page of text; anything larger is not one.
 _LARGEST_FILE = 1 << 20
 
 DEFAULTS_BY_KIND: dict[str, dict[str, Any]] = {
-    "folder": {"data": {"size": [144, 192], "text": "classes"}, "train": {"epochs": 60}},
+    "folder": {"data": {"size": [144, 192], "text": "classes"}, "train": {"epochs": 45}},
     "scenes": {"data": {"size": [48, 64], "text": "images"}, "train": {"epochs": 24}},
 }
 """Values of the options that default to None, by the kind of data."""
@@ -44,50 +47,99 @@ def option_names(model: type[BaseModel] = Options, prefix: str = "") -> dict[str
     """Return every option by dotted name with its description."""
     names: dict[str, str] = {}
     for name, field in model.model_fields.items():
-        nested = next((kind for kind in (field.annotation, *get_args(field.annotation)) if _is_model(kind)), None)
-        if nested is not None:
-            names |= option_names(nested, f"{prefix}{name}.")
+        section = _section(model, name)
+        if section is not None:
+            names |= option_names(section, f"{prefix}{name}.")
         else:
             names[prefix + name] = " ".join((field.description or "").split())
     return names
 
 
-def _is_model(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, BaseModel)
+def _section(model: type[BaseModel], name: str) -> type[BaseModel] | None:
+    """Return the model of the options below ``name`` (or of each item of a list there), None for a plain option."""
+    annotation = model.model_fields[name].annotation
+    kinds = (annotation, *get_args(annotation))
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which every name is text and stands once, and nothing is an alias."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Refuse aliases, with which a small file can blow up."""
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.MarkedYAMLError(
+                problem="aliases are not read, write the value out",
+                problem_mark=self.peek_event().start_mark,  # type: ignore[no-untyped-call]
+            )
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        """Refuse a key that stands twice, of which YAML would keep the last, and one that is no text."""
+        mapping: dict[Hashable, Any] = {}
+        for key_node, value_node in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                problem = f"got {key!r} as a name, expected text: put it in quotes"
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=key_node.start_mark)
+            if key in mapping:
+                raise yaml.MarkedYAMLError(
+                    problem=f"'{key}' stands there twice, join the two", problem_mark=key_node.start_mark
+                )
+            mapping[key] = self.construct_object(value_node, deep=deep)
+        return mapping
+
+
+def _parse_yaml(text: str) -> Any:
+    """Return the value of a YAML text; raises `yaml.YAMLError` alone."""
+    loader = None
+    try:
+        loader = _Loader(text)
+        return loader.get_single_data()
+    except (ValueError, RecursionError) as error:
+        # A date such as 2025-13-45, a nesting without end.
+        raise yaml.MarkedYAMLError(problem=str(error).lower()) from error
+    finally:
+        if loader is not None:
+            loader.dispose()
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML mapping; an empty file is an empty mapping.
 
     Raises:
-        ConfigError: the file is missing, too large, no YAML or no mapping with text keys.
+        ConfigError: the file is missing, too large, no YAML (or one with aliases, repeated names or names that are no
+            text), or no mapping.
     """
     try:
         size = path.stat().st_size
         if size > _LARGEST_FILE:
             raise ConfigError(f"the config {path} has {size} bytes, expected at most {_LARGEST_FILE}: is it a config?")
-        text = path.read_text(encoding="utf-8")
-        if "&" in text and "*" in text and any(isinstance(t, yaml.AliasToken) for t in yaml.scan(text)):
-            raise ConfigError(f"the config {path} uses YAML aliases, which are not read: write the values out")
-        value = yaml.safe_load(text)
+        value = _parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(f"no config file at {path}, name an existing YAML file") from error
     except OSError as error:
         raise ConfigError(f"cannot read the config {path}: {error.strerror}, name a readable YAML file") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"the config {path} is no UTF-8 text, expected YAML: is it another kind of file?") from error
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        if isinstance(error, ConfigError):
-            raise
-        where = getattr(error, "problem_mark", None)
-        line = f" at line {where.line + 1}" if where is not None else ""
-        problem = getattr(error, "problem", None) or type(error).__name__
-        raise ConfigError(f"the config {path} is no valid YAML{line}: {problem}, mend that line") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" at line {mark.line + 1}" if mark is not None else ""
+        raise ConfigError(f"the config {path} is no YAML that can be read{line}: {_why(error)}") from error
     if value is None:
         return {}
-    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-        raise ConfigError(f"the config {path} holds {type(value).__name__}, expected a mapping of option names")
+    if not isinstance(value, dict):
+        raise ConfigError(f"the config {path} holds a {type(value).__name__}, expected a mapping of option names")
     return value
+
+
+def _why(error: yaml.YAMLError) -> str:
+    return getattr(error, "problem", None) or str(error).splitlines()[0]
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, default=str, ensure_ascii=False)
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def settings(assignments: Iterable[str]) -> dict[str, Any]:
@@ -102,9 +154,9 @@ def settings(assignments: Iterable[str]) -> dict[str, Any]:
         if not equals or not name.strip():
             raise ConfigError(f"--set got '{assignment}', expected NAME=VALUE such as train.epochs=3")
         try:
-            value = yaml.safe_load(text)
+            value = _parse_yaml(text)
         except yaml.YAMLError as error:
-            raise ConfigError(f"--set {name} got '{text}', which is no YAML value: quote it") from error
+            raise ConfigError(f"--set {name} got {_short(text)}, no value that can be read: {_why(error)}") from error
         result = merge(result, nested({name.strip(): value}))
     return result
 
@@ -118,7 +170,7 @@ def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for name, value in flat.items():
         part: dict[str, Any] = nested(value) if isinstance(value, Mapping) else value
-        for key in reversed(name.split(".")):
+        for key in reversed(str(name).split(".")):
             part = {key: part}
         result = merge(result, part)
     return result
@@ -164,33 +216,54 @@ def _sentence(model: type[BaseModel], problem: Any, where: str, count: int) -> s
     name = ".".join(str(part) for part in problem["loc"])
     more = f" (and {count - 1} more)" if count > 1 else ""
     if problem["type"] == "extra_forbidden":
-        return f"unknown option {name} in {where}{nearest(name, option_names(model))}{more}"
-    got = problem["input"]
-    shown = json.dumps(got, default=str, ensure_ascii=False)
-    if len(shown) > 80:
-        shown = shown[:77] + "..."
+        return f"unknown option {name} in {where}{_meant(model, problem['loc'])}{more}"
+    shown = _short(problem["input"])
     message = problem["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
     return f"option {name} in {where} got {shown}: {message}{more}" if name else f"{where}: {message}{more}"
 
 
+def _meant(model: type[BaseModel], loc: Sequence[str | int]) -> str:
+    """Return which option the unknown one may stand for, or all that stand beside it."""
+    # Places in a list are no names.
+    *sections, name = (part for part in loc if isinstance(part, str))
+    owner = model
+    for section in sections:
+        owner = _section(owner, section) or owner
+    beside = list(owner.model_fields)
+    # The last part alone is compared: a section's name in front would make any two of its options look alike.
+    close = difflib.get_close_matches(name, beside, n=1)
+    if close:
+        return f", did you mean '{'.'.join((*sections, close[0]))}'?"
+    places: dict[str, list[str]] = {}
+    for full in option_names(model):
+        places.setdefault(full.rpartition(".")[2], []).append(full)
+    elsewhere = [last for last, full in places.items() if len(full) == 1]
+    close = difflib.get_close_matches(name, elsewhere, n=1, cutoff=0.8)
+    if close:
+        return f", did you mean '{places[close[0]][0]}'?"
+    return f", known{' in ' + '.'.join(sections) if sections else ''}: {', '.join(sorted(beside))}"
+
+
 def read_options(
     path: Path | None = None, assignments: Iterable[str] = (), *, overrides: Mapping[str, Any] | None = None
 ) -> Options:
-    """Read options: defaults, then the YAML file, then ``overrides`` (dotted or nested), then ``assignments``."""
+    """Read options: defaults, then the YAML file, then ``overrides`` (dotted or nested), then ``assignments``.
+
+    Raises:
+        ConfigError: the file cannot be read, or one of the three sets an unknown option, a wrong type or a value out
+            of range.
+    """
     value: dict[str, Any] = {}
-    where = "the options"
-    if path is not None:
-        value = nested(read_yaml(path))
-        where = str(path)
-        validate(Options, value, where)
-    if overrides:
-        value = merge(value, nested(overrides))
-    from_command = settings(assignments)
-    if from_command:
-        validate(Options, from_command, "--set")
-        value = merge(value, from_command)
-    return validate(Options, value, where)
+    for where, part in (
+        (str(path), {} if path is None else nested(read_yaml(path))),
+        ("the options", nested(overrides or {})),
+        ("--set", settings(assignments)),
+    ):
+        # Each by itself first, so that the message names the place where the fault stands.
+        validate(Options, part, where)
+        value = merge(value, part)
+    return validate(Options, value, "the options")
 
 
 def resolve_defaults(options: Options, kind: str) -> Options:

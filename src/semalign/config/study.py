@@ -4,26 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from semalign.config.options import Options
+from semalign.config.options import Frozen, Options, Positive
 from semalign.config.reader import merge, nested, validate
 
 __all__ = ["StudyOptions", "TableOptions", "TableRow", "arm_options"]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
-
-
-class TableRow(_Frozen):
+class TableRow(Frozen):
     """One row of a table of the report: an arm and the cells before its figures."""
 
     arm: str
     cells: tuple[str, ...]
 
 
-class TableOptions(_Frozen):
+class TableOptions(Frozen):
     """A table of the report; the columns mIoU, effect and verdict are added."""
 
     title: str
@@ -32,7 +28,7 @@ class TableOptions(_Frozen):
     rows: tuple[TableRow, ...]
 
 
-class StudyOptions(_Frozen):
+class StudyOptions(Frozen):
     """A question with arms, seeds, margin and data."""
 
     name: str
@@ -46,15 +42,15 @@ class StudyOptions(_Frozen):
     """The arm that the others are compared with."""
     arms: dict[str, dict[str, Any]]
     """By name, the options in which the arm differs from `options`."""
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default_factory=dict)
     """Options of all arms."""
     contrasts: Literal["ablations", "against-baseline"] = "against-baseline"
     """Which effects are judged: the document's two ablations with controls, or every arm against the baseline."""
     seeds: Annotated[int, Field(ge=1, le=10000)] = 5
     """Blocks: seeds 0 to seeds - 1, each with every arm."""
-    margin: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] = 1.0
+    margin: Annotated[Positive, Field(le=100)] = 1.0
     """Smallest effect that matters, in mIoU points, fixed before any run."""
-    alpha: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    alpha: Annotated[Positive, Field(lt=1)] = 0.05
     """Share of false claims allowed in each family of effects."""
     pilot_blocks: Annotated[int, Field(ge=0, le=100)] = 3
     """Blocks of the pilot that runs the baseline's recipe twice; 0 leaves it out."""

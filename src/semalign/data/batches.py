@@ -61,20 +61,34 @@ class ImageSet:
     depths: list[Tensor] | None
 
     def class_frequency(self, n_classes: int) -> NDArray[np.float64]:
-        """Return each class's share of the labelled pixels."""
+        """Return each class's share of the labelled pixels.
+
+        Raises:
+            DataError: no pixel is labelled.
+        """
         counts = np.zeros(n_classes, dtype=np.int64)
         for mask in self.masks:
             counts += np.bincount(mask.numpy().ravel(), minlength=IGNORE + 1)[:n_classes]
-        return counts / counts.sum()
+        if not counts.any():
+            raise DataError(
+                f"the masks of the training split hold only {IGNORE} (ignored), expected pixels of at least one class: "
+                "label some"
+            )
+        share: NDArray[np.float64] = counts / counts.sum()
+        return share
 
     def depth_scale(self) -> DepthScale:
-        """Return the mean and standard deviation of all depths that are not holes."""
+        """Return the mean and standard deviation of all depths that are not holes.
+
+        Raises:
+            DataError: there are no two measured pixels that differ.
+        """
         assert self.depths is not None
         values = torch.cat([depth[depth > 0] for depth in self.depths]).double()
         if len(values) < 2 or float(values.std()) == 0:
             raise DataError(
                 f"the depth of the training split has {len(values)} measured pixels and no spread, "
-                "expected measured depth: set data.depth=false"
+                "expected depths that differ: set data.depth=false"
             )
         return DepthScale(float(values.mean()), float(values.std()))
 

@@ -1,4 +1,4 @@
-"""Pictures of masks: palette, overlay, legend (Pillow alone)."""
+"""Pictures of masks: palette, overlay, legend.  It knows nothing of models, files and torch."""
 
 from __future__ import annotations
 
@@ -10,11 +10,27 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-__all__ = ["class_colors", "encode_png", "indexed_mask", "overlay_with_legend"]
+from semalign.metrics import IGNORE
+
+__all__ = ["class_colors", "encode_png", "font_file", "indexed_mask", "overlay_with_legend"]
 
 Picture = NDArray[np.uint8]
 
 GOLDEN_ANGLE = 0.381966
+
+WIDE_FONTS = (
+    "NotoSansCJK-Regular.ttc",
+    "NotoSansSC-Regular.otf",
+    "wqy-microhei.ttc",
+    "wqy-zenhei.ttc",
+    "DroidSansFallbackFull.ttf",
+    "msyh.ttc",
+    "simhei.ttf",
+    "PingFang.ttc",
+    "Hiragino Sans GB.ttc",
+    "Arial Unicode.ttf",
+)
+"""Fonts with Chinese characters, of Linux, Windows and macOS; the fonts that libraries bring have none."""
 
 
 def class_colors(n_classes: int) -> Picture:
@@ -29,10 +45,9 @@ def class_colors(n_classes: int) -> Picture:
 
 def indexed_mask(mask: Picture) -> Image.Image:
     """Return an 8-bit palette image whose values are the class indices; 255 is black."""
-    picture = Image.fromarray(mask, mode=None).convert("L")
     palette = np.zeros((256, 3), dtype=np.uint8)
-    palette[:255] = class_colors(255)
-    indexed = Image.frombytes("P", picture.size, picture.tobytes())
+    palette[:IGNORE] = class_colors(IGNORE)
+    indexed = Image.fromarray(mask)
     indexed.putpalette(palette.ravel().tolist())
     return indexed
 
@@ -49,7 +64,7 @@ def overlay_with_legend(
         opacity: of the mask's colours, in [0, 1].
     """
     colors = class_colors(max(1, len(class_names)))
-    labelled = mask != 255
+    labelled = mask != IGNORE
     blended = image.astype(np.float32)
     blended[labelled] = (1 - opacity) * blended[labelled] + opacity * colors[mask[labelled]]
     # Thin outlines keep neighbouring classes apart where colours are close.
@@ -63,19 +78,37 @@ def overlay_with_legend(
 
     counts = np.bincount(mask[labelled], minlength=len(class_names))
     present = [int(index) for index in np.argsort(-counts, kind="stable") if counts[index]]
-    font = ImageFont.load_default(size=14)
-    line = 20
-    labels = [f"{class_names[index]}  {100 * counts[index] / mask.size:.1f} %" for index in present]
-    column = 44 + max((int(font.getlength(label)) for label in labels), default=0)
-    sheet = Image.new("RGB", (shown.width + column, max(shown.height, 12 + line * len(labels))), "white")
+    # Large pictures are looked at from further away.
+    size = max(14, shown.height // 40)
+    line, gap = size + 6, size // 2 + 3
+    names = [class_names[index] for index in present]
+    found = font_file("".join(names))
+    if found is None:
+        names = [f"class {index}" for index in present]
+    font = ImageFont.truetype(found, size) if found else ImageFont.load_default(size=size)
+    labels = [f"{name}  {100 * counts[index] / mask.size:.1f} %" for name, index in zip(names, present, strict=True)]
+    column = 3 * gap + size + max((int(font.getlength(label)) for label in labels), default=0)
+    sheet = Image.new("RGB", (shown.width + column, max(shown.height, gap + line * len(labels))), "white")
     sheet.paste(shown, (0, 0))
     draw = ImageDraw.Draw(sheet)
     for row, (index, label) in enumerate(zip(present, labels, strict=True)):
-        top = 8 + row * line
-        left = shown.width + 10
-        draw.rectangle((left, top, left + 16, top + 14), fill=tuple(int(v) for v in colors[index]), outline="black")
-        draw.text((left + 24, top - 1), label, fill="black", font=font)
+        top = gap + row * line
+        left = shown.width + gap
+        draw.rectangle((left, top, left + size, top + size), fill=tuple(int(v) for v in colors[index]), outline="black")
+        draw.text((left + size + gap, top + size / 2), label, fill="black", font=font, anchor="lm")
     return sheet
+
+
+def font_file(text: str) -> str | None:
+    """Return the font that ``text`` needs: "" for a library's own, a file for Chinese, None where there is none."""
+    if all(ord(character) < 0x300 for character in text):
+        return ""
+    for name in WIDE_FONTS:
+        try:
+            return str(ImageFont.truetype(name, 14).path)
+        except OSError:
+            continue
+    return None
 
 
 def encode_png(picture: Image.Image) -> bytes:

@@ -1,6 +1,7 @@
 """From scores to verdicts: paired blocks, t intervals, a margin fixed beforehand.
 
-Nothing here trains, draws or imports torch: anybody's runs can be judged.
+Nothing here trains, draws or imports torch: anybody's runs can be judged.  Called, the package judges:
+``semalign.judge(rows, ...)`` is `semalign.judge.judgement.judge`.
 """
 
 from semalign.judge.contrasts import (
@@ -13,20 +14,24 @@ from semalign.judge.contrasts import (
 )
 from semalign.judge.formatting import format_interval, format_level, format_p, format_points
 from semalign.judge.judgement import Row, Rows, judge
+from semalign.judge.looks import LOOKS
 from semalign.judge.pilot import Pilot, judge_pilot
 from semalign.judge.table import read_results_csv
-from semalign.judge.verdict import ArmSummary, Contrast, Estimate, FailureTest, Judgement, LeftOut, Verdict
+from semalign.judge.verdict import ArmSummary, Contrast, Estimate, FailureTest, Judgement, LeftOut, Look, Verdict
+from semalign.rooms import make_callable
 
 __all__ = [
     "ABLATION_ARMS",
     "BASELINE",
     "CONTROLS",
+    "LOOKS",
     "ArmSummary",
     "Contrast",
     "Estimate",
     "FailureTest",
     "Judgement",
     "LeftOut",
+    "Look",
     "Pilot",
     "Row",
     "Rows",
@@ -42,3 +47,5 @@ __all__ = [
     "judge_pilot",
     "read_results_csv",
 ]
+
+make_callable(__name__, "semalign.judge.judgement", "judge")

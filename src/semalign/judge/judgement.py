@@ -1,4 +1,4 @@
-"""From scores of runs to a judgement, at a number of blocks that was fixed beforehand.
+"""From scores of runs to a judgement, at a number of blocks, or at a few looks, fixed beforehand.
 
 This module knows nothing of training or of reports: anybody's runs are rows of arm, seed and score.
 """
@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from semalign.errors import ResultsError, StudyError, nearest
 from semalign.judge.contrasts import against_baseline, family_sizes
+from semalign.judge.looks import FUTILE, at_fewer_blocks, check_looks, decision_chance, look_boundaries
 from semalign.judge.statistics import (
+    Boundary,
     block_contrasts,
     blocks_needed,
     check_level,
@@ -37,6 +39,7 @@ from semalign.judge.verdict import (
     FailureTest,
     Judgement,
     LeftOut,
+    Look,
     Verdict,
     count_blocks,
     decide_blocks,
@@ -64,6 +67,7 @@ def judge(
     margin: float,
     alpha: float = 0.05,
     planned_blocks: int | None = None,
+    looks: Sequence[int] | None = None,
 ) -> Judgement:
     """Judge arms against a baseline over paired blocks; the runs of one seed are a block.
 
@@ -74,6 +78,11 @@ def judge(
     estimate then rests on the complete blocks, and the verdict stands only if it is the same whatever the lost runs had
     scored between 0 and 100; else it is inconclusive.
 
+    With ``looks`` a growing study is judged at those moments and at no other (`semalign.judge.looks`).  Blocks count in
+    the order of their seeds, which is to be the order in which they are run: the look at 5 sees the five smallest
+    seeds.  A contrast keeps the estimate and the verdict of the look that decided it; `Judgement.looks` shows every
+    look.
+
     Args:
         rows: (arm, seed, score) with scores in [0, 1] and None for a failed run, or {arm: {seed: score}}.
         baseline: the arm that the others are compared with.
@@ -81,11 +90,12 @@ def judge(
         margin: smallest effect that matters, mIoU points, fixed before the runs.
         alpha: family-wise level.
         planned_blocks: the number of seeds fixed beforehand; blocks that were never started then count as incomplete.
+        looks: the moments fixed beforehand, in blocks, such as (5, 8, 12); not together with ``planned_blocks``.
 
     Raises:
         ResultsError: no rows, a malformed row, a pair of arm and seed twice, a score that is no number in [0, 1].
-        StudyError: unknown baseline, nothing to compare, two contrasts of one name, margin or alpha out of range, or
-            more blocks than planned.
+        StudyError: unknown baseline, nothing to compare, two contrasts of one name, margin or alpha out of range,
+            more blocks than planned, or looks that do not grow.
 
     >>> rows = {"plain": {1: 0.50, 2: 0.52, 3: 0.51}, "wide": {1: 0.56, 2: 0.585, 3: 0.572}}
     >>> judge(rows, baseline="plain", margin=0.5).verdicts[0].word
@@ -106,18 +116,31 @@ def judge(
             "more blocks after a look at the results are a new study"
         )
     unstarted = 0 if planned_blocks is None else planned_blocks - len(seeds)
+    moments = () if looks is None else check_looks(looks)
+    if moments and planned_blocks is not None:
+        raise StudyError(
+            f"both planned_blocks={planned_blocks} and looks {moments} are given, expected one of them: "
+            "the last look is the number of blocks planned"
+        )
 
-    unfinished: tuple[str, ...] = ()
+    protocol: tuple[str, ...] = ()
     if unstarted:
-        unfinished = (
+        protocol = (
             f"{unstarted} of {planned_blocks} planned blocks have no run: the study is not finished, "
             "and a verdict stands only where it holds whatever they may bring.",
         )
+    elif moments:
+        protocol = _protocol(len(seeds), moments)
 
     families = family_sizes(asked)
     judged = [
-        _judge_one(contrast, table, seeds, unstarted, margin, alpha, families[contrast.family]) for contrast in asked
+        _judge_at_looks(contrast, table, seeds, moments, rule)
+        if moments
+        else _judge_one(contrast, table, seeds, unstarted, rule)
+        for contrast in asked
+        for rule in [_Rule(margin, alpha, families[contrast.family])]
     ]
+    estimates = [one.estimate for one in judged]
     return Judgement(
         baseline=baseline,
         margin=float(margin),
@@ -125,7 +148,7 @@ def judge(
         families=families,
         seeds=seeds,
         planned_blocks=planned_blocks,
-        estimates=_with_holm([one.estimate for one in judged]),
+        estimates=tuple(estimates) if moments else _with_holm(estimates),
         verdicts=tuple(one.verdict for one in judged),
         arms=tuple(
             _summarise_arm(arm, table[arm], alpha) for arm in sorted(table, key=lambda arm: (arm != baseline, arm))
@@ -133,7 +156,9 @@ def judge(
         failures=_failure_tests(table, baseline),
         left_out=tuple(item for one in judged for item in one.left_out),
         absent_arms=tuple(sorted({arm for contrast in asked for arm in contrast.weights} - table.keys())),
-        notes=(*unfinished, *(note for one in judged for note in one.notes)),
+        notes=(*protocol, *(note for one in judged for note in one.notes)),
+        moments=moments,
+        looks=tuple(look for one in judged for look in one.looks),
     )
 
 
@@ -201,16 +226,127 @@ def _check_contrasts(contrasts: tuple[Contrast, ...], baseline: ArmName) -> None
 
 
 @dataclasses.dataclass(frozen=True)
+class _Rule:
+    """How one effect, judged at alpha/m, is judged: once, at a number of blocks fixed beforehand."""
+
+    margin: float
+    alpha: float
+    m: int
+
+    def boundary(self, n: int) -> Boundary:
+        """Return the boundary for ``n`` complete blocks."""
+        return fixed_boundary(n, self.alpha, self.m)
+
+    def explain(self, estimate: Estimate, decision: Decision, lost: int) -> Verdict:
+        """Return the verdict with its sentence."""
+        return explain(estimate, decision, self.margin, self.needed(estimate) if decision.code == 0 else None, lost)
+
+    def needed(self, estimate: Estimate) -> int:
+        """Return the blocks of a new study, judged once, that would decide the effect."""
+        assert estimate.sd is not None
+        return int(blocks_needed(estimate.sd, self.margin, self.alpha, self.m))
+
+
+@dataclasses.dataclass(frozen=True)
+class _AtLook(_Rule):
+    """Judged at look ``index`` of ``moments``."""
+
+    moments: tuple[int, ...]
+    index: int
+
+    def boundary(self, n: int) -> Boundary:
+        planned = look_boundaries(self.moments, self.alpha, self.m)[self.index]
+        return at_fewer_blocks(planned, self.moments[self.index], n)
+
+    def explain(self, estimate: Estimate, decision: Decision, lost: int) -> Verdict:
+        last = self.index + 1 == len(self.moments)
+        return explain(
+            estimate,
+            decision,
+            self.margin,
+            # Before the last look this study itself goes on; only after it "more blocks" means a new one.
+            self.needed(estimate) if last and decision.code == 0 else None,
+            lost,
+            look=(self.index + 1, len(self.moments)),
+            next_look=None if last else self.moments[self.index + 1],
+        )
+
+
+@dataclasses.dataclass(frozen=True)
 class _Judged:
     estimate: Estimate
     verdict: Verdict
     left_out: tuple[LeftOut, ...]
     notes: tuple[str, ...]
+    looks: tuple[Look, ...] = ()
 
 
-def _judge_one(
-    contrast: Contrast, table: Table, seeds: tuple[int, ...], unstarted: int, margin: float, alpha: float, m: int
+def _judge_at_looks(
+    contrast: Contrast, table: Table, seeds: tuple[int, ...], moments: tuple[int, ...], once: _Rule
 ) -> _Judged:
+    """Return what the look that decides the contrast says, else the latest, with all looks that have been reached."""
+    standing: _Judged | None = None
+    looks: list[Look] = []
+    for index, blocks in enumerate(moments):
+        if blocks > len(seeds):
+            break
+        rule = _AtLook(once.margin, once.alpha, once.m, moments, index)
+        here = _judge_one(contrast, table, seeds[:blocks], 0, rule)
+        if standing is not None and standing.verdict.word != "inconclusive":
+            looks.append(Look(blocks, False, here.estimate, standing.verdict))
+            continue
+        standing = here
+        chance = _chance(here, rule)
+        looks.append(
+            Look(blocks, True, here.estimate, here.verdict, chance, futile=chance is not None and chance < FUTILE)
+        )
+    if standing is not None:
+        return dataclasses.replace(standing, looks=tuple(looks))
+
+    arms = list(contrast.weights)
+    complete = [seed for seed in seeds if all(table.get(arm, {}).get(seed) is not None for arm in arms)]
+    scores = np.array([[table[arm][seed] for seed in complete] if complete else [] for arm in arms], dtype=np.float64)
+    values = block_contrasts(scores, list(contrast.weights.values()))
+    mean = float(np.mean(values)) if len(values) else None
+    estimate = Estimate(contrast, len(complete), tuple(complete), tuple(values.tolist()), 1 - once.alpha / once.m, mean)
+    reason = f"{contrast.name}: inconclusive, not judged yet: {len(seeds)} blocks, the first look is at {moments[0]}."
+    return _Judged(estimate, _undecided(reason), (), ())
+
+
+def _chance(judged: _Judged, rule: _AtLook) -> float | None:
+    """Return the chance of a verdict by the last look, None where it is no question."""
+    estimate, last = judged.estimate, rule.moments[-1]
+    planned = rule.moments[rule.index]
+    if judged.verdict.word != "inconclusive" or planned == last or estimate.mean is None or estimate.sd is None:
+        return None
+    boundary = look_boundaries(rule.moments, rule.alpha, rule.m)[-1]
+    # Lost blocks stay lost: as many will be complete at the last look as now, and those to come.
+    complete = estimate.n + last - planned
+    boundary = at_fewer_blocks(boundary, last, complete)
+    return float(decision_chance(estimate.mean, estimate.sd, estimate.n, complete, boundary, rule.margin))
+
+
+def _protocol(n: int, moments: tuple[int, ...]) -> tuple[str, ...]:
+    """Return the sentence that says which of ``n`` blocks were judged, none where all of them were."""
+    planned = ", ".join(str(blocks) for blocks in moments)
+    reached = max((blocks for blocks in moments if blocks <= n), default=0)
+    if n == reached:
+        return ()
+    if n > moments[-1]:
+        return (
+            f"{n} blocks have runs, and the study was planned for looks at {planned}: the judgement is that of the "
+            f"first {reached} blocks, and more blocks after a look at the results are a new study.",
+        )
+    after = min(blocks for blocks in moments if blocks > n)
+    if not reached:
+        return (f"{n} blocks have runs, and nothing is judged before the first look, at {after} blocks.",)
+    return (
+        f"{n} blocks have runs, and the study is judged at {planned} blocks and at no other moment: "
+        f"the judgement is that of the first {reached} blocks, and the next look is at {after}.",
+    )
+
+
+def _judge_one(contrast: Contrast, table: Table, seeds: tuple[int, ...], unstarted: int, rule: _Rule) -> _Judged:
     arms = list(contrast.weights)
     complete = [seed for seed in seeds if all(table.get(arm, {}).get(seed) is not None for arm in arms)]
     incomplete: list[int | None] = [seed for seed in seeds if seed not in set(complete)]
@@ -219,7 +355,7 @@ def _judge_one(
     ranges = [_possible(contrast, table, seed) for seed in incomplete]
     scores = np.array([[table[arm][seed] for seed in complete] if complete else [] for arm in arms], dtype=np.float64)
 
-    estimate = _estimate(contrast, complete, scores, margin, alpha, m)
+    estimate = _estimate(contrast, complete, scores, rule)
     notes = []
     if estimate.sd == 0 and estimate.mean == 0:
         notes.append(f"{contrast.name}: the difference is 0 in every block, so these arms compute the same.")
@@ -230,26 +366,19 @@ def _judge_one(
         )
     absent = [arm for arm in arms if arm not in table]
     copies = len(complete) > 1 and np.ptp(scores, axis=1).max() == 0
-    verdict = _verdict(estimate, margin, alpha, m, left_out=left_out, ranges=ranges, absent=absent, copies=copies)
+    verdict = _verdict(estimate, rule, left_out=left_out, ranges=ranges, absent=absent, copies=copies)
     return _Judged(estimate, verdict, left_out, tuple(notes))
 
 
-def _estimate(
-    contrast: Contrast,
-    seeds: list[int],
-    scores: NDArray[np.float64],
-    margin: float,
-    alpha: float,
-    m: int,
-) -> Estimate:
+def _estimate(contrast: Contrast, seeds: list[int], scores: NDArray[np.float64], rule: _Rule) -> Estimate:
     """Return the estimate from arms x complete blocks of scores in points."""
     values = block_contrasts(scores, list(contrast.weights.values()))
-    n, level = len(seeds), 1 - alpha / m
+    n, level = len(seeds), 1 - rule.alpha / rule.m
     start = Estimate(contrast, n, tuple(seeds), tuple(values.tolist()), level, mean=float(values[0]) if n else None)
     if n < 2:
         return start
     mean, sd, se, df = summarise(values)
-    boundary = fixed_boundary(n, alpha, m)
+    boundary = rule.boundary(n)
     wide, narrow = boundary.direction * se, boundary.equivalence * se
     return dataclasses.replace(
         start,
@@ -262,15 +391,13 @@ def _estimate(
         low_equivalence=float(mean - narrow),
         high_equivalence=float(mean + narrow),
         p=float(direction_p(mean, se, df)),
-        p_equivalence=float(equivalence_p(mean, se, df, margin)),
+        p_equivalence=float(equivalence_p(mean, se, df, rule.margin)),
     )
 
 
 def _verdict(
     estimate: Estimate,
-    margin: float,
-    alpha: float,
-    m: int,
+    rule: _Rule,
     *,
     left_out: tuple[LeftOut, ...],
     ranges: list[tuple[float, float]],
@@ -287,19 +414,16 @@ def _verdict(
             f"{name}: inconclusive, every arm scored the same in all {n} blocks to the last digit, "
             "so they are one observation and not several: let the seed reach the training."
         )
-    decision = decide_blocks(estimate.values, fixed_boundary(n, alpha, m), margin)
-    if decision.code == 0:
-        return explain(estimate, decision, margin, int(blocks_needed(estimate.sd, margin, alpha, m)), lost)
-    if lost:
-        boundary = fixed_boundary(n + lost, alpha, m)
-        holds, below = survives_imputation(decision, estimate.values, ranges, boundary, margin)
+    decision = decide_blocks(estimate.values, rule.boundary(n), rule.margin)
+    if lost and decision.code != 0:
+        holds, below = survives_imputation(decision, estimate.values, ranges, rule.boundary(n + lost), rule.margin)
         if not holds:
             return _undecided(
                 f"{name}: inconclusive, {count_blocks(lost)} incomplete ({_first(left_out)}), and what the {n} "
                 "complete blocks say does not hold for every score in 0-100 that the lost runs might have had."
             )
         decision = Decision(decision.code, np.asarray(below))
-    return explain(estimate, decision, margin, None, lost)
+    return rule.explain(estimate, decision, lost)
 
 
 def _undecided(reason: str) -> Verdict:

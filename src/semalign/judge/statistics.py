@@ -192,13 +192,13 @@ def _t_statistic(difference: Floats, se: Floats) -> Floats:
     return np.where(se > 0, difference / np.where(se > 0, se, 1.0), certain)
 
 
-def direction_p(mean: ArrayLike, se: ArrayLike, df: int) -> Floats:
+def direction_p(mean: ArrayLike, se: ArrayLike, df: float) -> Floats:
     """Return the two-sided p of the t test that the effect is 0; without spread it is 1 at mean 0 and else 0."""
     statistic = _t_statistic(_floats(mean), _floats(se))
     return np.asarray(2 * stats.t.sf(np.abs(statistic), df))
 
 
-def equivalence_p(mean: ArrayLike, se: ArrayLike, df: int, margin: float) -> Floats:
+def equivalence_p(mean: ArrayLike, se: ArrayLike, df: float, margin: float) -> Floats:
     """Return the p of the two one-sided t tests that the effect is not inside ± margin: the larger of the two.
 
     Schuirmann 1987.  It is below a exactly when the (1 - 2a) t interval lies inside the open interval ± margin.

@@ -5,7 +5,8 @@ Also the types of a judgement, which are plain numbers and texts.  This module k
 What the intervals mean.  Every effect of a family of m is judged at alpha/m (Bonferroni).  The (1 - alpha/m) t
 interval judges direction: all m of them cover at once with probability at least 1 - alpha.  The (1 - 2 alpha/m) t
 interval judges equivalence: it lies inside ± margin exactly when both one-sided tests reject at alpha/m.  Holm p are
-shown, never judged.
+shown, never judged.  In a study judged at several looks both are repeated confidence intervals, whose levels hold for
+all looks at once (`semalign.judge.looks`), while p are those of the one look's blocks and know nothing of other looks.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ __all__ = [
     "FailureTest",
     "Judgement",
     "LeftOut",
+    "Look",
     "Verdict",
     "Word",
     "count_blocks",
@@ -45,7 +47,8 @@ __all__ = [
 
 # History of the format of a stored judgement:
 # 1: first.
-FORMAT_VERSION = 1
+# 2: moments and looks, of studies judged while they grow; format 1 is read as a judgement without looks.
+FORMAT_VERSION = 2
 
 ArmName: TypeAlias = str
 Word: TypeAlias = Literal["better", "worse", "equivalent", "inconclusive"]
@@ -105,7 +108,8 @@ class Estimate:
         values: the contrast of each, in the order of ``seeds``.
         level: coverage of the interval that judges direction, 1 - alpha/m.
         mean: None without a complete block.
-        sd: standard deviation over blocks; this and all below is None with fewer than two complete blocks.
+        sd: standard deviation over blocks; this and all below is None with fewer than two complete blocks, and in a
+            study with looks before the first.
         se: standard error of the mean.
         df: n - 1.
         low: lower end of the interval that judges direction.
@@ -113,7 +117,8 @@ class Estimate:
         low_equivalence: lower end of the interval that judges equivalence, whose coverage is 1 - 2 alpha/m.
         high_equivalence: its upper end.
         p: two-sided, that the effect is 0, not adjusted.
-        p_holm: the same, adjusted within the family; shown, never judged.
+        p_holm: the same, adjusted within the family; shown, never judged, and None in a study with looks, whose
+            effects may rest on different blocks.
         p_equivalence: that the effect is not inside ± margin (two one-sided tests), not adjusted.
     """
 
@@ -205,6 +210,29 @@ class LeftOut:
 
 
 @dataclasses.dataclass(frozen=True)
+class Look:
+    """One contrast at one look.
+
+    Attributes:
+        blocks: the look's moment, in started blocks.
+        judged: False when the contrast was decided at an earlier look, so that this one is shown and not judged.
+        estimate: of the complete ones among the first ``blocks`` blocks, with the look's repeated intervals.
+        verdict: the one that stands at this look: its own, or the earlier look's.
+        chance: of a verdict by the last look, if mean and spread stay what they are; None for a decided contrast, at
+            the last look, and below two complete blocks.
+        futile: ``chance`` is so small that giving this contrast up is allowed (a stop for futility, which no verdict
+            rests on and which is counted apart).
+    """
+
+    blocks: int
+    judged: bool
+    estimate: Estimate
+    verdict: Verdict
+    chance: float | None = None
+    futile: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
 class Judgement:
     """Everything that was found out, in plain numbers.
 
@@ -214,7 +242,7 @@ class Judgement:
         alpha: family-wise level.
         families: number of effects by family; each is judged at alpha over it.
         seeds: all blocks with at least one run, ascending.
-        planned_blocks: the number fixed beforehand, None where none was named.
+        planned_blocks: the number fixed beforehand, None where none was named, and in a study with looks.
         estimates: one per contrast.
         verdicts: one per contrast, in the same order.
         arms: the baseline first, then the others by name.
@@ -222,6 +250,9 @@ class Judgement:
         left_out: blocks that a contrast could not use, and why.
         absent_arms: arms of contrasts that have no run at all.
         notes: sentences that a reader of the verdicts must know.
+        moments: the looks planned beforehand, in blocks; empty for a study judged once.
+        looks: contrast after contrast in the order of ``estimates``, each at every look that has been reached.
+            Estimate and verdict of a contrast are those of the look that decided it, else of the latest.
     """
 
     baseline: ArmName
@@ -237,6 +268,8 @@ class Judgement:
     left_out: tuple[LeftOut, ...]
     absent_arms: tuple[ArmName, ...]
     notes: tuple[str, ...]
+    moments: tuple[int, ...] = ()
+    looks: tuple[Look, ...] = ()
 
     def of(self, contrast: str) -> tuple[Estimate, Verdict]:
         """Return estimate and verdict of the contrast of this name; raises KeyError when there is none."""
@@ -252,6 +285,27 @@ class Judgement:
                 return estimate, verdict
         return None
 
+    def looks_of(self, contrast: str) -> tuple[Look, ...]:
+        """Return every look at the contrast of this name, the first one first."""
+        return tuple(look for look in self.looks if look.estimate.contrast.name == contrast)
+
+    def next_look(self, *, futility: bool = False) -> int | None:
+        """Return the blocks that the study needs for its next look; None when it has ended, or has no looks.
+
+        A study ends when every contrast is decided or its last look is reached.
+
+        Args:
+            futility: also end it when every contrast that is still open is futile (`Look.futile`).
+        """
+        ahead = [blocks for blocks in self.moments if blocks > len(self.seeds)]
+        latest = {look.estimate.contrast.name: look for look in self.looks}
+        is_open = [
+            verdict.word == "inconclusive"
+            and not (futility and estimate.contrast.name in latest and latest[estimate.contrast.name].futile)
+            for estimate, verdict in zip(self.estimates, self.verdicts, strict=True)
+        ]
+        return ahead[0] if ahead and any(is_open) else None
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that JSON can hold; undefined numbers are None."""
         return {"format": FORMAT_VERSION, **_plain(self)}
@@ -263,38 +317,41 @@ class Judgement:
         Raises:
             ResultsError: another format, or not shaped as a judgement.
         """
-        if not isinstance(value, Mapping) or value.get("format") != FORMAT_VERSION:
+        if not isinstance(value, Mapping) or value.get("format") not in (1, FORMAT_VERSION):
             got = value.get("format") if isinstance(value, Mapping) else type(value).__name__
-            raise ResultsError(f"the judgement has format {got!r}, expected {FORMAT_VERSION}: judge the results again")
+            raise ResultsError(
+                f"the judgement has format {got!r}, expected 1 or {FORMAT_VERSION}: judge the results again"
+            )
         try:
             fields = {name: item for name, item in value.items() if name != "format"}
-            estimates = [
-                Estimate(
-                    **{
-                        **item,
-                        "contrast": Contrast(**item["contrast"]),
-                        "seeds": tuple(item["seeds"]),
-                        "values": tuple(item["values"]),
-                    }
-                )
-                for item in fields["estimates"]
-            ]
+            if value["format"] == 1:
+                fields |= {"moments": [], "looks": []}
             fields |= {
                 "families": dict(fields["families"]),
                 "seeds": tuple(fields["seeds"]),
-                "estimates": tuple(estimates),
+                "estimates": tuple(_estimate(item) for item in fields["estimates"]),
                 "verdicts": tuple(Verdict(**item) for item in fields["verdicts"]),
                 "arms": tuple(ArmSummary(**item) for item in fields["arms"]),
                 "failures": tuple(FailureTest(**item) for item in fields["failures"]),
                 "left_out": tuple(LeftOut(**item) for item in fields["left_out"]),
                 "absent_arms": tuple(fields["absent_arms"]),
                 "notes": tuple(fields["notes"]),
+                "moments": tuple(fields["moments"]),
+                "looks": tuple(
+                    Look(**{**item, "estimate": _estimate(item["estimate"]), "verdict": Verdict(**item["verdict"])})
+                    for item in fields["looks"]
+                ),
             }
             return cls(**fields)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ResultsError(
                 f"the judgement is not shaped as one ({type(error).__name__}: {error}), judge the results again"
             ) from error
+
+
+def _estimate(item: Mapping[str, Any]) -> Estimate:
+    contrast = Contrast(**item["contrast"])
+    return Estimate(**{**item, "contrast": contrast, "seeds": tuple(item["seeds"]), "values": tuple(item["values"])})
 
 
 def _plain(value: Any) -> Any:
@@ -375,7 +432,14 @@ def survives_imputation(
 
 
 def explain(
-    estimate: Estimate, decision: Decision, margin: float, blocks_needed: int | None = None, lost: int = 0
+    estimate: Estimate,
+    decision: Decision,
+    margin: float,
+    blocks_needed: int | None = None,
+    lost: int = 0,
+    *,
+    look: tuple[int, int] | None = None,
+    next_look: int | None = None,
 ) -> Verdict:
     """Return the verdict on an effect that the intervals of its complete blocks decide.
 
@@ -385,6 +449,8 @@ def explain(
         margin: points.
         blocks_needed: see `Verdict`; used when the decision is inconclusive.
         lost: incomplete blocks.
+        look: the number of this look and of all looks, for a study that has any.
+        next_look: its moment in blocks.
     """
     assert estimate.mean is not None
     assert estimate.sd is not None
@@ -395,9 +461,13 @@ def explain(
     word, below = WORDS[int(decision.code)], bool(decision.below_margin)
     contrast, beyond = estimate.contrast, f"the margin of {margin:g}"
     found = f"{format_points(estimate.mean)} mIoU points over {estimate.n} blocks"
-    wide = f"the {format_level(estimate.level)} interval {format_interval(estimate.low, estimate.high)}"
+    interval = "interval"
+    if look is not None:
+        found += f" at look {look[0]} of {look[1]}"
+        interval = "repeated interval"
+    wide = f"the {format_level(estimate.level)} {interval} {format_interval(estimate.low, estimate.high)}"
     narrow = (
-        f"the {format_level(2 * estimate.level - 1)} interval "
+        f"the {format_level(2 * estimate.level - 1)} {interval} "
         f"{format_interval(estimate.low_equivalence, estimate.high_equivalence)}"
     )
     side = "above" if word == "better" else "below"
@@ -411,6 +481,8 @@ def explain(
         if blocks_needed is not None:
             spread = format_points(estimate.sd, signed=False)
             said += f": at this spread (sd {spread}) a new study needs at least {blocks_needed} blocks"
+        if next_look is not None:
+            said += f": the next look is at {next_look} blocks"
         return Verdict(word, False, f"{contrast.name}: {said}.", blocks_needed)
     if word == "equivalent":
         said = f"equivalent, {found}, and {narrow} lies inside ±{margin:g}"

@@ -72,7 +72,7 @@ def build_segmenter(
     """Build a segmenter with the initial values of ``seed``.
 
     Args:
-        n_classes: classes of the `linear` classifier.
+        n_classes: classes of the `linear` classifier, at least 1.
         size: one of `SIZES`.
         text_dim: width of the text features; None builds the same model without any text branch, the decoder keeping
             its feed-forward parts.
@@ -81,20 +81,25 @@ def build_segmenter(
         preset: alignment preset, see `semalign.align.presets`.
         form: how the alignment is computed, "sdpa" or "reference".
         allow_dead: accept a learnable temperature that cannot learn.
-        encoder_stages: stages whose every block is aligned.
+        encoder_stages: stages, 0 to 3, whose every block is aligned.
         encoder_heads: heads of the encoder alignment.
         encoder_knobs: knobs that differ from the preset's on the encoder side.
-        decoder_levels: levels that are aligned.
+        decoder_levels: levels, 0 to 3, that are aligned.
         decoder_heads: heads of the decoder alignment.
         decoder_knobs: knobs that differ from the preset's on the decoder side.
         class_dim: width of the class sentences' features; needed by the `text` classifier.
         seed: the run's seed.
 
     Raises:
-        ConfigError: an unknown size, heads that do not divide a width, a dead temperature and the like.
+        ConfigError: an unknown size, stage or level, heads that do not divide a width, a dead temperature and the like.
     """
     if size not in SIZES:
         raise ConfigError(f"model.size got '{size}'{nearest(size, SIZES)}")
+    if n_classes < 1:
+        raise ConfigError(f"the segmenter got n_classes={n_classes}, expected at least 1")
+    for name, places in (("align.encoder.stages", encoder_stages), ("align.decoder.levels", decoder_levels)):
+        if not set(places) <= set(range(4)):
+            raise ConfigError(f"{name} got {list(places)}, expected some of 0, 1, 2, 3")
     widths = SIZES[size]
 
     def encoder_alignment(stage: int, width: int) -> nn.Module | None:

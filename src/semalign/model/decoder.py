@@ -15,6 +15,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from semalign.errors import TextError
+
 __all__ = ["Decoder", "LinearClassifier", "TextClassifier", "TextFreeLevel"]
 
 
@@ -86,9 +88,15 @@ class TextClassifier(nn.Module):
     def forward(
         self, x: Float[Tensor, "b c h w"], class_features: Float[Tensor, "classes ct"] | None = None
     ) -> Float[Tensor, "b classes h w"]:
-        """Return logits for the classes whose sentences ``class_features`` encodes."""
-        if class_features is None:
-            raise ValueError("the text classifier got no class_features, expected K x text_dim encoded class sentences")
+        """Return logits for the classes whose sentences ``class_features`` encodes.
+
+        Raises:
+            TextError: there are no class sentences, or their width is another.
+        """
+        dim = self.project.out_channels
+        if class_features is None or class_features.ndim != 2 or class_features.shape[1] != dim:
+            got = "none" if class_features is None else f"features of shape {tuple(class_features.shape)}"
+            raise TextError(f"the text classifier needs class sentences and got {got}, expected classes x {dim}")
         pixels = F.normalize(self.project(x), dim=1)
         # A 1 x 1 convolution whose weights are the class vectors.
         weight = rearrange(F.normalize(class_features.to(pixels.dtype), dim=-1), "k c -> k c 1 1")

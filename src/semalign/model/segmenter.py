@@ -9,7 +9,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from semalign.errors import TextError
 from semalign.model.decoder import Decoder
+from semalign.model.text_fusion import alignment_sites
 from semalign.model.visual_encoder import VisualEncoder
 
 __all__ = ["Segmenter"]
@@ -47,7 +49,16 @@ class Segmenter(nn.Module):
             depth: standardised depth; needed by a model built with depth.
             class_features: K x Ct encoded class sentences; needed by the `text` classifier alone.
             size: height and width of the logits.
+
+        Raises:
+            TextError: text or class sentences are needed and not given, or their shapes do not fit.
+            DataError: depth is needed and not given, or the reverse.
         """
+        if text is None and alignment_sites(self):
+            raise TextError(
+                "the segmenter was built with text and got none, expected token features T x Ct or B x T x Ct: for an "
+                "image without text mark every token in is_padding"
+            )
         features = self.visual_encoder(image, text, is_padding, depth)
         logits = self.decoder(features, text, is_padding, class_features)
         return F.interpolate(logits, size=size or image.shape[2:], mode="bilinear", align_corners=False)

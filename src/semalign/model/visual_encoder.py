@@ -12,6 +12,8 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from semalign.errors import DataError
+
 __all__ = ["Block", "ConvNorm", "ResidualNorm", "Stage", "VisualEncoder"]
 
 
@@ -119,7 +121,14 @@ class VisualEncoder(nn.Module):
         is_padding: Bool[Tensor, ...] | None = None,
         depth: Float[Tensor, "b 1 h w"] | None = None,
     ) -> list[Float[Tensor, "b _ _ _"]]:
-        """Return features of `channels` at `strides`, finest first."""
+        """Return features of `channels` at `strides`, finest first.
+
+        Raises:
+            DataError: depth is given to an encoder without a depth stem, or the reverse.
+        """
+        if (depth is None) != (self.depth_stem is None):
+            got, built = ("no depth", "with it") if depth is None else ("depth", "without it")
+            raise DataError(f"the visual encoder got {got}, expected what it was built for: it was built {built}")
         x = self.stem(image)
         if self.depth_stem is not None:
             x = x + self.depth_stem(depth)

@@ -499,7 +499,7 @@ class Cost:
         parameters: learnable numbers; more than one value where runs differ, which they should not.
         steps: optimizer steps, likewise.
         seconds: median wall-clock seconds of a finished run.
-        train: mIoU points of the last weights on a subset of the training images.
+        train: mIoU points of the scored weights on a subset of the training images.
         gap: per-run difference of ``train`` and the scored mIoU, points.
     """
 

@@ -246,9 +246,9 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "train": ("Train mIoU", "训练 mIoU"),
     "gap": ("Train − scored", "训练 − 评分"),
     "cost note": (
-        "Times are wall-clock times of runs that shared the machine. Train mIoU: last weights on a subset of the "
+        "Times are wall-clock times of runs that shared the machine. Train mIoU: the scored weights on a subset of the "
         "training images.",
-        "时间为该机器上（与其他运行共享时）的实际时间。训练 mIoU：最终权重在部分训练图像上的得分。",
+        "时间为该机器上（与其他运行共享时）的实际时间。训练 mIoU：被评分的权重在部分训练图像上的得分。",
     ),
     "arms title": ("Arms", "实验组"),
     "own options": ("Options that differ", "不同的选项"),

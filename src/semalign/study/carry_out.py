@@ -8,12 +8,13 @@ from typing import Any
 
 import semalign
 from semalign.config.study import StudyOptions
+from semalign.errors import StudyError
 from semalign.files import write_json
 from semalign.judge.contrasts import contrasts_of, family_sizes
 from semalign.judge.pilot import Pilot, judge_pilot
 from semalign.results import read_result
 from semalign.study.design import PlannedRun, pilot_runs, planned_runs
-from semalign.study.runner import claim_study_folder, default_workers, machine_facts, run_planned
+from semalign.study.runner import check_study_folder, claim_study_folder, machine_facts, run_planned, worker_count
 
 __all__ = ["carry_out"]
 
@@ -38,10 +39,18 @@ def carry_out(
         SemalignError: options, data or the folder do not fit; nothing has been written then.
     """
     from semalign.api import open_source
-    from semalign.train.loop import versions
+    from semalign.train.loop import make_fabric, versions
 
-    count = workers or default_workers()
-    runs = planned_runs(study)
+    count = worker_count(workers)
+    make_fabric(device)
+    contrasts_of(study.contrasts, study.arms, study.baseline)
+    check_study_folder(folder, study)
+    runs, pilot = planned_runs(study), pilot_runs(study)
+    if pilot_only and len(pilot) < 4:
+        raise StudyError(
+            f"the pilot of study {study.name} has {len(pilot) // 2} blocks (pilot_blocks={study.pilot_blocks}, "
+            f"seeds={study.seeds}), expected at least 2: add --seeds or --set pilot_blocks=2"
+        )
     check_models(study, runs, scan)
     assert study.data is not None
     options = runs[0].options
@@ -59,7 +68,6 @@ def carry_out(
         if progress is not None:
             progress(run.arm, run.seed, status, miou, done, total)
 
-    pilot = pilot_runs(study)
     run_planned(pilot, study.data, folder, workers=count, device=device, scan=scan, progress=tell)
     judged = pilot_figures(study, folder)
     if judged is not None:
@@ -71,23 +79,21 @@ def carry_out(
 def check_models(study: StudyOptions, runs: list[PlannedRun], scan: bool) -> None:
     """Prepare the text and build the model of every arm once, so that a bad arm is known before anything is run."""
     from semalign.api import open_source
-    from semalign.train.guidance import prepare_guidance
+    from semalign.train.loop import prepare_text
     from semalign.train.run import build_model
 
     assert study.data is not None
     for run in runs[: len(study.arms)]:
         options = run.options
         source = open_source(study.data, options, scan=scan)
-        guidance = prepare_guidance(
-            source,
-            (options.data.train_split, options.data.val_split),
-            kind=options.data.text or "none",
-            encoder=options.text.encoder,
-            templates=options.text.templates,
-            random_seed=options.text.random_seed,
+        guidance, classes = prepare_text(source, options)
+        build_model(
+            options,
+            len(source.class_names),
+            None if guidance.bank is None else guidance.bank.dim,
+            None if classes is None else classes.dim,
+            seed=run.seed,
         )
-        dim = None if guidance.bank is None else guidance.bank.dim
-        build_model(options, len(source.class_names), dim, dim, seed=run.seed)
 
 
 def pilot_figures(study: StudyOptions, folder: Path) -> Pilot | None:

@@ -108,9 +108,9 @@ def slug(arm: str) -> str:
     """Return an arm's name as a folder's.
 
     >>> slug("no text"), slug("A/B ü")
-    ('no-text', 'a-b')
+    ('no-text', 'a-b-ü')
     """
-    return re.sub(r"[^a-z0-9]+", "-", arm.lower()).strip("-") or "arm"
+    return re.sub(r"[\W_]+", "-", arm.lower()).strip("-") or "arm"
 
 
 def planned_runs(study: StudyOptions) -> list[PlannedRun]:

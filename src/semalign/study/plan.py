@@ -12,7 +12,7 @@ from semalign.config.study import StudyOptions
 from semalign.judge.contrasts import contrasts_of, family_sizes
 from semalign.judge.statistics import blocks_needed, minimum_detectable_effect, resolvable_margin
 from semalign.study.design import pilot_runs, planned_runs
-from semalign.study.runner import default_workers, threads_per_worker, unfinished
+from semalign.study.runner import check_study_folder, threads_per_worker, unfinished, worker_count
 
 __all__ = ["PROBE_STEPS", "plan_study"]
 
@@ -39,10 +39,14 @@ def plan_study(
         device: where to compute.
         scan: check the data in full first.
         pilot_sd: standard deviation of the paired difference in points that a pilot found; None: several are assumed.
+
+    Raises:
+        SemalignError: options, data or the folder do not fit.
     """
-    count = workers or default_workers()
+    count = worker_count(workers)
     runs = {run.folder: run for run in [*pilot_runs(study), *planned_runs(study)]}
-    missing = list(runs.values()) if folder is None else unfinished(folder, runs.values())
+    is_begun = folder is not None and check_study_folder(folder, study)
+    missing = unfinished(folder, runs.values()) if folder is not None and is_begun else list(runs.values())
     baseline = next(run for run in planned_runs(study) if run.arm == study.baseline)
     seconds = probe_seconds(study.data or "", baseline.options, threads_per_worker(count), device, scan)
     families = family_sizes(contrasts_of(study.contrasts, study.arms, study.baseline))

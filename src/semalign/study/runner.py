@@ -10,11 +10,14 @@ import functools
 import json
 import os
 import platform
+import signal
+import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +25,23 @@ import yaml
 
 from semalign.config import Options, merge, read_yaml, to_dict, validate
 from semalign.config.study import StudyOptions
-from semalign.errors import OutputError, StudyError
-from semalign.files import make_folder, write_json, write_text
+from semalign.errors import OutputError, ResultsError, StudyError
+from semalign.files import make_folder, read_json, write_json, write_text
 from semalign.results import RunResult, read_result, write_result
 from semalign.study.design import PlannedRun, pilot_runs, planned_runs
 
-__all__ = ["claim_study_folder", "default_workers", "run_planned", "run_study", "unfinished"]
+__all__ = [
+    "check_study_folder",
+    "claim_study_folder",
+    "default_workers",
+    "run_planned",
+    "run_study",
+    "unfinished",
+    "worker_count",
+]
 
 STUDY_FILE = "study.yaml"
+FACTS_FILE = "facts.json"
 RESULT_FILE = "result.json"
 MOST_CRASHES = 3
 """How often a worker may die before the study gives up."""
@@ -37,39 +49,99 @@ MOST_CRASHES = 3
 Progress = Callable[[PlannedRun, str, float | None, int, int], None]
 """Called with (run, what happened, mIoU in [0, 1] or None, runs done, runs)."""
 
+Outcome = tuple[str, float | None, float, list[tuple[str, type[Warning]]]]
+"""Of one run: status, mIoU in [0, 1] or None, seconds, and the warnings that its process gave."""
+
 
 def default_workers() -> int:
     """Return the number of processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def claim_study_folder(folder: Path, study: StudyOptions, facts: dict[str, Any]) -> None:
-    """Make ``folder`` this study's own; going on with the same study is allowed.
+def worker_count(workers: int | None) -> int:
+    """Return the number of processes asked for, by default one per processor.
 
     Raises:
-        OutputError: the folder holds a run or another study, or cannot be written.
+        StudyError: fewer than one.
+    """
+    if workers is None:
+        return default_workers()
+    if workers < 1:
+        raise StudyError(f"--workers got {workers}, expected at least 1")
+    return workers
+
+
+def check_study_folder(folder: Path, study: StudyOptions) -> bool:
+    """Return whether ``folder`` holds this study already; False where it can become its own.
+
+    Raises:
+        OutputError: the folder holds a run or another study, or is none.
     """
     file = folder / STUDY_FILE
-    value = study.model_dump(mode="json", exclude_none=True)
+    value = _as_dict(study)
     if file.exists():
         found = read_yaml(file)
-        different = sorted(name for name in found.keys() | value.keys() if found.get(name) != value.get(name))
+        different = [name for name in [*value, *found] if found.get(name) != value.get(name)]
         if different:
             name = different[0]
             raise OutputError(
                 f"the output folder {folder} holds another study ({name} is {_short(found.get(name))} there and "
                 f"{_short(value.get(name))} here): name another with --out"
             )
-        return
+        return True
     if (folder / "config.yaml").exists() or (folder / RESULT_FILE).exists():
         raise OutputError(f"the output folder {folder} holds a run, expected an empty one: name another with --out")
     if (folder / "results.csv").exists() or (folder / "runs").exists():
         raise OutputError(f"the output folder {folder} holds other results, name another with --out")
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"the output folder {folder} is a file, name a folder with --out")
+    return False
+
+
+def claim_study_folder(folder: Path, study: StudyOptions, facts: dict[str, Any]) -> None:
+    """Make ``folder`` this study's own; going on with the same study on the same data is allowed.
+
+    Raises:
+        OutputError: the folder holds a run or another study, or cannot be written.
+        StudyError: the data have changed since the study was begun.
+    """
+    if check_study_folder(folder, study):
+        _check_same_data(folder / FACTS_FILE, facts)
+        return
+    is_new = not folder.exists()
     make_folder(folder)
-    write_json(folder / "facts.json", facts)
-    write_text(file, yaml.safe_dump(value, sort_keys=False, allow_unicode=True))
+    try:
+        write_json(folder / FACTS_FILE, facts)
+        write_text(folder / STUDY_FILE, yaml.safe_dump(_as_dict(study), sort_keys=False, allow_unicode=True))
+    except OutputError:
+        (folder / FACTS_FILE).unlink(missing_ok=True)
+        if is_new:
+            folder.rmdir()
+        raise
+
+
+def _as_dict(study: StudyOptions) -> dict[str, Any]:
+    value: dict[str, Any] = study.model_dump(mode="json", exclude_none=True)
+    return value
+
+
+def _check_same_data(file: Path, facts: dict[str, Any]) -> None:
+    """Refuse to mix runs on different images under one name."""
+    try:
+        before = read_json(file)["data"]["fingerprints"]
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise StudyError(
+            f"cannot read {file} ({type(error).__name__}), in which the study's data are described: restore the file, "
+            "or begin the study in another folder with --out"
+        ) from error
+    for split, now in facts.get("data", {}).get("fingerprints", {}).items():
+        if before.get(split) != now:
+            raise StudyError(
+                f"the split '{split}' of the data has changed since the study in {file.parent} was begun, expected the "
+                "same files: restore them, or begin the study anew in another folder with --out"
+            )
 
 
 def _short(value: Any) -> str:
@@ -99,7 +171,10 @@ def unfinished(folder: Path, runs: Iterable[PlannedRun]) -> list[PlannedRun]:
     for run in runs:
         file = folder / run.folder / RESULT_FILE
         if file.exists():
-            read_result(file)
+            try:
+                read_result(file)
+            except ResultsError as error:
+                raise ResultsError(f"{error}; remove {file} to have it run again") from error
         else:
             lacking[run.folder] = run
     return list(lacking.values())
@@ -138,8 +213,7 @@ def run_planned(
         StudyError: workers keep dying.
         SemalignError: a run's options, data or folder do not fit; what has finished is kept.
     """
-    if workers < 1:
-        raise StudyError(f"--workers got {workers}, expected at least 1")
+    worker_count(workers)
     unique = {run.folder: run for run in runs}
     todo = unfinished(folder, unique.values())
     done = len(unique) - len(todo)
@@ -150,8 +224,11 @@ def run_planned(
     context = get_context("spawn")
     crashes = 0
     while todo:
-        with _one_thread_each(threads), ProcessPoolExecutor(min(workers, len(todo)), context) as pool:
-            futures: dict[Future[tuple[str, float | None, float]], PlannedRun] = {
+        with (
+            _one_thread_each(threads),
+            ProcessPoolExecutor(min(workers, len(todo)), context, initializer=_live_with_parent) as pool,
+        ):
+            futures: dict[Future[Outcome], PlannedRun] = {
                 pool.submit(
                     run_one,
                     data,
@@ -169,7 +246,9 @@ def run_planned(
             try:
                 for future in as_completed(futures):
                     run = futures[future]
-                    status, miou, _ = future.result()
+                    status, miou, _, warned = future.result()
+                    for text, category in warned:
+                        warnings.warn(text, category, stacklevel=2)
                     todo.remove(run)
                     done += 1
                     if progress is not None:
@@ -188,6 +267,18 @@ def run_planned(
                 for process in list((getattr(pool, "_processes", None) or {}).values()):
                     process.terminate()
                 raise
+
+
+def _live_with_parent() -> None:
+    """Leave an interrupt to the parent, and end with it: an orphan would write into a folder that is claimed anew."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = parent_process()
+
+    def end_with(process: Any) -> None:
+        process.join()
+        os._exit(1)
+
+    threading.Thread(target=end_with, args=(parent,), daemon=True).start()
 
 
 class _one_thread_each:  # noqa: N801 (used like a function)
@@ -220,8 +311,8 @@ def run_one(
     threads: int,
     device: str,
     scan: bool,
-) -> tuple[str, float | None, float]:
-    """Train and score one run in this process and write its result; return (status, mIoU, seconds)."""
+) -> Outcome:
+    """Train and score one run in this process and write its result."""
     import torch
 
     from semalign.train.folder import CONFIG_FILE, STATE_FILE
@@ -232,15 +323,19 @@ def run_one(
     resolved = validate(Options, options, f"arm {arm}")
     folder = make_folder(Path(study_folder) / run_folder)
     write_text(folder / CONFIG_FILE, yaml.safe_dump(options, sort_keys=False, allow_unicode=True))
-    inputs = cached_inputs(data, _input_key(options), scan)
-    try:
-        _, result = fit(inputs, resolved, out=folder, arm=arm, fabric=make_fabric(device))
-    except TrainingDiverged as error:
-        facts = {"failure": str(error), "config": options, "versions": versions(), "threads": threads, "notes": []}
-        result = RunResult(arm, seed, "failed", None, {}, facts, {"train": time.monotonic() - started})
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        inputs = cached_inputs(data, _input_key(options), scan)
+        try:
+            _, result = fit(inputs, resolved, out=folder, arm=arm, fabric=make_fabric(device))
+        except TrainingDiverged as error:
+            facts = {"failure": str(error), "config": options, "versions": versions(), "threads": threads, "notes": []}
+            result = RunResult(arm, seed, "failed", None, {}, facts, {"train": time.monotonic() - started})
     write_result(folder / RESULT_FILE, result)
     (folder / STATE_FILE).unlink(missing_ok=True)
-    return result.status, None if result.score is None else result.score.miou, time.monotonic() - started
+    miou = None if result.score is None else result.score.miou
+    warned = {str(warning.message): warning.category for warning in caught}
+    return result.status, miou, time.monotonic() - started, list(warned.items())
 
 
 def _input_key(options: dict[str, Any]) -> str:

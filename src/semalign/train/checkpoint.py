@@ -27,12 +27,13 @@ _SUFFIX = ".safetensors"
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """Write ``tensors`` and JSON ``facts`` to ``path``.
+    """Write ``tensors`` and JSON ``facts`` to ``path``; the same tensors and facts give the same bytes.
 
     Raises:
         OutputError: the disk is full or the folder cannot be written; what stood there before stands there still.
     """
-    metadata = {"semalign_format": str(FORMAT_VERSION), "facts": json.dumps(facts, allow_nan=False)}
+    # One key: safetensors writes several in an order that changes from call to call.
+    metadata = {"semalign": json.dumps({"format": FORMAT_VERSION, "facts": facts}, allow_nan=False)}
     own = {name: tensor.detach().to("cpu").contiguous().clone() for name, tensor in tensors.items()}
     with write_aside(path) as temporary:
         try:
@@ -47,30 +48,32 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         CheckpointError: the file is missing, no safetensors file, damaged, or of another format version.
     """
+    if not path.exists():
+        raise CheckpointError(
+            f"no checkpoint at {path}, expected a run's folder or its weights.safetensors: has the run finished?"
+        )
     if path.suffix != _SUFFIX:
         raise CheckpointError(
             f"the checkpoint {path} ends in '{path.suffix}', expected {_SUFFIX}: other formats can run code when "
             "they are read, convert it to safetensors first"
         )
-    if not path.is_file():
-        raise CheckpointError(f"no checkpoint at {path}, expected a run's weights.safetensors: has the run finished?")
     try:
         with safe_open(path, framework="pt") as handle:
-            metadata = handle.metadata() or {}
-            version = metadata.get("semalign_format")
-            if version != str(FORMAT_VERSION):
+            about = json.loads((handle.metadata() or {}).get("semalign", "{}"))
+            version = about.get("format")
+            if version != FORMAT_VERSION:
                 got = "no format version" if version is None else f"format version {version}"
                 raise CheckpointError(
                     f"the checkpoint {path} has {got}, expected {FORMAT_VERSION}: "
                     "read it with the version of semalign that wrote it"
                 )
-            facts = json.loads(metadata["facts"])
+            facts = about.get("facts")
             if not isinstance(facts, dict):
-                raise TypeError("facts are no mapping")
+                raise TypeError("it holds no facts of a run")
             return {name: handle.get_tensor(name) for name in handle.keys()}, facts  # noqa: SIM118 (no mapping)
     except CheckpointError:
         raise
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
+    except (SafetensorError, OSError, AttributeError, TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(
             f"cannot read the checkpoint {path}: {str(error).splitlines()[0]}, expected a whole safetensors file "
             "written by semalign: copy or train it again"
@@ -84,9 +87,9 @@ def load_into(module: nn.Module, tensors: Mapping[str, Tensor], where: str) -> N
         CheckpointError: a name is missing or too much, or a shape differs.
     """
     own = module.state_dict()
-    for missing in own.keys() - tensors.keys():
+    for missing in sorted(own.keys() - tensors.keys()):
         raise CheckpointError(f"{where} lacks the tensor {missing}, expected one of shape {tuple(own[missing].shape)}")
-    for extra in tensors.keys() - own.keys():
+    for extra in sorted(tensors.keys() - own.keys()):
         raise CheckpointError(f"{where} has the tensor {extra} that the model lacks, was it made with other options?")
     for name, tensor in tensors.items():
         if tensor.shape != own[name].shape:

@@ -6,6 +6,7 @@ when it has finished.
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from semalign.config import Options, flatten, read_yaml, to_dict
 from semalign.errors import OutputError, SemalignError
 from semalign.files import make_folder, write_text
 
-__all__ = ["COMMAND_FILE", "CONFIG_FILE", "RESULT_FILE", "STATE_FILE", "claim_run_folder"]
+__all__ = ["COMMAND_FILE", "CONFIG_FILE", "RESULT_FILE", "STATE_FILE", "claim_run_folder", "release_run_folder"]
 
 CONFIG_FILE = "config.yaml"
 COMMAND_FILE = "command.txt"
@@ -46,9 +47,22 @@ def claim_run_folder(folder: Path, options: Options, command: str, *, resume: bo
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"the output folder {folder} is a file, name a folder with --out")
     make_folder(folder)
-    write_text(folder / COMMAND_FILE, command + "\n")
-    write_text(config, yaml.safe_dump(to_dict(options), sort_keys=False, allow_unicode=True))
+    try:
+        write_text(folder / COMMAND_FILE, command + "\n")
+        write_text(config, yaml.safe_dump(to_dict(options), sort_keys=False, allow_unicode=True))
+    except OutputError:
+        release_run_folder(folder)
+        raise
     return False
+
+
+def release_run_folder(folder: Path) -> None:
+    """Take back a claim that came to nothing: remove its files, and the folder with them if nothing else is there."""
+    if not {entry.name for entry in folder.iterdir()} - {COMMAND_FILE, CONFIG_FILE}:
+        for name in (COMMAND_FILE, CONFIG_FILE):
+            (folder / name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def _check_same(config: Path, options: Options) -> None:

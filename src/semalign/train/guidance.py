@@ -16,12 +16,12 @@ from torch import Tensor
 
 from semalign.data.cache import cache_folder
 from semalign.data.sample import DataSource, texts_from_masks
-from semalign.errors import OutputError, TextError
+from semalign.errors import OutputError, TextError, nearest
 from semalign.files import make_folder
 from semalign.text.bank import TextBank, class_bank, encode_bank, gather, random_bank, token_index
-from semalign.text.encoders import make_encoder
+from semalign.text.encoders import BankEncoder, make_encoder
 
-__all__ = ["KINDS", "Guidance", "prepare_guidance", "text_cache", "without_text"]
+__all__ = ["KINDS", "Guidance", "encode_classes", "prepare_guidance", "text_cache", "without_text"]
 
 KINDS = {
     "none": "no text: the model is built without it",
@@ -91,6 +91,7 @@ def prepare_guidance(
     kind: str,
     encoder: str,
     templates: str = "photo",
+    names: Mapping[str, str] | None = None,
     random_seed: int = 0,
 ) -> Guidance:
     """Encode the text of ``splits``; encoded banks are cached by encoder and sentences.
@@ -116,7 +117,7 @@ def prepare_guidance(
         bank = encode_bank(make_encoder(encoder), sentences, text_cache())
         index = {split: token_index([by_split[split][name] for name in source.names(split)], bank) for split in splits}
         return Guidance(kind, bank, index)
-    bank = class_bank(make_encoder(encoder), source.class_names, templates, text_cache())
+    bank = encode_classes(encoder, source.class_names, templates, names)
     if kind == "random":
         return Guidance(kind, random_bank(bank, random_seed), None)
     if kind == "masks":
@@ -125,6 +126,32 @@ def prepare_guidance(
         return Guidance(kind, bank, index)
     assert kind == "classes", kind
     return Guidance(kind, bank, None)
+
+
+def encode_classes(
+    encoder: str, class_names: Sequence[str], templates: str, names: Mapping[str, str] | None = None
+) -> TextBank:
+    """Return one token per class, made by the encoder that ``encoder`` names, cached; the bank's rows are the classes.
+
+    A precomputed bank holds names and no sentences: its rows are looked up by the bare names, without a template.
+
+    Args:
+        encoder: see `semalign.text.encoders.make_encoder`.
+        class_names: the classes.
+        templates: a set of sentence templates.
+        names: by class, what it is called in the text instead.
+
+    Raises:
+        TextError: the encoder cannot be had, a bank lacks a name, or ``names`` names an unknown class.
+    """
+    called = dict(names or {})
+    for name in called:
+        if name not in class_names:
+            raise TextError(f"text.names renames '{name}', which is no class of the data{nearest(name, class_names)}")
+    made = make_encoder(encoder)
+    said = [called.get(name, name) for name in class_names]
+    bank = class_bank(made, said, "plain" if isinstance(made, BankEncoder) else templates, text_cache())
+    return dataclasses.replace(bank, sentences=tuple(class_names))
 
 
 def without_text(count: int, dim: int) -> tuple[Float[Tensor, "b 2 dim"], Bool[Tensor, "b 2"]]:

@@ -28,29 +28,29 @@ from semalign.config import Options, to_dict
 from semalign.data.batches import DepthScale, ImageSet, augmented_batch, epoch_order, load_images
 from semalign.data.sample import DataSource
 from semalign.data.transforms import Augmentation
-from semalign.errors import CheckpointError, ConfigError, SemalignError
+from semalign.errors import CheckpointError, ConfigError, DataError, SemalignError
 from semalign.metrics import IGNORE
 from semalign.model.build import nudge
 from semalign.model.segmenter import Segmenter
 from semalign.model.text_fusion import alignment_sites, recording
 from semalign.results import Curve, RunResult, Score
 from semalign.seeds import derive_seed, numpy_generator
-from semalign.text.bank import TextBank, class_bank
-from semalign.text.encoders import make_encoder
+from semalign.text.bank import TextBank
 from semalign.train.checkpoint import read_tensors, write_tensors
 from semalign.train.evaluate import Predictor, score_split
 from semalign.train.folder import STATE_FILE
-from semalign.train.guidance import Guidance, prepare_guidance, text_cache
+from semalign.train.guidance import Guidance, encode_classes, prepare_guidance
 from semalign.train.optimizer import GroupRow, learning_rate_factor, make_optimizer, parameter_groups
 from semalign.train.run import BEST_FILE, WEIGHTS_FILE, TrainedRun, build_model, parameter_count, save_run
 
-__all__ = ["Events", "Inputs", "TrainingDiverged", "fit", "make_fabric", "prepare_inputs"]
+__all__ = ["Events", "Inputs", "TrainingDiverged", "fit", "make_fabric", "prepare_inputs", "prepare_text"]
 
 SAVE_EVERY_SECONDS = 20.0
 RECORDS = 60
 """About how many points a curve has."""
 TRAIN_SCORE_IMAGES = 100
 """Training images scored at the end, for the gap between training and validation."""
+REMEDY = "lower train.lr or set train.clip_norm"
 
 
 class TrainingDiverged(SemalignError, ArithmeticError):  # noqa: N818 (named for what happened)
@@ -121,11 +121,33 @@ def prepare_inputs(source: DataSource, options: Options) -> Inputs:
     """
     data = options.data
     assert data.size is not None
+    guidance, classes = prepare_text(source, options)
+    images = load_images(source, data.train_split, depth=data.depth, size=data.size, zoom=max(1.0, data.zoom[1]))
+    return Inputs(source, images, guidance, classes, images.depth_scale() if data.depth else None)
+
+
+def prepare_text(source: DataSource, options: Options) -> tuple[Guidance, TextBank | None]:
+    """Return the text of the splits that a run with ``options`` reads, and the class sentences of a text classifier.
+
+    Hardly anything is decoded, so that it tells early what a run would lack.
+
+    Raises:
+        DataError: a split is missing, empty or without a label, or there is no depth where it is asked for.
+        TextError: there is no text of the kind asked for.
+    """
+    data = options.data
     assert data.text is not None
-    splits = [data.train_split]
-    for split in (data.val_split, options.train.select_split):
+    if data.depth and not source.has_depth:
+        raise DataError(f"data.depth=true, but the {source.kind} data have no depth, expected depth/SPLIT/NAME.png")
+    splits: list[str] = []
+    for split in (data.train_split, data.val_split, options.train.select_split):
         if split is not None and split not in splits:
-            source.names(split)
+            # The first labelled mask ends the search.
+            if not any(source.mask_classes(split, name) for name in source.names(split)):
+                raise DataError(
+                    f"the masks of the split '{split}' hold only {IGNORE} (ignored), expected a pixel of at least one "
+                    "class: label some, or name another split"
+                )
             splits.append(split)
     guidance = prepare_guidance(
         source,
@@ -133,14 +155,13 @@ def prepare_inputs(source: DataSource, options: Options) -> Inputs:
         kind=data.text,
         encoder=options.text.encoder,
         templates=options.text.templates,
+        names=options.text.names,
         random_seed=options.text.random_seed,
     )
     classes = None
     if options.model.classifier == "text":
-        encoder = make_encoder(options.text.encoder)
-        classes = class_bank(encoder, source.class_names, options.text.templates, text_cache())
-    images = load_images(source, data.train_split, depth=data.depth, size=data.size, zoom=max(1.0, data.zoom[1]))
-    return Inputs(source, images, guidance, classes, images.depth_scale() if data.depth else None)
+        classes = encode_classes(options.text.encoder, source.class_names, options.text.templates, options.text.names)
+    return guidance, classes
 
 
 @dataclasses.dataclass
@@ -154,6 +175,8 @@ class _Progress:
     best_step: int = -1
 
     def add(self, name: str, value: float) -> None:
+        if not math.isfinite(value):
+            raise TrainingDiverged(f"{name} is {value} at step {self.step}, expected a finite number: {REMEDY}")
         self.curves.setdefault(name, []).append((self.step, value))
 
 
@@ -281,12 +304,14 @@ def _fit(
         loss = F.cross_entropy(
             logits, mask, weight=weights, ignore_index=IGNORE, label_smoothing=train.loss.label_smoothing
         )
+        if not bool((mask != IGNORE).any()):
+            # A view without a label teaches nothing; the mean over no pixel would be NaN.
+            loss = 0 * logits.sum()
         value = float(loss.detach())
         if not math.isfinite(value):
             raise TrainingDiverged(
                 f"the loss is {value} at step {step} of {steps} (epoch {epoch}, images "
-                f"{', '.join(images.names[i] for i in index[:3])}, ...), expected a finite number: "
-                "lower train.lr or set train.clip_norm"
+                f"{', '.join(images.names[i] for i in index[:3])}, ...), expected a finite number: {REMEDY}"
             )
         optimizer.zero_grad(set_to_none=True)
         fabric.backward(loss)
@@ -312,13 +337,16 @@ def _fit(
                 events.scored(progress.step, data.val_split, score.miou)
             if train.select_split is not None and done % max(1, train.val_every) == 0:
                 _keep_best(run, average, inputs, progress, out, events)
-        if state_file is not None and not is_last and time.monotonic() - saved > SAVE_EVERY_SECONDS:
+        if state_file is not None and time.monotonic() - saved > SAVE_EVERY_SECONDS:
             progress.seconds = seconds_before + time.monotonic() - started
             _save(state_file, identity, model, optimizer, average, progress)
             saved = time.monotonic()
     train_seconds = seconds_before + time.monotonic() - started
 
     # Score the averaged (or last) weights.
+    for name, tensor in average.items():
+        if not bool(tensor.isfinite().all()):
+            raise TrainingDiverged(f"the weights {name} are not finite after step {steps}, expected numbers: {REMEDY}")
     if train.select_split is not None:
         _keep_best(run, average, inputs, progress, out, events)
     model.load_state_dict(average)
@@ -500,7 +528,7 @@ def _restore(
         raw = facts["progress"]
         curves = {name: [(int(s), float(v)) for s, v in points] for name, points in raw["curves"].items()}
         return _Progress(**{**raw, "curves": curves})
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise CheckpointError(
             f"the state {path} does not fit the run ({str(error).splitlines()[0]}), remove it to start over"
         ) from error

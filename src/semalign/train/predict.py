@@ -15,13 +15,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from semalign.data.folder import decode_depth, read_bytes, read_image
+from semalign.data.pictures import font_file
+from semalign.data.sample import MAX_CLASSES
 from semalign.data.transforms import normalize_image, resize_depth, resize_image
 from semalign.errors import ConfigError, DataError, TextError
 from semalign.model.text_fusion import alignment_sites
-from semalign.text.bank import class_bank, encode_bank
+from semalign.text.bank import encode_bank
 from semalign.text.encoders import make_encoder
 from semalign.train.evaluate import Predictor
-from semalign.train.guidance import text_cache, without_text
+from semalign.train.guidance import encode_classes, text_cache, without_text
 from semalign.train.run import TrainedRun
 
 __all__ = ["Prediction", "predict_files"]
@@ -85,13 +87,19 @@ def predict_files(
                 "--classes needs a run with model.classifier=text, got one with a linear classifier for "
                 f"{len(run.class_names)} fixed classes: train with --set model.classifier=text"
             )
-        bank = class_bank(
-            make_encoder(run.options.text.encoder), list(classes), run.options.text.templates, text_cache()
-        )
+        if len(classes) > MAX_CLASSES:
+            raise ConfigError(
+                f"--classes got {len(classes)} names, expected at most {MAX_CLASSES}, which a mask can hold"
+            )
+        bank = encode_classes(run.options.text.encoder, classes, run.options.text.templates)
         class_names, class_features = tuple(classes), bank.features
     if run.options.data.depth and depth_folder is None:
         raise ConfigError("the run was trained with depth, expected --depth FOLDER that holds NAME.png for each image")
+    if depth_folder is not None and not run.options.data.depth:
+        raise ConfigError("--depth is given to a run that was trained without depth, leave it out")
     features, is_padding, tokens, notes = _text(run, list(texts))
+    if attention and notes:
+        raise TextError("--attention needs a text, and the run was trained with texts of each image: give --text")
     predictor = Predictor(run.model, run.size, flip=flip, window=window, class_features=class_features)
     sites = alignment_sites(run.model) if attention else {}
     if attention and (flip or window):
@@ -157,17 +165,22 @@ def attention_sheet(prediction: Prediction, *, most_tokens: int = 12) -> bytes:
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.font_manager import FontProperties
 
     tokens = prediction.tokens[:most_tokens]
+    more = len(prediction.tokens) - len(tokens)
     rows = list(prediction.attention.items())
     height, width = prediction.image.shape[:2]
+    # No larger than it is shown: a photograph in each of a hundred panels takes minutes.
+    shrink = max(1.0, max(height, width) / 256)
+    height, width = max(1, round(height / shrink)), max(1, round(width / shrink))
+    grey = resize_image(torch.from_numpy(prediction.image), (height, width)).float().mean(dim=0).numpy()
     figure = Figure(figsize=(1.2 + 1.7 * len(tokens), 0.6 + 1.7 * height / width * len(rows)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(rows), len(tokens), squeeze=False)
-    grey = prediction.image.mean(axis=2)
     for row, (site, maps) in enumerate(rows):
         shown = F.interpolate(maps[None], size=(height, width), mode="bilinear", align_corners=False)[0].numpy()
-        low, high = float(shown.min()), float(shown.max())
+        low, high = float(shown[: len(tokens)].min()), float(shown[: len(tokens)].max())
         for column, token in enumerate(tokens):
             axis = axes[row, column]
             axis.imshow(grey, cmap="gray")
@@ -175,7 +188,15 @@ def attention_sheet(prediction: Prediction, *, most_tokens: int = 12) -> bytes:
             axis.set_xticks([])
             axis.set_yticks([])
             if row == 0:
-                axis.set_title(token if len(token) <= 22 else token[:21] + "…", fontsize=7)
+                title = token if len(token) <= 22 else token[:21] + "…"
+                found = font_file(token)
+                if found is None:
+                    title = f"text {column + 1}"
+                if more and column == len(tokens) - 1:
+                    title += f"\n({more} more not shown)"
+                # A sentence may hold dollar signs, which are no formula.
+                font = FontProperties(fname=found or None, size=7)
+                axis.set_title(title, fontproperties=font, parse_math=False)
             if column == 0:
                 axis.set_ylabel(f"{short_site(site)}\n{low:.2g} to {high:.2g}", fontsize=6)
     buffer = io.BytesIO()

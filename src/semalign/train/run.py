@@ -120,6 +120,8 @@ def load_run(path: Path) -> TrainedRun:
     tensors, facts = read_tensors(file)
     try:
         options = validate(Options, facts["options"], str(file))
+        if options.data.size is None or options.data.text is None:
+            raise ValueError("data.size or data.text is open")
         class_names = tuple(str(name) for name in facts["class_names"])
         banks: list[TextBank | None] = []
         for key in ("bank", "class_bank"):

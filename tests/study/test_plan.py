@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from semalign.config.study import StudyOptions
+from semalign.errors import ConfigError, OutputError, StudyError
+from semalign.judge.statistics import blocks_needed, resolvable_margin
+from semalign.study import plan
+from semalign.study.design import planned_runs, read_study
+from semalign.study.plan import plan_study, probe_seconds
+from semalign.study.runner import claim_study_folder
+from tests.report.study_folder import StudyFolder
+from tests.small import TINY
+
+
+@pytest.fixture
+def probed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Let every probe say 90 seconds, and keep what it was asked."""
+    asked: list[Any] = []
+
+    def probe(*args: Any) -> float:
+        asked.append(args)
+        return 90.0
+
+    monkeypatch.setattr(plan, "probe_seconds", probe)
+    return asked
+
+
+def test_runs_and_hours_by_hand(small_study: StudyOptions, probed: list[Any]) -> None:
+    """Two arms and two blocks, and one more run per block of the pilot: six runs of 90 s by three workers."""
+    value = plan_study(small_study, None, workers=3)
+
+    assert (value["runs"], value["missing"], value["blocks"], value["workers"]) == (6, 6, 2, 3)
+    assert value["hours"] == pytest.approx(6 * 90 / 3 / 3600)
+    assert value["arms"] == ["Baseline", "A"]
+    assert value["families"] == {"primary": 1}
+    assert probed[0][1] == planned_runs(small_study)[0].options
+    json.dumps(value, allow_nan=False)
+
+
+def test_precision_is_that_of_the_judge(data: Path, probed: list[Any]) -> None:
+    """Without a pilot three spreads are shown; with one, its own; the figures are the statistics' own."""
+    study = read_study("ablations", data=str(data), seeds=8, assignments=TINY)
+
+    assumed = plan_study(study, None, workers=1)
+    piloted = plan_study(study, None, workers=1, pilot_sd=1.3)
+
+    assert assumed["families"] == {"primary": 4, "controls": 3}
+    assert [row["sd"] for row in assumed["precision"]] == [0.5, 1.0, 2.0]
+    assert assumed["sd_from"] == "assumed"
+    (row,) = piloted["precision"]
+    assert piloted["sd_from"] == "pilot"
+    assert row["resolvable_margin"] == pytest.approx(resolvable_margin(1.3, 8, 0.05, 4))
+    assert row["blocks_for_margin"] == blocks_needed(1.3, 1.0, 0.05, 4)
+    margins = [row["resolvable_margin"] for row in assumed["precision"]]
+    assert margins == sorted(margins)
+
+
+def test_one_block_has_no_interval(data: Path, probed: list[Any]) -> None:
+    """A single block resolves nothing, and the plan does not pretend to."""
+    study = read_study("ablation-1", data=str(data), seeds=1, assignments=TINY)
+
+    assert plan_study(study, None, workers=1)["precision"] == []
+
+
+def test_finished_runs_are_not_planned_again(tmp_path: Path, small_study: StudyOptions, probed: list[Any]) -> None:
+    """A folder that was begun lacks what has no result."""
+    claim_study_folder(tmp_path, small_study, {})
+    StudyFolder(tmp_path).run("baseline", 0, ["1/2", "1/3", "1/4"])
+
+    value = plan_study(small_study, tmp_path, workers=1)
+
+    assert (value["runs"], value["missing"]) == (6, 5)
+    assert plan_study(small_study, tmp_path / "new", workers=1)["missing"] == 6
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_of_another_study(tmp_path: Path, small_study: StudyOptions, probed: list[Any]) -> None:
+    """The plan is for this study alone."""
+    claim_study_folder(tmp_path, small_study.model_copy(update={"seeds": 7}), {})
+
+    with pytest.raises(OutputError, match="holds another study"):
+        plan_study(small_study, tmp_path)
+    with pytest.raises(StudyError, match="--workers got 0"):
+        plan_study(small_study, None, workers=0)
+
+
+def test_the_probe_measures(small_study: StudyOptions) -> None:
+    """A few real steps give a plausible time, leave the thread count as it was, and an unknown device is refused."""
+    import torch
+
+    threads = torch.get_num_threads()
+    options = planned_runs(small_study)[0].options
+
+    seconds = probe_seconds(str(small_study.data), options, 1, "cpu", True)
+
+    assert 0 < seconds < 600
+    assert torch.get_num_threads() == threads
+    with pytest.raises(ConfigError, match="--device got 'foo'"):
+        probe_seconds(str(small_study.data), options, 1, "foo", True)

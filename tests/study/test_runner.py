@@ -1,0 +1,364 @@
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import time
+import warnings
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from semalign.align.temperature import DeadKnobWarning
+from semalign.config.study import StudyOptions
+from semalign.errors import DataError, OutputError, ResultsError, StudyError
+from semalign.results import read_result
+from semalign.study import runner
+from semalign.study.design import PlannedRun, planned_runs, read_study
+from semalign.study.runner import (
+    check_study_folder,
+    claim_study_folder,
+    run_planned,
+    run_study,
+    unfinished,
+    worker_count,
+)
+from semalign.train import loop
+from tests.small import TINY, make_data
+from tests.study.here import Here
+
+FACTS = {"data": {"fingerprints": {"train": "aa", "val": "bb"}}}
+
+
+def content(folder: Path) -> dict[str, tuple[bytes, int]]:
+    """Return bytes and time of every file below."""
+    return {
+        str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+# ---- the folder ----
+
+
+def test_claiming_and_going_on(tmp_path: Path, small_study: StudyOptions) -> None:
+    """A new folder gets the study and its facts; the same study may go on and nothing is written again."""
+    folder = tmp_path / "a" / "b"
+    assert check_study_folder(folder, small_study) is False
+    assert not folder.exists()
+
+    claim_study_folder(folder, small_study, FACTS)
+    before = content(folder)
+    claim_study_folder(folder, small_study, FACTS)
+
+    assert set(before) == {"study.yaml", "facts.json"}
+    assert content(folder) == before
+    assert check_study_folder(folder, small_study) is True
+
+
+def test_another_study_in_the_folder(tmp_path: Path, small_study: StudyOptions) -> None:
+    """The first thing that differs is shown with both values."""
+    claim_study_folder(tmp_path, small_study, FACTS)
+
+    for change, message in (
+        ({"seeds": 3}, "seeds is 2 there and 3 here"),
+        ({"margin": 0.5}, r"margin is 1\.0 there and 0\.5 here"),
+        ({"name": "other", "seeds": 3}, 'name is "ablation-1" there and "other" here'),
+    ):
+        with pytest.raises(OutputError, match=rf"holds another study \({message}\): name another with --out"):
+            claim_study_folder(tmp_path, small_study.model_copy(update=change), FACTS)
+
+
+def test_changed_data_are_not_mixed(tmp_path: Path, small_study: StudyOptions) -> None:
+    """A study goes on with the very images it was begun with."""
+    claim_study_folder(tmp_path, small_study, FACTS)
+    other = {"data": {"fingerprints": {"train": "aa", "val": "cc"}}}
+
+    with pytest.raises(StudyError, match=r"the split 'val' of the data has changed since the study in .* was begun"):
+        claim_study_folder(tmp_path, small_study, other)
+    (tmp_path / "facts.json").write_text("{}")
+    with pytest.raises(StudyError, match=r"cannot read .*facts\.json \(KeyError\)"):
+        claim_study_folder(tmp_path, small_study, FACTS)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("config.yaml", "holds a run"),
+        ("result.json", "holds a run"),
+        ("results.csv", "holds other results"),
+        ("runs", "holds other results"),
+    ],
+)
+def test_folders_of_others(tmp_path: Path, small_study: StudyOptions, entry: str, message: str) -> None:
+    """A run's folder and other results are left alone."""
+    (tmp_path / entry).write_text("x")
+
+    with pytest.raises(OutputError, match=message):
+        claim_study_folder(tmp_path, small_study, FACTS)
+    assert [path.name for path in tmp_path.iterdir()] == [entry]
+
+
+def test_a_file_in_the_way(tmp_path: Path, small_study: StudyOptions) -> None:
+    """A file is no folder."""
+    (tmp_path / "file").write_text("x")
+
+    with pytest.raises(OutputError, match="is a file, name a folder with --out"):
+        claim_study_folder(tmp_path / "file", small_study, FACTS)
+    with pytest.raises(OutputError, match="cannot make the output folder"):
+        claim_study_folder(tmp_path / "file" / "below", small_study, FACTS)
+
+
+def test_a_full_disk_leaves_no_folder(
+    tmp_path: Path, small_study: StudyOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A claim that cannot be written whole is taken back."""
+
+    def full(path: Path, text: str) -> None:
+        raise OutputError("no space left")
+
+    monkeypatch.setattr(runner, "write_text", full)
+    with pytest.raises(OutputError, match="no space left"):
+        claim_study_folder(tmp_path / "study", small_study, FACTS)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_worker_count() -> None:
+    """None is one per processor; none at all is refused."""
+    assert worker_count(3) == 3
+    assert worker_count(None) >= 1
+    for count in (0, -2):
+        with pytest.raises(StudyError, match=f"--workers got {count}, expected at least 1"):
+            worker_count(count)
+    assert runner.threads_per_worker(10_000) == 1
+
+
+# ---- running ----
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_only_what_is_missing_is_run(tmp_path: Path, small_study: StudyOptions) -> None:
+    """Without one result that run alone is run again, to the same score; all others keep their bytes and times."""
+    runs = planned_runs(small_study)
+    told: list[tuple[str, int, str, int, int]] = []
+
+    def progress(run: PlannedRun, status: str, miou: float | None, done: int, total: int) -> None:
+        told.append((run.arm, run.seed, status, done, total))
+
+    run_planned(runs, str(small_study.data), tmp_path, workers=1, progress=progress)
+    assert told == [
+        ("Baseline", 0, "finished", 1, 4),
+        ("A", 0, "finished", 2, 4),
+        ("Baseline", 1, "finished", 3, 4),
+        ("A", 1, "finished", 4, 4),
+    ]
+    gone = tmp_path / "runs" / "a" / "seed-1" / "result.json"
+    result, before = read_result(gone), content(tmp_path)
+    assert {Path(name).name for name in before} == {"config.yaml", "result.json", "weights.safetensors"}
+    gone.unlink()
+    assert unfinished(tmp_path, runs) == [runs[3]]
+
+    told.clear()
+    run_planned(runs, str(small_study.data), tmp_path, workers=1, progress=progress)
+
+    assert told == [("A", 1, "finished", 4, 4)]
+    after = content(tmp_path)
+    assert {name for name in before if before[name] != after[name]} <= {
+        f"runs/a/seed-1/{name}" for name in ("config.yaml", "result.json", "weights.safetensors")
+    }
+    assert before["runs/a/seed-1/weights.safetensors"][0] == after["runs/a/seed-1/weights.safetensors"][0]
+    again = read_result(gone)
+    assert (again.curves, again.facts) == (result.curves, result.facts)
+    assert again.score is not None
+    assert result.score is not None
+    assert again.score.counts.tolist() == result.score.counts.tolist()
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_a_diverged_run_is_an_outcome(
+    tmp_path: Path, small_study: StudyOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loss that is no number fails its run, with the reason in its result; the others finish."""
+    real = loop.F.cross_entropy
+    arms = iter(["bad", *["good"] * 6])
+    first: list[bool] = []
+
+    def once(logits: Any, *args: Any, **options: Any) -> Any:
+        if not first:
+            first.append(next(arms) == "bad")
+            return logits.sum() * float("nan")
+        return real(logits, *args, **options)
+
+    monkeypatch.setattr(loop.F, "cross_entropy", once)
+    run_study(small_study, tmp_path, workers=1, pilot=False)
+
+    results = [read_result(tmp_path / run.folder / "result.json") for run in planned_runs(small_study)]
+    assert [result.status for result in results] == ["failed", "finished", "finished", "finished"]
+    assert results[0].score is None
+    assert "the loss is nan at step 0" in results[0].facts["failure"]
+    assert results[0].facts["config"]["train"]["seed"] == 0
+    # A failed run is finished business: it is not run again.
+    assert unfinished(tmp_path, planned_runs(small_study)) == []
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_a_run_that_was_stopped_goes_on(
+    tmp_path: Path, small_study: StudyOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broken image stops the study with one sentence; once it is mended, saved states and results are used."""
+    root = make_data(tmp_path / "set")
+    image = root / "images" / "val" / "val-1.png"
+    sound = image.read_bytes()
+    image.write_bytes(b"x")
+    runs = planned_runs(small_study)[:2]
+    monkeypatch.setattr(loop, "SAVE_EVERY_SECONDS", -1.0)
+    study = tmp_path / "study"
+
+    with pytest.raises(DataError, match=r"val-1\.png is corrupt or truncated"):
+        run_planned(runs, str(root), study, workers=1, scan=False)
+    assert (study / "runs/baseline/seed-0/state.safetensors").exists()
+    assert not (study / "runs/baseline/seed-0/result.json").exists()
+    image.write_bytes(sound)
+    steps: list[int] = []
+    monkeypatch.setattr(loop, "Events", lambda: loop_events(stepped=lambda step, *_: steps.append(step)), raising=True)
+
+    runner.cached_inputs.cache_clear()
+    run_planned(runs, str(root), study, workers=1, scan=False)
+
+    # Both had been trained before the scoring failed.
+    assert steps == []
+    assert not list(study.rglob("state.safetensors"))
+    assert {read_result(study / run.folder / "result.json").status for run in runs} == {"finished"}
+
+
+loop_events = loop.Events
+
+
+def test_a_damaged_result_is_not_run_over(tmp_path: Path, small_study: StudyOptions) -> None:
+    """It is named with what to do; another version's result is not replaced either."""
+    run = planned_runs(small_study)[0]
+    file = tmp_path / run.folder / "result.json"
+    file.parent.mkdir(parents=True)
+
+    for text in ("{", "[]", '{"format": 99}', '{"format": 1}'):
+        file.write_text(text)
+        with pytest.raises(ResultsError, match=r"remove .*result\.json to have it run again"):
+            run_planned([run], "scenes", tmp_path, workers=1)
+        assert file.read_text() == text
+
+
+class Dying(Here):
+    """The first process dies with its task, as many pools as ``deaths`` says."""
+
+    deaths = 0
+
+    def submit(self, task: Any, *args: Any) -> Future[Any]:
+        """Run the task, or break."""
+        if Dying.deaths > 0:
+            Dying.deaths -= 1
+            future: Future[Any] = Future()
+            future.set_exception(BrokenProcessPool("a process died"))
+            return future
+        return super().submit(task, *args)
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_a_dead_worker_is_replaced(tmp_path: Path, small_study: StudyOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a dying process took with it is run by the next; finished runs are counted once."""
+    monkeypatch.setattr(runner, "ProcessPoolExecutor", Dying)
+    Dying.deaths = 1
+    told: list[tuple[int, int]] = []
+
+    run_planned(
+        planned_runs(small_study)[:2],
+        str(small_study.data),
+        tmp_path,
+        workers=1,
+        progress=lambda run, status, miou, done, total: told.append((done, total)),
+    )
+
+    assert told[-1] == (2, 2)
+    assert unfinished(tmp_path, planned_runs(small_study)[:2]) == []
+
+
+def test_workers_that_keep_dying(tmp_path: Path, small_study: StudyOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a few deaths the study says so instead of trying for ever."""
+    monkeypatch.setattr(runner, "ProcessPoolExecutor", Dying)
+    Dying.deaths = 1000
+
+    with pytest.raises(StudyError, match=r"worker processes died 3 times \(out of memory\?\), 4 runs are missing"):
+        run_planned(planned_runs(small_study), str(small_study.data), tmp_path, workers=1)
+    Dying.deaths = 0
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_warnings_of_workers_reach_the_caller(tmp_path: Path, data: Path) -> None:
+    """What a worker warns of is said here, in the warning's own words."""
+    changes = [*TINY, "train.epochs=1", "train.val_every=0", "model.preset=seed"]
+    study = read_study("ablation-1", data=str(data), seeds=1, assignments=changes)
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        run_planned(planned_runs(study)[:1], str(data), tmp_path, workers=1)
+
+    assert {warning.category for warning in caught} == {DeadKnobWarning}
+    assert all("never learns" in str(warning.message) for warning in caught)
+
+
+def test_inputs_are_shared_by_runs_that_read_the_same(small_study: StudyOptions) -> None:
+    """Seeds and arms of one data set and text decode once; another text is another input."""
+    runs = planned_runs(small_study)
+    other = read_study("ablations", data=str(small_study.data), seeds=1, assignments=TINY)
+
+    keys = {runner._input_key(run.options.model_dump(mode="json", exclude_none=True)) for run in runs}
+    others = {runner._input_key(run.options.model_dump(mode="json", exclude_none=True)) for run in planned_runs(other)}
+    assert len(keys) == 1
+    assert len(others) == 4
+
+
+def test_real_processes(tmp_path: Path, small_study: StudyOptions) -> None:
+    """Two spawned workers give the very bytes that this process gives; an error of theirs keeps its class."""
+    runs = planned_runs(small_study)[:2]
+
+    run_planned(runs, str(small_study.data), tmp_path / "two", workers=2)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner, "ProcessPoolExecutor", Here)
+        patch.setattr(runner, "threads_per_worker", lambda workers: 1)
+        run_planned(runs, str(small_study.data), tmp_path / "one", workers=1)
+    for run in runs:
+        one, two = (tmp_path / name / run.folder / "weights.safetensors" for name in ("one", "two"))
+        assert one.read_bytes() == two.read_bytes()
+
+
+def _orphan(sender: Any) -> None:
+    worker = multiprocessing.get_context("spawn").Process(target=_sleeper, args=(sender,))
+    worker.start()
+    time.sleep(1000)
+
+
+def _sleeper(sender: Any) -> None:
+    runner._live_with_parent()
+    sender.send(signal.getsignal(signal.SIGINT) == signal.SIG_IGN)
+    time.sleep(1000)
+
+
+def test_workers_end_with_their_parent() -> None:
+    """A study that is killed leaves no process behind that would write into its folder."""
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    parent = context.Process(target=_orphan, args=(sender,))
+    parent.start()
+    sender.close()
+    assert receiver.recv() is True
+
+    parent.kill()
+    parent.join()
+
+    # The pipe's other end closes when the last process that holds it is gone.
+    assert receiver.poll(60)
+    with pytest.raises(EOFError):
+        receiver.recv()

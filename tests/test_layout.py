@@ -1,0 +1,94 @@
+"""Data flows one way: the import rules of the design, read from the code."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import semalign
+
+ROOT = Path(semalign.__file__).parent
+
+# Which parts each part may import from.  A part is a package or a module right below `semalign`; `semalign` itself is
+# the root, which gives the version.  Imports inside functions count too.
+ALLOWED: dict[str, set[str]] = {
+    # Plain Python, for everybody.
+    "errors": set(),
+    "rooms": set(),
+    "seeds": set(),
+    "files": {"errors"},
+    "metrics": {"errors"},
+    # Left of the hinge: options and mathematics, data and text, model, training.
+    "config": {"errors", "files"},
+    "align": {"errors"},
+    "data": {"errors", "files", "metrics", "seeds"},
+    "text": {"errors", "files", "seeds"},
+    "model": {"align", "errors", "seeds"},
+    "train": {
+        *("config", "data", "errors", "files", "metrics", "model", "results", "rooms", "seeds", "semalign", "text"),
+    },
+    "audit": {"data", "results", "text", "train"},
+    # The hinge, and what stands right of it: plain numbers, no torch.
+    "results": {"errors", "files", "metrics"},
+    "judge": {"errors", "results", "rooms", "seeds"},
+    "report": {"config", "errors", "files", "judge", "results"},
+    # Above it all.
+    "api": {"audit", "config", "data", "errors", "files", "model", "results", "text", "train"},
+    "study": {"api", "config", "errors", "files", "judge", "results", "semalign", "train"},
+    "cli": {"api", "config", "data", "errors", "judge", "report", "semalign", "study", "train"},
+    # The root loads its parts by name when they are used, see tests/test_public_api.py.
+    "semalign": set(),
+    "__main__": {"cli"},
+}
+
+WITHOUT_TORCH = ("config", "data.open", "judge", "report", "results", "text.sentences", "align.presets", "study.design")
+"""What must not import torch, directly or through others."""
+
+
+def part_of(module: str) -> str:
+    """Return the part that a dotted module name of ours belongs to."""
+    return module.split(".")[1] if "." in module else module
+
+
+def imports_of(path: Path) -> set[str]:
+    """Return the dotted names of ours that a file imports anywhere in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relative to itself, write the full name"
+            assert node.module is not None
+            # `from semalign import x` may name a part as well as a value.
+            names |= {f"semalign.{alias.name}" for alias in node.names} if node.module == "semalign" else {node.module}
+    return {name for name in names if name.split(".")[0] == "semalign"}
+
+
+def test_parts_import_in_one_direction() -> None:
+    """Each part imports from those the table allows it, and the table has no circle."""
+    found: dict[str, set[str]] = {}
+    for path in sorted(ROOT.rglob("*.py")):
+        place = path.relative_to(ROOT)
+        own = "semalign" if place == Path("__init__.py") else place.parts[0].removesuffix(".py")
+        assert own in ALLOWED, f"{place} is a new part: say in the table what it may import"
+        for name in imports_of(path):
+            if part_of(name) != own:
+                assert part_of(name) in ALLOWED[own], f"{place} imports {name}, which {own} may not"
+                found.setdefault(own, set()).add(part_of(name))
+
+    assert set(found) >= {"model", "train", "report", "study", "cli"}, "the files were not read"
+    done: set[str] = set()
+    while ready := {part for part in ALLOWED.keys() - done if ALLOWED[part] <= done}:
+        done |= ready
+    assert done == set(ALLOWED), f"the table has a circle among {sorted(set(ALLOWED) - done)}"
+
+
+def test_right_of_the_hinge_there_is_no_torch() -> None:
+    """Judging and reporting never load torch, directly or through what they import."""
+    names = ", ".join(f"semalign.{name}" for name in WITHOUT_TORCH)
+    code = f"import sys, {names}\nassert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,170 @@
+"""The hinge: one file of plain numbers per run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from semalign.errors import OutputError, ResultsError
+from semalign.results import FORMAT_VERSION, RunResult, Score, read_result, write_result
+
+SCORE = Score(
+    split="val",
+    class_names=("sky", "road", "Straße"),
+    images=("a", "b"),
+    counts=np.array([[[4, 1, 0], [2, 0, 1], [0, 0, 0]], [[1, 0, 1], [3, 0, 0], [0, 1, 0]]]),
+    confusion=np.array([[5, 0, 1], [1, 5, 0], [0, 0, 0]]),
+)
+RESULT = RunResult(
+    arm="no text",
+    seed=3,
+    status="finished",
+    score=SCORE,
+    curves={"train/loss": [(0, 2.5), (7, 0.125)], "decoder.alignments.0/scale": [(0, 10.0)]},
+    facts={"parameters": 7, "notes": ["leaking"], "text": {"kind": "masks"}},
+    timings={"train": 1.5},
+)
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    """Return the file of `RESULT`."""
+    write_result(tmp_path / "result.json", RESULT)
+    return tmp_path / "result.json"
+
+
+def test_scores_by_hand() -> None:
+    """IoU by name from summed counts, the absent class left out and listed."""
+    assert SCORE.iou == {"sky": 5 / 7, "road": 5 / 6}
+    assert SCORE.absent == ("Straße",)
+    assert SCORE.miou == pytest.approx((5 / 7 + 5 / 6) / 2)
+
+
+def test_the_file_by_hand(written: Path) -> None:
+    """The file is plain JSON with a format version."""
+    value = json.loads(written.read_text(encoding="utf-8"))
+
+    assert value["format"] == FORMAT_VERSION == 1
+    assert value["score"]["counts"][0] == [[4, 1, 0], [2, 0, 1], [0, 0, 0]]
+    assert value["curves"]["train/loss"] == [[0, 2.5], [7, 0.125]]
+
+
+def test_round_trip(written: Path) -> None:
+    """What is read is what was written, to the type."""
+    result = read_result(written)
+
+    assert result.score is not None
+    for name in ("counts", "confusion"):
+        array = getattr(result.score, name)
+        assert array.dtype == np.int64
+        np.testing.assert_array_equal(array, getattr(SCORE, name))
+    assert (result.score.split, result.score.class_names, result.score.images) == ("val", SCORE.class_names, ("a", "b"))
+    for name in ("arm", "seed", "status", "curves", "facts", "timings"):
+        assert getattr(result, name) == getattr(RESULT, name)
+    assert isinstance(result.curves["train/loss"][0], tuple)
+
+
+def test_a_failed_run_has_no_score(tmp_path: Path) -> None:
+    """A failure is an outcome and is kept."""
+    path = tmp_path / "result.json"
+    write_result(path, RunResult("A", 0, "failed", None, {}, {"failure": "the loss is nan"}, {}))
+
+    assert read_result(path) == RunResult("A", 0, "failed", None, {}, {"failure": "the loss is nan"}, {})
+
+
+def test_a_number_that_is_none_is_not_written(written: Path) -> None:
+    """NaN in a curve is refused, and the result that stood there stands there still."""
+    before = written.read_bytes()
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_result(written, RunResult("A", 0, "finished", SCORE, {"train/loss": [(0, float("nan"))]}, {}, {}))
+
+    assert written.read_bytes() == before
+
+
+def test_no_folder(tmp_path: Path) -> None:
+    """A folder that is not there is said in one sentence."""
+    with pytest.raises(OutputError, match="cannot write"):
+        write_result(tmp_path / "gone" / "result.json", RESULT)
+
+
+def test_missing(tmp_path: Path) -> None:
+    """A result that is not there asks whether the run has finished."""
+    with pytest.raises(ResultsError, match=r"no result at .*result\.json.*has the run finished\?"):
+        read_result(tmp_path / "result.json")
+
+
+@pytest.mark.parametrize("version", [0, 2, "1", None])
+def test_another_format_version(written: Path, version: Any) -> None:
+    """A result of another version is refused with both versions, not half understood."""
+    value = json.loads(written.read_text())
+    value["format"] = version
+    written.write_text(json.dumps(value))
+
+    with pytest.raises(ResultsError, match=rf"has format {version!r}, expected 1: read it with the version"):
+        read_result(written)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "cannot read the result"),
+        (b'{"format": 1, "score"', "cannot read the result"),
+        (b"\x80\x04\x95\x00.", "cannot read the result"),
+        (b"[" * 100_000, "cannot read the result"),
+        (b"[1]", "has format 'list', expected 1"),
+        (b"{}", "has format None, expected 1"),
+    ],
+    ids=["empty", "truncated", "pickle", "deep", "a list", "another JSON"],
+)
+def test_no_result_at_all(written: Path, content: bytes, message: str) -> None:
+    """What is no result is named as such."""
+    written.write_bytes(content)
+
+    with pytest.raises(ResultsError, match=message):
+        read_result(written)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (("score", "counts"), [[[1, 0, 0]]], r"counts of shape \(1, 1, 3\) for 2 images and 3 classes"),
+        (("score", "confusion"), [[1, 0], [0, 1]], "for 2 images and 3 classes"),
+        (("score", "images"), ["a"], "for 1 images and 3 classes"),
+        (("score", "counts"), [[1], [1, 2]], "inhomogeneous"),
+        (("score", "counts"), [[["x", 0, 0]]], "invalid literal"),
+        (("score",), {}, "KeyError: 'counts'"),
+        (("curves",), [1], "AttributeError"),
+        (("curves",), {"a": [1]}, "TypeError"),
+        (("seed",), None, "TypeError"),
+        (("facts",), 3, "TypeError"),
+        (("timings",), {"train": "long"}, "could not convert"),
+    ],
+)
+def test_damaged(written: Path, place: tuple[str, ...], value: Any, message: str) -> None:
+    """A part that does not fit names the file and what does not fit."""
+    content = json.loads(written.read_text())
+    part = content
+    for name in place[:-1]:
+        part = part[name]
+    part[place[-1]] = value
+    written.write_text(json.dumps(content))
+
+    with pytest.raises(
+        ResultsError, match=rf"result\.json is not shaped as one \(.*{message}.*\), write the run again"
+    ):
+        read_result(written)
+
+
+@pytest.mark.parametrize("name", ["arm", "seed", "status", "score", "curves", "facts", "timings"])
+def test_a_part_is_missing(written: Path, name: str) -> None:
+    """Every part is needed."""
+    content = json.loads(written.read_text())
+    del content[name]
+    written.write_text(json.dumps(content))
+
+    with pytest.raises(ResultsError, match=f"KeyError: '{name}'"):
+        read_result(written)
