@@ -45,7 +45,8 @@ def make_data(root: Path) -> Path:
 
 def edit(path: Path, **changes: Any) -> None:
     """Change an image file: ``value`` sets its first pixel, ``fill`` all, ``rows`` cuts it, ``rgb`` stacks it."""
-    pixels = np.array(Image.open(path))
+    with Image.open(path) as picture:
+        pixels = np.array(picture)
     if "value" in changes:
         pixels[0, 0] = changes["value"]
     if "fill" in changes:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 import semalign
 from semalign import api
@@ -140,7 +141,7 @@ def test_a_diverged_run_leaves_no_bare_claim(data: Path, tmp_path: Path, monkeyp
     """Without a saved state there is nothing to go on from, and the same folder can be used at once."""
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr(loop.F, "cross_entropy", lambda logits, *_, **__: logits.sum() * float("nan"))
+        patch.setattr(F, "cross_entropy", lambda logits, *_, **__: logits.sum() * float("nan"))
         with pytest.raises(loop.TrainingDiverged):
             api.train(data, out=out, settings=TINY)
     assert not out.exists()
@@ -163,10 +164,12 @@ def test_without_a_folder_nothing_is_kept(data: Path, tmp_path: Path, monkeypatc
     """A run can live in memory alone; options are given by dotted names too."""
     monkeypatch.chdir(tmp_path)
 
-    run, result = api.train(data, settings=TINY, **{"train.epochs": 1})
+    overrides: dict[str, Any] = {"train.epochs": 1, "train": {"seed": 7}}
+
+    run, result = api.train(data, settings=TINY, **overrides)
 
     # What is set stands above what is handed over.
-    assert result.facts["steps"] == 4
+    assert (result.facts["steps"], result.seed) == (4, 7)
     assert list(tmp_path.iterdir()) == []
     assert api.evaluate(run, data).score.miou == result.score.miou  # type: ignore[union-attr]
 

@@ -117,7 +117,8 @@ def test_predict(trained: Path, data: Path, here: Path, semalign: Semalign) -> N
     assert value.keys() == {"predictions"}
     for item in value["predictions"]:
         assert item.keys() == {"image", "mask", "overlay", "attention", "classes", "notes"}
-        mask = np.array(Image.open(here / item["mask"]))
+        with Image.open(here / item["mask"]) as picture:
+            mask = np.array(picture)
         assert mask.shape == (37, 53)
         assert item["classes"] == {CLASSES[k]: (mask == k).mean() for k in np.unique(mask).tolist()}
 
@@ -364,8 +365,8 @@ def test_a_process_refuses_in_one_sentence(here: Path) -> None:
 
 def test_a_study_in_processes(data: Path, here: Path) -> None:
     """Two workers of their own; an error in one of them is one sentence here too."""
-    words = ("study", "run", "ablation-1", "--data", str(data), "--seeds", "1", "--workers", "2", "--out", "o")
-    words += (*SHORT, "--set", "pilot_blocks=0", "--json")
+    words = ["study", "run", "ablation-1", "--data", str(data), "--seeds", "1", "--workers", "2", "--out", "o"]
+    words += [*SHORT, "--set", "pilot_blocks=0", "--json"]
     done = process(here, *words)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["report"] == "o/report.html"

@@ -9,7 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from semalign.data.pictures import class_colors, encode_png, indexed_mask, overlay_with_legend
+from semalign.data import pictures
+from semalign.data.pictures import class_colors, encode_png, font_file, indexed_mask, overlay_with_legend
 from semalign.metrics import IGNORE
 
 H, W = 5, 7
@@ -139,3 +140,37 @@ def test_a_long_legend_fits() -> None:
     assert sheet.height >= 40 * 20
     assert len(legend_swatches(sheet, 360)) == 40
     assert wider.width > sheet.width + 100
+
+
+def test_the_legend_of_a_large_picture_is_larger() -> None:
+    """The words grow with the picture, so that they can be read where it is shown as a whole."""
+    small, large = (
+        overlay_with_legend(np.zeros((height, 10, 3), dtype=np.uint8), np.zeros((height, 10), dtype=np.uint8), ["sky"])
+        for height in (360, 1440)
+    )
+
+    assert large.width - 10 > 2 * (small.width - 10)
+
+
+def test_chinese_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are drawn by a font that has them; without one the class is named by its number instead of by boxes."""
+    assert font_file("sky, Straße") == ""
+    monkeypatch.setattr(pictures, "WIDE_FONTS", ("no such font.ttf",))
+    assert font_file("天空") is None
+    image, mask = np.zeros((360, 10, 3), dtype=np.uint8), np.ones((360, 10), dtype=np.uint8)
+
+    chinese = overlay_with_legend(image, mask, ["道路", "天空"])
+
+    numbered = overlay_with_legend(image, mask, ["class 0", "class 1"])
+    assert np.array_equal(pixels(chinese), pixels(numbered))
+
+
+def test_a_small_share_is_no_nothing() -> None:
+    """One pixel of many is not shown as 0.0 %."""
+    assert [pictures._percent(share) for share in (0.0, 0.0004, 0.0005, 0.256, 1.0)] == [
+        "0.0",
+        "<0.1",
+        "0.1",
+        "25.6",
+        "100.0",
+    ]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch.nn import functional as F
 
 from semalign.align.temperature import DeadKnobWarning
 from semalign.config.study import StudyOptions
@@ -182,7 +183,7 @@ def test_a_diverged_run_is_an_outcome(
     tmp_path: Path, small_study: StudyOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A loss that is no number fails its run, with the reason in its result; the others finish."""
-    real = loop.F.cross_entropy
+    real = F.cross_entropy
     arms = iter(["bad", *["good"] * 6])
     first: list[bool] = []
 
@@ -192,7 +193,7 @@ def test_a_diverged_run_is_an_outcome(
             return logits.sum() * float("nan")
         return real(logits, *args, **options)
 
-    monkeypatch.setattr(loop.F, "cross_entropy", once)
+    monkeypatch.setattr(F, "cross_entropy", once)
     run_study(small_study, tmp_path, workers=1, pilot=False)
 
     results = [read_result(tmp_path / run.folder / "result.json") for run in planned_runs(small_study)]
@@ -292,6 +293,42 @@ def test_workers_that_keep_dying(tmp_path: Path, small_study: StudyOptions, monk
     with pytest.raises(StudyError, match=r"worker processes died 3 times \(out of memory\?\), 4 runs are missing"):
         run_planned(planned_runs(small_study), str(small_study.data), tmp_path, workers=1)
     Dying.deaths = 0
+
+
+class Busy(Here):
+    """A pool whose task fails while another process is at work; once shut down it knows its processes no more."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        self._processes: dict[int, Busy] | None = {1: self}
+
+    def submit(self, task: Any, *args: Any) -> Future[Any]:
+        """Fail."""
+        future: Future[Any] = Future()
+        future.set_exception(DataError("broken"))
+        return future
+
+    def shutdown(self, **_: Any) -> None:
+        """Forget the processes, as the library's pool does."""
+        self._processes = None
+
+    def terminate(self) -> None:
+        """Take note."""
+        ended.append("ended")
+
+
+ended: list[str] = []
+
+
+def test_an_error_ends_the_other_workers(
+    tmp_path: Path, small_study: StudyOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits for runs that are still at work when one has failed, or when the study is interrupted."""
+    monkeypatch.setattr(runner, "ProcessPoolExecutor", Busy)
+    ended.clear()
+
+    with pytest.raises(DataError, match="broken"):
+        run_planned(planned_runs(small_study), str(small_study.data), tmp_path, workers=2)
+    assert ended == ["ended"]
 
 
 @pytest.mark.usefixtures("in_this_process")

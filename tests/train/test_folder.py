@@ -7,6 +7,7 @@ import pytest
 
 from semalign.config import read_yaml
 from semalign.errors import OutputError
+from semalign.files import write_text
 from semalign.train.folder import CONFIG_FILE, claim_run_folder, release_run_folder
 from tests.small import tiny_options
 
@@ -86,16 +87,13 @@ def test_no_folder_can_be_made(tmp_path: Path) -> None:
 
 def test_a_full_disk_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A claim that cannot be written whole is taken back."""
-    from semalign.train import folder as module
-
-    real = module.write_text
 
     def full(path: Path, text: str) -> None:
         if path.name == CONFIG_FILE:
             raise OutputError("no space left")
-        real(path, text)
+        write_text(path, text)
 
-    monkeypatch.setattr(module, "write_text", full)
+    monkeypatch.setattr("semalign.train.folder.write_text", full)
     with pytest.raises(OutputError, match="no space left"):
         claim_run_folder(tmp_path / "run", tiny_options(), "x", resume=False)
     assert list(tmp_path.iterdir()) == []

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from semalign.config import Options
+from semalign.data.batches import augmented_batch
 from semalign.data.open import open_data
 from semalign.data.sample import DataSource
 from semalign.errors import CheckpointError, ConfigError, DataError, TextError
@@ -19,7 +21,17 @@ from semalign.results import RunResult
 from semalign.train import loop
 from semalign.train.checkpoint import read_tensors, write_tensors
 from semalign.train.evaluate import Predictor, score_split
-from semalign.train.loop import Events, Inputs, TrainingDiverged, fit, make_fabric, prepare_inputs, prepare_text
+from semalign.train.loop import (
+    Events,
+    Inputs,
+    TrainingDiverged,
+    check_source,
+    fit,
+    make_fabric,
+    prepare_inputs,
+    prepare_text,
+)
+from semalign.train.optimizer import make_optimizer
 from semalign.train.run import TrainedRun, load_run
 from tests.small import edit, make_data, scenes, tiny_options
 
@@ -158,21 +170,22 @@ def test_the_state_of_another_run_is_refused(inputs: Inputs, tmp_path: Path) -> 
 def test_arms_of_a_block_see_the_same_views(source: DataSource, monkeypatch: pytest.MonkeyPatch) -> None:
     """With one seed, arms with other parameters get the same images, views and initial values where they share them."""
     seen: list[list[Any]] = []
-    real = loop.augmented_batch
 
     def spied(*args: Any, **options: Any) -> Any:
-        batch = real(*args, **options)
+        batch = augmented_batch(*args, **options)
         seen[-1].append(batch)
         return batch
 
-    monkeypatch.setattr(loop, "augmented_batch", spied)
+    monkeypatch.setattr("semalign.train.loop.augmented_batch", spied)
     starts = []
     for changes in ({}, {"data__text": "none"}, {"align__encoder__temperature__learnable": True}):
         seen.append([])
         options = tiny_options(train__val_every=0, train__epochs=1, **changes)
         built: list[Any] = []
         with monkeypatch.context() as patch:
-            patch.setattr(loop, "make_optimizer", lambda model, groups, built=built: _keep(model, groups, built))
+            patch.setattr(
+                "semalign.train.loop.make_optimizer", lambda model, groups, built=built: _keep(model, groups, built)
+            )
             fit(prepare_inputs(source, options), options, fabric=CPU)
         starts.append(built[0])
 
@@ -187,12 +200,9 @@ def test_arms_of_a_block_see_the_same_views(source: DataSource, monkeypatch: pyt
         assert all(torch.equal(starts[0][name], other_start[name]) for name in shared)
 
 
-_make_optimizer = loop.make_optimizer
-
-
 def _keep(model: Any, groups: Any, built: list[Any]) -> Any:
     built.append({name: tensor.detach().clone() for name, tensor in model.state_dict().items()})
-    return _make_optimizer(model, groups)
+    return make_optimizer(model, groups)
 
 
 def test_the_averaged_weights_are_what_is_scored(inputs: Inputs, tmp_path: Path) -> None:
@@ -217,7 +227,7 @@ def test_the_average_by_hand() -> None:
     average = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
     with torch.no_grad():
         model.weight.fill_(12.0)
-        model.num_batches_tracked.fill_(5)
+        model.state_dict()["num_batches_tracked"].fill_(5)
 
     loop._update_average(average, model, 0.995, 1)
     assert float(average["weight"]) == pytest.approx(2 / 11 * 1 + 9 / 11 * 12)
@@ -274,7 +284,7 @@ def test_every_parameter_learns(source: DataSource) -> None:
     inputs = prepare_inputs(source, options)
     started: list[Any] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "make_optimizer", lambda model, groups: _keep(model, groups, started))
+        patch.setattr("semalign.train.loop.make_optimizer", lambda model, groups: _keep(model, groups, started))
         run, _ = fit(inputs, options, fabric=CPU)
 
     still = [name for name, p in run.model.named_parameters() if torch.equal(p.detach(), started[0][name])]
@@ -304,7 +314,7 @@ def test_selection_is_said(inputs: Inputs, tmp_path: Path) -> None:
 
 def test_a_loss_that_is_no_number_ends_the_run(inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
     """The message names step, epoch, images and what to change."""
-    monkeypatch.setattr(loop.F, "cross_entropy", lambda logits, *_, **__: logits.sum() * math.nan)
+    monkeypatch.setattr(F, "cross_entropy", lambda logits, *_, **__: logits.sum() * math.nan)
 
     with pytest.raises(TrainingDiverged, match=r"the loss is nan at step 0 of 4 \(epoch 0, images train-.*lower train"):
         train(inputs, tiny_options())
@@ -400,11 +410,15 @@ def test_texts_from_masks_are_marked(source: DataSource) -> None:
 
 
 def test_a_batch_of_one_small_image(source: DataSource) -> None:
-    """One image at the smallest size has one position at the last stage, which batch norm must survive."""
-    options = tiny_options(data__size=[32, 32], train__batch_size=1, train__epochs=1, train__val_every=0)
+    """One position at the coarsest stage cannot be normalised, which is said early; two positions can."""
+    small, larger = (
+        tiny_options(data__size=[32, width], train__batch_size=1, train__epochs=1, train__val_every=0)
+        for width in (32, 33)
+    )
 
-    _, result = train(prepare_inputs(source, options), options)
-
+    with pytest.raises(ConfigError, match=r"a batch of 1 image at data\.size=\[32, 32\] has one position"):
+        check_source(source, small)
+    _, result = train(prepare_inputs(source, larger), larger)
     assert result.facts["steps"] == 7
 
 
@@ -424,8 +438,14 @@ def test_what_data_lack_is_known_early(
     source: DataSource, overrides: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     """A missing split, depth, text or encoder is found before an image is decoded."""
+    options = tiny_options(**overrides)
+
+    def look() -> None:
+        check_source(source, options)
+        prepare_text(source, options)
+
     with pytest.raises(error, match=message):
-        prepare_text(source, tiny_options(**overrides))
+        look()
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
@@ -436,7 +456,7 @@ def test_a_split_without_a_label_is_known_early(tmp_path: Path, split: str) -> N
         edit(path, fill=255)
 
     with pytest.raises(DataError, match=rf"the masks of the split '{split}' hold only 255 \(ignored\)"):
-        prepare_text(open_data(root), tiny_options())
+        check_source(open_data(root), tiny_options())
 
 
 @pytest.mark.parametrize("device", ["foo", "", "cuda:x", "cuda:-1", "mps:a", "cpu:one"])

@@ -28,11 +28,13 @@ def image(data: Path) -> Path:
 
 def argmax_by_hand(run: TrainedRun, path: Path, text: torch.Tensor | None) -> np.ndarray[Any, Any]:
     """Return the class of each pixel from a forward that is written here."""
-    pixels = torch.from_numpy(np.array(Image.open(path).convert("RGB")))
+    with Image.open(path) as picture:
+        pixels = torch.from_numpy(np.array(picture.convert("RGB")))
     batch = normalize_image(resize_image(pixels, run.size)[None]).contiguous(memory_format=torch.channels_last)
     with torch.no_grad():
         logits = run.model(batch, text, None, size=SIZE, class_features=run.class_features)
-    return logits[0].argmax(dim=0).numpy()
+    classes: np.ndarray[Any, Any] = logits[0].argmax(dim=0).numpy()
+    return classes
 
 
 def test_the_mask_is_the_argmax(trained: Path, image: Path, tmp_path: Path) -> None:
@@ -43,17 +45,17 @@ def test_the_mask_is_the_argmax(trained: Path, image: Path, tmp_path: Path) -> N
 
     assert run.bank is not None
     expected = argmax_by_hand(run, image, run.bank.features)
-    mask = Image.open(written["mask"])
-    assert mask.mode == "P"
-    assert np.array_equal(np.array(mask), expected)
+    with Image.open(written["mask"]) as mask:
+        assert mask.mode == "P"
+        assert np.array_equal(np.array(mask), expected)
     assert written["image"] == str(image)
     assert written["mask"] == str(tmp_path / "out" / "val-0.mask.png")
     assert written["notes"] == []
     assert written["classes"] == {CLASSES[index]: (expected == index).mean() for index in np.unique(expected).tolist()}
     assert sum(written["classes"].values()) == pytest.approx(1.0)
-    overlay = Image.open(written["overlay"])
-    assert overlay.mode == "RGB"
-    assert overlay.height >= 300
+    with Image.open(written["overlay"]) as overlay:
+        assert overlay.mode == "RGB"
+        assert overlay.height >= 300
     assert sorted(entry.name for entry in (tmp_path / "out").iterdir()) == ["val-0.mask.png", "val-0.overlay.png"]
 
 
@@ -84,9 +86,9 @@ def test_attention_maps(trained: Path, image: Path, tmp_path: Path) -> None:
     assert not any(
         site.save_attention or site.last_attention is not None for site in alignment_sites(run.model).values()
     )
-    sheet = Image.open(written["attention"])
-    assert sheet.width > 3 * 150
-    assert sheet.height > len(prediction.attention) * 60
+    with Image.open(written["attention"]) as sheet:
+        assert sheet.width > 3 * 150
+        assert sheet.height > len(prediction.attention) * 60
 
 
 @pytest.mark.parametrize("token", ["it costs $5 or $x_{", "一棵树", "a" * 60, "<b>&"])
@@ -101,9 +103,10 @@ def test_a_sheet_shows_any_sentence(token: str) -> None:
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        sheet = Image.open(io.BytesIO(attention_sheet(prediction)))
+        sheet = attention_sheet(prediction)
 
-    assert max(sheet.size) < 4000
+    with Image.open(io.BytesIO(sheet)) as picture_of_sheet:
+        assert max(picture_of_sheet.size) < 4000
 
 
 def test_names_of_sites() -> None:
@@ -129,8 +132,8 @@ def test_flip_and_window(trained: Path, image: Path) -> None:
     """Both give a mask of the image's size."""
     run = load_run(trained)
 
-    for options in ({"flip": True}, {"window": (32, 32)}, {"flip": True, "window": (33, 41)}):
-        assert next(predict_files(run, [image], **options)).mask.shape == SIZE  # type: ignore[arg-type]
+    for flip, window in ((True, None), (False, (32, 32)), (True, (33, 41))):
+        assert next(predict_files(run, [image], flip=flip, window=window)).mask.shape == SIZE
 
 
 def test_a_run_with_texts_of_images(captioned: Path, image: Path) -> None:
@@ -166,7 +169,7 @@ def test_depth(tmp_path: Path) -> None:
     assert next(predict_files(run, paths, depth_folder=tmp_path / "depth")).mask.shape == (32, 43)
     with pytest.raises(ConfigError, match="trained with depth, expected --depth FOLDER"):
         next(predict_files(run, paths))
-    other = shutil.copy(tmp_path / "a.png", tmp_path / "b.png")
+    other = Path(shutil.copy(tmp_path / "a.png", tmp_path / "b.png"))
     with pytest.raises(DataError, match=r"depth .*b\.png cannot be read"):
         next(predict_files(run, [other], depth_folder=tmp_path / "depth"))
     Image.fromarray(stored[:-3]).save(tmp_path / "depth" / "a.png")
@@ -197,14 +200,15 @@ def test_options_that_do_not_fit(
 def test_a_text_free_run_takes_no_text(open_vocabulary: Path, image: Path, tmp_path: Path) -> None:
     """Neither sentences nor attention; and a mask holds at most 255 classes."""
     many = [f"class {number}" for number in range(256)]
-    for options, error, message in (
+    cases: list[tuple[dict[str, Any], type[Exception], str]] = [
         ({"text": ["a"]}, TextError, "--text is given to a run that was trained without text"),
         ({"attention": True}, ConfigError, "--attention needs a run with text"),
         ({"classes": many}, ConfigError, "got 256 names, expected at most 255"),
         ({"classes": ["a", "a"]}, TextError, "'a'"),
-    ):
+    ]
+    for options, error, message in cases:
         with pytest.raises(error, match=message):
-            api.predict(open_vocabulary, [image], out=tmp_path / "out", **options)  # type: ignore[arg-type]
+            api.predict(open_vocabulary, [image], out=tmp_path / "out", **options)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from semalign.cli.show import console, line, percent, print_json, progress_bar, table
+from semalign.cli.show import console, line, percent, print_json, progress_bar, share, table
 from semalign.errors import ConfigError, StudyError
 
 __all__ = ["app"]
@@ -235,7 +235,7 @@ def predict(
         print_json({"predictions": written})
         return
     for item in written:
-        line(", ".join(f"{name} {percent(share)} %" for name, share in item["classes"].items()))
+        line(", ".join(f"{name} {share(part)} %" for name, part in item["classes"].items()))
         print(item["overlay"])
 
 

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["console", "line", "percent", "print_json", "progress_bar", "table"]
+__all__ = ["console", "line", "percent", "print_json", "progress_bar", "share", "table"]
 
 # Names of classes, arms and files may hold brackets and colons, which must not be read as markup.
 console = Console(stderr=True, highlight=False, markup=False, emoji=False)
@@ -31,8 +31,13 @@ def print_json(value: Any) -> None:
 
 
 def percent(value: float) -> str:
-    """Return a fraction as mIoU points with one decimal."""
+    """Return a fraction as mIoU points, or per cent, with one decimal."""
     return f"{100 * value:.1f}"
+
+
+def share(value: float) -> str:
+    """Return a share of pixels as per cent; what is there is never shown as nothing."""
+    return "<0.1" if 0 < value < 0.0005 else percent(value)
 
 
 @contextlib.contextmanager

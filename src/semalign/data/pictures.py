@@ -86,9 +86,9 @@ def overlay_with_legend(
     if found is None:
         names = [f"class {index}" for index in present]
     font = ImageFont.truetype(found, size) if found else ImageFont.load_default(size=size)
-    labels = [f"{name}  {100 * counts[index] / mask.size:.1f} %" for name, index in zip(names, present, strict=True)]
+    labels = [f"{name}  {_percent(counts[index] / mask.size)} %" for name, index in zip(names, present, strict=True)]
     column = 3 * gap + size + max((int(font.getlength(label)) for label in labels), default=0)
-    sheet = Image.new("RGB", (shown.width + column, max(shown.height, gap + line * len(labels))), "white")
+    sheet = Image.new("RGB", (shown.width + column, max(shown.height, gap + line * len(labels) + 2)), "white")
     sheet.paste(shown, (0, 0))
     draw = ImageDraw.Draw(sheet)
     for row, (index, label) in enumerate(zip(present, labels, strict=True)):
@@ -97,6 +97,11 @@ def overlay_with_legend(
         draw.rectangle((left, top, left + size, top + size), fill=tuple(int(v) for v in colors[index]), outline="black")
         draw.text((left + size + gap, top + size / 2), label, fill="black", font=font, anchor="lm")
     return sheet
+
+
+def _percent(share: float) -> str:
+    # What is there is never shown as nothing.
+    return "<0.1" if 0 < share < 0.0005 else f"{100 * share:.1f}"
 
 
 def font_file(text: str) -> str | None:

@@ -18,7 +18,6 @@ from semalign.report.numbers import (
     SiteGroup,
     StudyNumbers,
     curve_band,
-    findings,
     site_band,
     site_groups,
 )
@@ -43,6 +42,7 @@ from semalign.report.tables import (
     study_tables,
     text_sentences,
     verdict_text,
+    watch_sentences,
 )
 from semalign.report.words import Words
 
@@ -186,7 +186,7 @@ def build_page(numbers: StudyNumbers, words: Words) -> Page:
             words("change margin", margin=f"{numbers.study.margin:g}"),
             words("change data"),
         ),
-        watch=_watch(numbers, words),
+        watch=watch_sentences(numbers, words),
     )
 
 
@@ -577,12 +577,3 @@ def _arms_table(numbers: StudyNumbers, words: Words) -> Table:
     columns = (Column(words("arm")), Column(words("own options")), Column(words("text")))
     notes = (words("leaking note"),) if numbers.leaking else ()
     return Table(words("arms title"), columns, tuple(rows), notes)
-
-
-def _watch(numbers: StudyNumbers, words: Words) -> tuple[str, ...]:
-    """Return what a reader must know beside the verdicts: state, notes of judgement, findings of runs."""
-    said = [*numbers.judgement.notes]
-    for sentence, arms in findings(numbers):
-        names = words.join([named(arm, numbers, words) for arm in arms])
-        said.append(words("finding", arms=names, sentence=sentence))
-    return tuple(said) or (words("nothing"),)

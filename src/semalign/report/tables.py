@@ -20,6 +20,7 @@ from semalign.report.numbers import (
     StudyNumbers,
     class_means,
     cost_of,
+    findings,
     median_seconds,
     needs_of,
     text_use,
@@ -47,6 +48,7 @@ __all__ = [
     "tables_md",
     "text_sentences",
     "verdict_text",
+    "watch_sentences",
 ]
 
 
@@ -574,6 +576,15 @@ def needs_table(numbers: StudyNumbers, words: Words) -> Table:
 # --- Markdown -------------------------------------------------------------------------------------
 
 
+def watch_sentences(numbers: StudyNumbers, words: Words) -> tuple[str, ...]:
+    """Return what a reader must know beside the verdicts: state, notes of judgement, findings of runs."""
+    said = [*numbers.judgement.notes]
+    for sentence, arms in findings(numbers):
+        names = words.join([named(arm, numbers, words) for arm in arms])
+        said.append(words("finding", arms=names, sentence=sentence))
+    return tuple(said) or (words("nothing"),)
+
+
 def tables_md(numbers: StudyNumbers, words: Words) -> str:
     """Return the page of tables: command, cost, margin, use of text, then the tables."""
     digits = Digits(numbers.study.margin)
@@ -612,6 +623,10 @@ def tables_md(numbers: StudyNumbers, words: Words) -> str:
         # A note that stands under an earlier table already is not said again.
         blocks += [_escape(note) for note in table.notes if note not in said]
         said.update(table.notes)
+    blocks += [
+        f"## {_escape(words('watch'))}",
+        "\n".join(f"- {_escape(note)}" for note in watch_sentences(numbers, words)),
+    ]
     return "\n\n".join(blocks) + "\n"
 
 

@@ -79,13 +79,14 @@ def carry_out(
 def check_models(study: StudyOptions, runs: list[PlannedRun], scan: bool) -> None:
     """Prepare the text and build the model of every arm once, so that a bad arm is known before anything is run."""
     from semalign.api import open_source
-    from semalign.train.loop import prepare_text
+    from semalign.train.loop import check_source, prepare_text
     from semalign.train.run import build_model
 
     assert study.data is not None
     for run in runs[: len(study.arms)]:
         options = run.options
         source = open_source(study.data, options, scan=scan)
+        check_source(source, options)
         guidance, classes = prepare_text(source, options)
         build_model(
             options,

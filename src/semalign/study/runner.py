@@ -263,8 +263,10 @@ def run_planned(
                         "the same command again with fewer --workers; finished runs are kept"
                     ) from error
             except BaseException:
+                # Asked for first: a pool that is shut down no longer knows its processes.
+                processes = list((getattr(pool, "_processes", None) or {}).values())
                 pool.shutdown(wait=False, cancel_futures=True)
-                for process in list((getattr(pool, "_processes", None) or {}).values()):
+                for process in processes:
                     process.terminate()
                 raise
 

@@ -43,7 +43,16 @@ from semalign.train.guidance import Guidance, encode_classes, prepare_guidance
 from semalign.train.optimizer import GroupRow, learning_rate_factor, make_optimizer, parameter_groups
 from semalign.train.run import BEST_FILE, WEIGHTS_FILE, TrainedRun, build_model, parameter_count, save_run
 
-__all__ = ["Events", "Inputs", "TrainingDiverged", "fit", "make_fabric", "prepare_inputs", "prepare_text"]
+__all__ = [
+    "Events",
+    "Inputs",
+    "TrainingDiverged",
+    "check_source",
+    "fit",
+    "make_fabric",
+    "prepare_inputs",
+    "prepare_text",
+]
 
 SAVE_EVERY_SECONDS = 20.0
 RECORDS = 60
@@ -51,6 +60,7 @@ RECORDS = 60
 TRAIN_SCORE_IMAGES = 100
 """Training images scored at the end, for the gap between training and validation."""
 REMEDY = "lower train.lr or set train.clip_norm"
+COARSEST_STRIDE = 32
 
 
 class TrainingDiverged(SemalignError, ArithmeticError):  # noqa: N818 (named for what happened)
@@ -121,37 +131,55 @@ def prepare_inputs(source: DataSource, options: Options) -> Inputs:
     """
     data = options.data
     assert data.size is not None
+    check_source(source, options)
     guidance, classes = prepare_text(source, options)
     images = load_images(source, data.train_split, depth=data.depth, size=data.size, zoom=max(1.0, data.zoom[1]))
     return Inputs(source, images, guidance, classes, images.depth_scale() if data.depth else None)
 
 
-def prepare_text(source: DataSource, options: Options) -> tuple[Guidance, TextBank | None]:
-    """Return the text of the splits that a run with ``options`` reads, and the class sentences of a text classifier.
-
-    Hardly anything is decoded, so that it tells early what a run would lack.
+def check_source(source: DataSource, options: Options) -> None:
+    """Tell what a run with ``options`` would lack, before much is decoded.
 
     Raises:
         DataError: a split is missing, empty or without a label, or there is no depth where it is asked for.
+        ConfigError: a batch is too small to be normalised.
+    """
+    data = options.data
+    assert data.size is not None
+    if data.depth and not source.has_depth:
+        raise DataError(f"data.depth=true, but the {source.kind} data have no depth, expected depth/SPLIT/NAME.png")
+    for split in _splits(options):
+        # The first labelled mask ends the search.
+        if not any(source.mask_classes(split, name) for name in source.names(split)):
+            raise DataError(
+                f"the masks of the split '{split}' hold only {IGNORE} (ignored), expected a pixel of at least one "
+                "class: label some, or name another split"
+            )
+    batch = min(options.train.batch_size, len(source.names(data.train_split)))
+    if batch * math.prod(-(-side // COARSEST_STRIDE) for side in data.size) < 2:
+        raise ConfigError(
+            f"a batch of {batch} image at data.size={list(data.size)} has one position at the coarsest stage, which "
+            "batch norm cannot normalise, expected two: set a larger train.batch_size or data.size"
+        )
+
+
+def _splits(options: Options) -> list[str]:
+    """Return the splits that a run reads, each once."""
+    splits = (options.data.train_split, options.data.val_split, options.train.select_split)
+    return list(dict.fromkeys(split for split in splits if split is not None))
+
+
+def prepare_text(source: DataSource, options: Options) -> tuple[Guidance, TextBank | None]:
+    """Return the text of the splits that a run with ``options`` reads, and the class sentences of a text classifier.
+
+    Raises:
         TextError: there is no text of the kind asked for.
     """
     data = options.data
     assert data.text is not None
-    if data.depth and not source.has_depth:
-        raise DataError(f"data.depth=true, but the {source.kind} data have no depth, expected depth/SPLIT/NAME.png")
-    splits: list[str] = []
-    for split in (data.train_split, data.val_split, options.train.select_split):
-        if split is not None and split not in splits:
-            # The first labelled mask ends the search.
-            if not any(source.mask_classes(split, name) for name in source.names(split)):
-                raise DataError(
-                    f"the masks of the split '{split}' hold only {IGNORE} (ignored), expected a pixel of at least one "
-                    "class: label some, or name another split"
-                )
-            splits.append(split)
     guidance = prepare_guidance(
         source,
-        splits,
+        _splits(options),
         kind=data.text,
         encoder=options.text.encoder,
         templates=options.text.templates,

@@ -175,8 +175,12 @@ def attention_sheet(prediction: Prediction, *, most_tokens: int = 12) -> bytes:
     shrink = max(1.0, max(height, width) / 256)
     height, width = max(1, round(height / shrink)), max(1, round(width / shrink))
     grey = resize_image(torch.from_numpy(prediction.image), (height, width)).float().mean(dim=0).numpy()
-    figure = Figure(figsize=(1.2 + 1.7 * len(tokens), 0.6 + 1.7 * height / width * len(rows)), layout="constrained")
+    # A picture that is tall and narrow is drawn smaller rather than on a sheet of metres.
+    tall = min(1.5, height / width)
+    figure = Figure(figsize=(1.2 + 1.7 * len(tokens), 0.6 + 1.7 * tall * len(rows)), layout="constrained")
     FigureCanvasAgg(figure)
+    shares = 1 / len(prediction.tokens)
+    figure.suptitle(f"share of each text in the attention (black to yellow; equal shares: {shares:.3f})", fontsize=8)
     axes = figure.subplots(len(rows), len(tokens), squeeze=False)
     for row, (site, maps) in enumerate(rows):
         shown = F.interpolate(maps[None], size=(height, width), mode="bilinear", align_corners=False)[0].numpy()
@@ -198,7 +202,7 @@ def attention_sheet(prediction: Prediction, *, most_tokens: int = 12) -> bytes:
                 font = FontProperties(fname=found or None, size=7)
                 axis.set_title(title, fontproperties=font, parse_math=False)
             if column == 0:
-                axis.set_ylabel(f"{short_site(site)}\n{low:.2g} to {high:.2g}", fontsize=6)
+                axis.set_ylabel(f"{short_site(site)}\n{low:.3f} to {high:.3f}", fontsize=7)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=130)
     return buffer.getvalue()
