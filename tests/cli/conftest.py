@@ -39,6 +39,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def semalign(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Semalign:
     """Return a function that calls the command line with the given words; runs of studies stay in this process."""
     monkeypatch.setattr(runner, "ProcessPoolExecutor", Here)
+    monkeypatch.setattr(runner, "threads_per_worker", lambda workers: 1)
 
     def call(*words: object) -> Said:
         runner.cached_inputs.cache_clear()

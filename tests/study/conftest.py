@@ -18,8 +18,10 @@ from tests.study.here import Here
 @pytest.fixture
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Run a study's runs here, one after the other."""
-    threads = torch.get_num_threads()
     monkeypatch.setattr(runner, "ProcessPoolExecutor", Here)
+    # Several threads that share a busy processor wait for each other at every small step.
+    monkeypatch.setattr(runner, "threads_per_worker", lambda workers: 1)
+    threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
     runner.cached_inputs.cache_clear()

@@ -36,7 +36,9 @@ def test_a_whole_study(tmp_path: Path, small_study: StudyOptions) -> None:
     write_report(folder, lang="en")
     first = files(folder)
 
-    assert [arm for arm, _, _ in told] == ["Baseline", "recipe again", "Baseline", "recipe again", "A", "A"]
+    # The pilot first; what a pool has finished at one time comes in any order.
+    assert sorted(arm for arm, _, _ in told[:4]) == ["Baseline", "Baseline", "recipe again", "recipe again"]
+    assert sorted(told[4:]) == [("A", 0, "finished"), ("A", 1, "finished")]
     facts = json.loads(first["facts.json"])
     assert facts["command"] == "semalign study run ablation-1"
     assert facts["data"]["fingerprints"].keys() == {"train", "val"}

@@ -43,7 +43,10 @@ def plan_study(
     Raises:
         SemalignError: options, data or the folder do not fit.
     """
+    from semalign.train.loop import make_fabric
+
     count = worker_count(workers)
+    make_fabric(device)
     runs = {run.folder: run for run in [*pilot_runs(study), *planned_runs(study)]}
     is_begun = folder is not None and check_study_folder(folder, study)
     missing = unfinished(folder, runs.values()) if folder is not None and is_begun else list(runs.values())

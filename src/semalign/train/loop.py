@@ -323,7 +323,7 @@ def _fit(
         factor = learning_rate_factor(step, steps, train.warmup)
         for group in optimizer.param_groups:
             group["lr"] = factor * group["peak_lr"]
-        torch.manual_seed(derive_seed(train.seed, "dropout", step))
+        _seed_dropout(fabric.device, derive_seed(train.seed, "dropout", step))
         is_recorded = step % record_every == 0 or step == steps - 1
         with _recording(model, is_recorded) as record:
             logits = wrapped(image, text, is_padding, depth=depth, class_features=class_features, size=loss_size)
@@ -427,6 +427,14 @@ def _fit(
         timings={"train": train_seconds, "score": time.monotonic() - started},
     )
     return run, result
+
+
+def _seed_dropout(device: torch.device, seed: int) -> None:
+    if device.type == "cpu":
+        # torch.manual_seed would also keep the call, with its stack, for each kind of device that may come later.
+        torch.default_generator.manual_seed(seed)
+    else:
+        torch.manual_seed(seed)
 
 
 def _recording(model: nn.Module, is_recorded: bool) -> contextlib.AbstractContextManager[dict[str, dict[str, float]]]:
