@@ -143,7 +143,10 @@ def test_bad_settings(setting: str, message: str) -> None:
     [
         # Nothing like it anywhere: what stands beside it.
         ("foo=1", "unknown option foo in --set, known: align, data, model, text, train"),
-        ("align.foo=1", "unknown option align.foo in --set, known in align: allow_dead, decoder, encoder, form"),
+        (
+            "align.foo=1",
+            "unknown option align.foo in --set, known in align: allow_dead, decoder, encoder, form, values_from",
+        ),
         (
             "align.encoder.gate.foo=1",
             "unknown option align.encoder.gate.foo in --set, known in align.encoder.gate: "

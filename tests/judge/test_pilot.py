@@ -32,6 +32,7 @@ def test_worked_by_hand() -> None:
     assert (pilot.correlation_low, pilot.correlation_high) == pytest.approx((interval.low, interval.high))
     assert pilot.pairing == "pays"
     assert pilot.margins == {n: pytest.approx(float(resolvable_margin(math.sqrt(0.17), n))) for n in (5, 8, 12)}
+    assert pilot.false_positives is None
     assert pilot.notes == ()
     assert json.loads(json.dumps(pilot.to_dict(), allow_nan=False))["margins"].keys() == {"5", "8", "12"}
 
@@ -82,3 +83,35 @@ def test_bad_scores(first: list[float], second: list[float], message: str) -> No
     """Scores that do not pair up or are out of range are refused."""
     with pytest.raises(ResultsError, match=message):
         judge_pilot(first, second)
+
+
+def test_false_positives_by_hand() -> None:
+    """Six equal differences: of 64 sign patterns only the two with all signs alike have no spread, so t is infinite."""
+    first = [0.5, 0.52, 0.51, 0.49, 0.53, 0.55]
+    pilot = judge_pilot(first, [score - 0.01 for score in first])
+
+    # With k signs turned the mean is (6 - 2k)/6; one turned gives mean 2/3, sd sqrt(6/5 (1 - 4/9)) = .816, t = 2.0:
+    # below 2.571, so two patterns of 64 reject.
+    assert pilot.false_positives == pytest.approx(2 / 64)
+    assert pilot.level == 0.05
+
+
+def test_false_positives_near_their_level_in_normal_noise() -> None:
+    """Over many pilots of normal noise the t test rejects as often as its level says; drawn signs agree with all."""
+    rng = np.random.default_rng(2)
+    shares = [
+        judge_pilot(0.5 + rng.normal(0, 0.01, n), 0.5 + rng.normal(0, 0.01, n)).false_positives
+        for n in (9, 17)
+        for _ in range(30)
+    ]
+
+    assert np.mean([share for share in shares if share is not None]) == pytest.approx(0.05, abs=0.01)
+
+
+def test_identical_recipes_that_differ_are_suspicious() -> None:
+    """A pilot whose two runs differ by a clear constant says so."""
+    rng = np.random.default_rng(4)
+    first = 0.5 + rng.normal(0, 0.02, 7)
+    pilot = judge_pilot(first, first + 0.01 + rng.normal(0, 0.0005, 7))
+
+    assert any("The two identical recipes differ by -1.0" in note for note in pilot.notes)

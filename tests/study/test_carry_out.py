@@ -4,15 +4,18 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from semalign.config.study import StudyOptions
 from semalign.errors import ConfigError, DataError, OutputError, StudyError
 from semalign.report import write_report
-from semalign.results import read_result
+from semalign.results import RunResult, Score, read_result
 from semalign.study.carry_out import carry_out, check_models
 from semalign.study.design import planned_runs, read_study
 from semalign.train import loop
+from semalign.train.checkpoint import read_tensors
 from tests.small import TINY, make_data
 
 SHORT = (*TINY, "train.epochs=1", "train.val_every=0")
@@ -183,3 +186,106 @@ def test_changed_data_stop_a_study(tmp_path: Path) -> None:
         carry_out(study, tmp_path / "study", workers=1)
     with pytest.raises(OutputError, match="holds another study"):
         carry_out(study.model_copy(update={"margin": 0.3}), tmp_path / "study", workers=1)
+
+
+def scripted(monkeypatch: pytest.MonkeyPatch, effect: list[float]) -> None:
+    """Let runs take no time: arm A scores ``effect[seed]`` points above the Baseline."""
+
+    def fit(inputs: Any, options: Any, *, arm: str, **kwargs: Any) -> Any:
+        seed = options.train.seed
+        score = 0.5 + seed / 1000 + (effect[seed] / 100 if arm == "A" else 0.0)
+        counts = np.array([[[round(score * 10**6), 10**6 - round(score * 10**6), 0]] * 3])
+        result = RunResult(
+            arm=arm,
+            seed=seed,
+            status="finished",
+            score=Score("val", ("sky", "road", "tree"), ("val-0",), counts, np.diag(counts[0, :, 0])),
+            curves={},
+            facts={},
+            timings={},
+        )
+        return None, result
+
+    monkeypatch.setattr(loop, "fit", fit)
+
+
+@pytest.mark.usefixtures("in_this_process")
+@pytest.mark.parametrize(
+    ("effects", "futility", "blocks", "word"),
+    [
+        # Decided at the first look, at the second, and never.
+        ([3.0, 3.1, 2.9] * 3, False, 3, "better"),
+        ([3.0, 5.0, 2.5, 3.0, 4.0, 5.0, 4.0], False, 5, "better"),
+        ([9.0, -9.0, 8.0, -8.0, 9.0, -7.0, 2.0], False, 7, "inconclusive"),
+        ([9.0, -9.0, 8.0, -8.0, 9.0, -7.0, 2.0], True, 3, "inconclusive"),
+    ],
+)
+def test_a_study_grows_until_it_is_decided(
+    tmp_path: Path,
+    data: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    effects: list[float],
+    futility: bool,
+    blocks: int,
+    word: str,
+) -> None:
+    """Blocks are added up to the look that decides, or at which no chance is left; started again it stays there."""
+    scripted(monkeypatch, effects)
+    changes = [*SHORT, "pilot_blocks=0", "looks=[3, 5, 7]", f"futility={str(futility).lower()}"]
+    study = read_study("ablation-1", data=str(data), assignments=changes)
+    folder = tmp_path / "study"
+
+    for _ in range(2):
+        carry_out(study, folder, workers=1)
+        write_report(folder, lang="en")
+        judgement = json.loads((folder / "judgement.json").read_text())
+
+        assert len(list(folder.glob("runs/*/seed-*/result.json"))) == 2 * blocks
+        assert judgement["verdicts"][0]["word"] == word
+        assert len(judgement["seeds"]) == blocks
+        assert len((folder / "results.csv").read_text().splitlines()) == 1 + 2 * blocks
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_learned_values_without_learning(tmp_path: Path, data: Path) -> None:
+    """The matched arm has, from its first step to its last, what the learnable run of its seed ended with."""
+    study = read_study("value-matched", data=str(data), seeds=2, assignments=[*SHORT, "pilot_blocks=0"])
+    carry_out(study, tmp_path, workers=1)
+
+    for seed in range(2):
+        learned, _ = read_tensors(tmp_path / f"runs/learnable/seed-{seed}" / "weights.safetensors")
+        matched, _ = read_tensors(tmp_path / f"runs/fixed-at-the-learned-value/seed-{seed}" / "weights.safetensors")
+        names = [name for name in learned if name.endswith("alignment.temperature.log_scale")]
+        assert names
+        assert all(learned[name].shape == (4,) and torch.equal(learned[name], matched[name]) for name in names)
+        assert any(bool(learned[name].any()) for name in names)
+        taken = read_result(tmp_path / f"runs/fixed-at-the-learned-value/seed-{seed}/result.json").facts["values"]
+        assert taken == {name.removeprefix("model."): learned[name].tolist() for name in names}
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_a_run_whose_source_failed_is_failed(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without learned values there is nothing to match: the run is an outcome that says so, and is not tried again."""
+
+    def fit(inputs: Any, options: Any, **kwargs: Any) -> Any:
+        if kwargs["arm"] == "learnable":
+            raise loop.TrainingDiverged("the loss is nan at step 0 of 2")
+        return _fit(inputs, options, **kwargs)
+
+    monkeypatch.setattr(loop, "fit", fit)
+    study = read_study("value-matched", data=str(data), seeds=1, assignments=[*SHORT, "pilot_blocks=0"])
+    carry_out(study, tmp_path, workers=1)
+
+    result = read_result(tmp_path / "runs/fixed-at-the-learned-value/seed-0/result.json")
+    assert result.status == "failed"
+    assert result.facts["failure"] == "the run runs/learnable/seed-0 failed, whose learned values this run takes"
+
+
+def test_arms_alike_are_refused(tmp_path: Path, data: Path) -> None:
+    """Two arms with the same options are found before anything is run."""
+    (tmp_path / "x.yaml").write_text("name: x\nquestion: q?\nbaseline: a\narms: {a: {}, b: {train.lr: 2.0e-3}}\n")
+    study = read_study(str(tmp_path / "x.yaml"), data=str(data), assignments=SHORT)
+
+    with pytest.raises(StudyError, match="the arms 'a' and 'b' have the same options"):
+        carry_out(study, tmp_path / "study")
+    assert not (tmp_path / "study").exists()

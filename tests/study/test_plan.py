@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from semalign.config.study import StudyOptions
-from semalign.errors import ConfigError, OutputError, StudyError
+from semalign.errors import ConfigError, OutputError, ResultsError, StudyError
+from semalign.files import write_json
+from semalign.judge import judge_pilot
 from semalign.judge.statistics import blocks_needed, resolvable_margin
 from semalign.study import plan
 from semalign.study.design import planned_runs, read_study
@@ -50,21 +52,72 @@ def test_precision_is_that_of_the_judge(data: Path, probed: list[Any]) -> None:
     piloted = plan_study(study, None, workers=1, pilot_sd=1.3)
 
     assert assumed["families"] == {"primary": 4, "controls": 3}
-    assert [row["sd"] for row in assumed["precision"]] == [0.5, 1.0, 2.0]
+    plain = [row for row in assumed["precision"] if "A - Baseline" in row["effects"]]
+    assert [row["sd"] for row in plain] == [0.5, 1.0, 2.0]
+    assert [row["effects"] for row in assumed["precision"][:3]] == [
+        ["A - Baseline", "B - Baseline", "C - Baseline"],
+        ["competition: (A - Baseline) - (C - B)"],
+        ["no text - Baseline", "random vectors - Baseline", "mask texts - Baseline"],
+    ]
     assert assumed["sd_from"] == "assumed"
-    (row,) = piloted["precision"]
+    row, competition, _ = piloted["precision"]
+    assert competition["sd"] == pytest.approx(1.3 * 2**0.5)
     assert piloted["sd_from"] == "pilot"
     assert row["resolvable_margin"] == pytest.approx(resolvable_margin(1.3, 8, 0.05, 4))
     assert row["blocks_for_margin"] == blocks_needed(1.3, 1.0, 0.05, 4)
-    margins = [row["resolvable_margin"] for row in assumed["precision"]]
+    margins = [row["resolvable_margin"] for row in plain]
     assert margins == sorted(margins)
 
 
-def test_one_block_has_no_interval(data: Path, probed: list[Any]) -> None:
-    """A single block resolves nothing, and the plan does not pretend to."""
+def test_what_cannot_answer_is_refused(tmp_path: Path, data: Path, probed: list[Any]) -> None:
+    """One block has no interval, and two arms alike cannot differ; nothing is probed for them."""
     study = read_study("ablation-1", data=str(data), seeds=1, assignments=TINY)
+    with pytest.raises(StudyError, match="has 1 block, which gives no interval, expected at least 2: add --seeds"):
+        plan_study(study, None, workers=1)
 
-    assert plan_study(study, None, workers=1)["precision"] == []
+    (tmp_path / "same.yaml").write_text(
+        "name: x\nquestion: q?\nbaseline: a\narms: {a: {}, b: {train.average: 0.995}, c: {train.lr: 0.1}}\n"
+    )
+    study = read_study(str(tmp_path / "same.yaml"), data=str(data), seeds=2, assignments=TINY)
+    with pytest.raises(StudyError, match="the arms 'a' and 'b' have the same options"):
+        plan_study(study, None, workers=1)
+    assert probed == []
+
+
+def write_pilot(folder: Path, **changes: Any) -> None:
+    """Write the figures of a pilot."""
+    pilot = judge_pilot([0.50, 0.52, 0.51, 0.49], [0.505, 0.52, 0.507, 0.493]).to_dict() | changes
+    write_json(folder / "pilot.json", pilot)
+
+
+def test_the_plan_uses_the_pilot(tmp_path: Path, data: Path, probed: list[Any]) -> None:
+    """The folder's pilot gives the noise, scaled to each effect's weights; a noise too large refuses the design."""
+    study = read_study("factorial", data=str(data), assignments=TINY)
+    claim_study_folder(tmp_path, study, {})
+    write_pilot(tmp_path, sd_paired=1.6, sd_paired_low=0.9)
+
+    value = plan_study(study, tmp_path, workers=1)
+
+    assert value["sd_from"] == "pilot"
+    assert [(row["family"], len(row["effects"])) for row in value["precision"]] == [("primary", 4), ("interactions", 6)]
+    assert [row["sd"] for row in value["precision"]] == pytest.approx([1.6 / 8**0.5] * 2)
+    assert value["looks"] == [5, 8, 12]
+    write_pilot(tmp_path, sd_paired=16.0, sd_paired_low=9.0)
+    with pytest.raises(
+        StudyError, match=r"12 blocks cannot decide 'encoder temperature: learnable - fixed' at a margin"
+    ):
+        plan_study(study, tmp_path, workers=1)
+    (tmp_path / "pilot.json").write_text("{}")
+    with pytest.raises(ResultsError, match="expected what `study pilot` wrote"):
+        plan_study(study, tmp_path, workers=1)
+
+
+def test_aliases_are_planned_openly(data: Path, probed: list[Any]) -> None:
+    """The plan of a half fraction names which two-factor effects share an estimate."""
+    value = plan_study(read_study("half-fraction", data=str(data), assignments=TINY), None, workers=1)
+
+    assert value["aliases"]["encoder temperature x encoder gate"] == "decoder temperature x decoder gate"
+    assert len(value["aliases"]) == 4 + 3
 
 
 def test_finished_runs_are_not_planned_again(tmp_path: Path, small_study: StudyOptions, probed: list[Any]) -> None:

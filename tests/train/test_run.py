@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from semalign.errors import CheckpointError
+from semalign.errors import CheckpointError, ConfigError
 from semalign.train.checkpoint import read_tensors, write_tensors
-from semalign.train.run import build_model, load_run, parameter_count, save_run
+from semalign.train.run import build_model, load_run, parameter_count, save_run, take_values
 from tests.small import CLASSES, tiny_options
 
 
@@ -97,3 +97,40 @@ def test_the_published_presets_build(trained: Path) -> None:
     without = build_model(tiny_options(model__preset="seed"), 3, None, None, seed=0)
 
     assert parameter_count(with_text) > parameter_count(without)
+
+
+def test_values_of_another_run(trained: Path, tmp_path: Path) -> None:
+    """Fixed temperatures and gates take the other run's values, one by one; learnable ones keep their start."""
+    tensors, _ = read_tensors(trained / "weights.safetensors")
+    names = [name.removeprefix("model.") for name in tensors if name.endswith(("encoder.temperature.log_scale", "x"))]
+    names += [name.removeprefix("model.") for name in tensors if name.endswith("alignment.temperature.log_scale")]
+    path = change(trained, tmp_path / "moved.safetensors", {f"model.{n}": torch.tensor(0.25) for n in names})
+    run = load_run(trained)
+    before = {name: value.clone() for name, value in run.model.state_dict().items()}
+
+    taken = take_values(run.model, path)
+
+    assert taken == dict.fromkeys(names, 0.25)
+    assert names
+    for name, value in run.model.state_dict().items():
+        assert torch.equal(value, torch.tensor(0.25) if name in names else before[name])
+
+
+def test_values_that_cannot_be_taken(trained: Path, tmp_path: Path) -> None:
+    """A knob that the other run lacks, or has in another shape, and a model without fixed knobs, are refused."""
+    run = load_run(trained)
+    tensors, _ = read_tensors(trained / "weights.safetensors")
+    name = next(name for name in tensors if name.endswith("alignment.temperature.log_scale"))
+    for value, message in (
+        (None, "has none in the place of"),
+        (torch.zeros(4), r"has one of shape \(4,\) in the place"),
+    ):
+        path = change(trained, tmp_path / "lame.safetensors", {name: value})
+        with pytest.raises(CheckpointError, match=message):
+            take_values(run.model, path)
+    with pytest.raises(CheckpointError, match="no checkpoint at"):
+        take_values(run.model, tmp_path / "none")
+    options = tiny_options(align__encoder__temperature__learnable=True)
+    free = build_model(options, 3, 5, None, seed=1)
+    with pytest.raises(ConfigError, match="no temperature or gate of the model is fixed"):
+        take_values(free, trained)

@@ -275,17 +275,32 @@ def study_plan(
         f"{plan['runs']} runs ({plan['missing']} missing), about {plan['seconds_per_run']:.0f} s each, "
         f"{plan['hours']:.2f} h with {plan['workers']} workers"
     )
+    for effect, others in plan["aliases"].items():
+        line(f"aliased: {effect} shares its estimate with {others}")
+    if plan["pilot"] is not None and plan["pilot"]["correlation"] is not None:
+        shared = plan["pilot"]["correlation"]
+        line(f"pilot: runs of one block correlate by {shared:.2f}, pairing {plan['pilot']['pairing']}")
     rows = [
         [
-            f"{row['sd']:g}",
+            row["effects"][0] if len(row["effects"]) == 1 else f"{len(row['effects'])} {row['family']}",
+            f"{row['sd']:.2f}",
             f"{row['resolvable_margin']:.2f}",
             f"{row['minimum_detectable_effect']:.2f}",
+            f"{row['expected_blocks']:.1f}",
             str(row["blocks_for_margin"]),
         ]
         for row in plan["precision"]
     ]
-    columns = ["sd of a difference", "resolvable margin", "detectable effect", f"blocks for ±{options.margin:g}"]
-    console.print(table(f"mIoU points at {options.seeds} blocks ({plan['sd_from']})", columns, rows))
+    columns = [
+        "effect",
+        "its sd",
+        "resolvable margin",
+        "detectable effect",
+        "mean blocks if 0",
+        f"blocks for ±{options.margin:g}",
+    ]
+    looks = "" if plan["looks"] is None else f", looks at {', '.join(str(n) for n in plan['looks'])}"
+    console.print(table(f"mIoU points at {options.blocks} blocks{looks} (noise: {plan['sd_from']})", columns, rows))
     print(f"{plan['hours']:.2f}")
 
 
@@ -488,12 +503,29 @@ def demo(
 
 
 @data_app.command("check")
-def data_check(data: Data, settings: Set = None, as_json: Json = False) -> None:
-    """Check every file of a data set; exit 1 when something is wrong."""
+def data_check(
+    data: Data,
+    sheet: Annotated[
+        Path | None, typer.Option("--sheet", metavar="FILE.png", help="Also write a contact sheet to look at.")
+    ] = None,
+    fix: Annotated[
+        Path | None, typer.Option("--fix", metavar="OUT", help="Write a corrected copy into a new folder.")
+    ] = None,
+    settings: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Check every file of a data set; exit 1 when there are errors (with --fix: in the copy)."""
     from semalign.config import read_options, resolve_defaults
-    from semalign.data.check import scan as scan_source
+    from semalign.data.findings import CODES, check_data
+    from semalign.data.folder import Folder
     from semalign.data.open import open_data
+    from semalign.data.pictures import encode_png
+    from semalign.data.repair import write_corrected
+    from semalign.data.sheet import contact_sheet
+    from semalign.files import write_bytes
 
+    if sheet is not None and sheet.suffix.lower() != ".png":
+        raise ConfigError(f"--sheet got '{sheet}', expected the name of a PNG file, such as sheet.png")
     options = resolve_defaults(read_options(None, settings or ()), "scenes" if data == "scenes" else "folder").data
     assert options.size is not None
     source = open_data(
@@ -505,21 +537,57 @@ def data_check(data: Data, settings: Set = None, as_json: Json = False) -> None:
         scenes_size=options.size,
         scenes_seed=options.scenes_seed,
     )
+    if fix is not None and not isinstance(source, Folder):
+        raise ConfigError("--fix is for a folder, the built-in scenes have nothing to fix: leave it out")
     with progress_bar() as bar:
         task = bar.add_task("checking", total=None, note="")
-        report = scan_source(source, progress=lambda done, total: bar.update(task, completed=done, total=total))
+
+        def progress(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        report = check_data(source, progress=progress)
+        if sheet is not None:
+            write_bytes(sheet, encode_png(contact_sheet(source, report)))
+        copied = None
+        if fix is not None and isinstance(source, Folder):
+            changes = write_corrected(source, report, fix, progress=progress)
+            copied = check_data(Folder(fix), progress=progress)
     value = report.to_dict()
+    value["sheet"] = None if sheet is None else str(sheet)
+    value["fixed"] = None
+    if copied is not None:
+        counts = {severity: len(copied.of(severity)) for severity in ("error", "warning")}
+        value["fixed"] = {
+            "out": str(fix),
+            "changes": len(changes),
+            "errors": counts["error"],
+            "warnings": counts["warning"],
+            "findings": [finding.to_dict() for finding in copied.findings],
+        }
     if as_json:
         print_json(value)
     else:
-        for problem in report.problems:
-            print(f"error: {problem}")
-        for note in report.notes:
-            line(f"note: {note}")
+        for finding in report.findings:
+            shown = finding.files[:3]
+            more = f", ... {len(finding.files) - 3} more" if len(finding.files) > 3 else ""
+            files = f" ({', '.join(shown)}{more})" if shown else ""
+            print(f"{finding.severity}: {finding.message}{files}; {CODES[finding.code].fix} [{finding.code}]")
+            for detail in finding.details[:3]:
+                line(f"  {detail}")
+            if len(finding.details) > 3:
+                line(f"  ... {len(finding.details) - 3} more: --json lists all")
         for name, split in value["splits"].items():
             line(f"{name}: {json.dumps(split, ensure_ascii=False)}")
-        print(f"{len(report.problems)} problems")
-    if report.problems:
+        if sheet is not None:
+            print(sheet)
+        if copied is not None:
+            line(f"{fix}: {len(changes)} changes, listed in fixes.json; its findings are now:")
+            for finding in copied.findings:
+                line(f"  {finding.severity}: {finding.message} [{finding.code}]")
+            print(fix)
+        found = {severity: len(report.of(severity)) for severity in ("error", "warning", "note")}
+        print(", ".join(f"{count} {severity}{'' if count == 1 else 's'}" for severity, count in found.items()))
+    if (report if copied is None else copied).has_errors:
         raise typer.Exit(1)
 
 

@@ -111,10 +111,12 @@ class DecoderAlignOptions(SideOptions):
 class AlignOptions(Frozen):
     """Vision-text alignment."""
 
-    form: Literal["sdpa", "reference"] = "sdpa"
-    """How it is computed; the results are the same."""
+    form: Literal["auto", "folded", "sdpa", "reference"] = "auto"
+    """How it is computed; the results are the same, 'auto' takes the faster of folded and sdpa by measured costs."""
     allow_dead: bool = False
     """Accept a learnable temperature that cannot learn (implied by the presets that are dead as published)."""
+    values_from: str | None = None
+    """A weights file (or a run's folder) whose learned temperatures and gates are put where they are fixed here."""
     encoder: EncoderAlignOptions = EncoderAlignOptions()
     decoder: DecoderAlignOptions = DecoderAlignOptions()
 

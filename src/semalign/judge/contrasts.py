@@ -5,7 +5,9 @@ This module knows nothing of scores.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from semalign.errors import StudyError
 from semalign.judge.statistics import factor_weights
@@ -17,7 +19,9 @@ __all__ = [
     "CONTROLS",
     "ablation_contrasts",
     "against_baseline",
+    "aliases",
     "contrasts_of",
+    "factor_contrasts",
     "factor_effect",
     "family_sizes",
 ]
@@ -78,24 +82,124 @@ def ablation_contrasts(arms: Iterable[ArmName] = ABLATION_ARMS) -> tuple[Contras
     return tuple(contrast for contrast in (*_PRIMARY, *controls) if planned.issuperset(contrast.weights))
 
 
-def contrasts_of(kind: str, arms: Iterable[ArmName], baseline: ArmName) -> tuple[Contrast, ...]:
+def contrasts_of(
+    kind: str | Iterable[Mapping[str, Any]],
+    arms: Iterable[ArmName],
+    baseline: ArmName,
+    levels: Mapping[ArmName, Mapping[str, str]] | None = None,
+) -> tuple[Contrast, ...]:
     """Return the effects that a study of this kind judges.
 
     Args:
-        kind: "ablations" (`ablation_contrasts`) or "against-baseline" (`against_baseline`).
+        kind: "ablations" (`ablation_contrasts`), "against-baseline" (`against_baseline`), "factors"
+            (`factor_contrasts`), or each effect as the values of a `Contrast` by name.
         arms: the planned arms.
         baseline: the arm that the others are compared with.
+        levels: by arm the level of each factor, for "factors".
 
     Raises:
         StudyError: there is none.
     """
     arms = tuple(arms)
-    found = ablation_contrasts(arms) if kind == "ablations" else against_baseline(arms, baseline)
+    if not isinstance(kind, str):
+        found = tuple(Contrast(**one) for one in kind)
+    elif kind == "factors":
+        found = factor_contrasts(levels or {}, baseline)
+    else:
+        found = ablation_contrasts(arms) if kind == "ablations" else against_baseline(arms, baseline)
     if not found:
         raise StudyError(
-            f"the study judges no effect: contrasts are '{kind}' and its arms {', '.join(arms)}, "
+            f"the study judges no effect: contrasts are {kind!r} and its arms {', '.join(arms)}, "
             "expected A, B or C beside Baseline, or contrasts: against-baseline"
         )
+    return found
+
+
+def factor_contrasts(levels: Mapping[ArmName, Mapping[str, str]], baseline: ArmName) -> tuple[Contrast, ...]:
+    """Return the effects of a design whose arms are combinations of factor levels.
+
+    Family "primary": for each factor and each level but the baseline's, the mean over all arms with that level minus
+    the mean over all arms with the baseline's.  Family "interactions", where every factor has two levels and every
+    combination is an arm: for each two factors half the difference between the effect of changing one where the other
+    is changed and where it is not.  A fraction of a design has main effects only, see `aliases`.
+
+    Args:
+        levels: by arm the level of each factor; arms are balanced over the levels.
+        baseline: the arm whose levels the others are compared with.
+
+    Raises:
+        StudyError: no such baseline.
+    """
+    if baseline not in levels:
+        raise StudyError(f"no arm has the levels of the baseline {baseline!r}, expected one of {', '.join(levels)}")
+    home = levels[baseline]
+    found = []
+    for factor, usual in home.items():
+        others = dict.fromkeys(chosen[factor] for chosen in levels.values() if chosen[factor] != usual)
+        for level in others:
+            at = [arm for arm, chosen in levels.items() if chosen[factor] == level]
+            off = [arm for arm, chosen in levels.items() if chosen[factor] == usual]
+            weights = {arm: 1 / len(at) for arm in at} | {arm: -1 / len(off) for arm in off}
+            question = f"Does {factor} {level} in place of {usual} change the mIoU, over all settings of the rest?"
+            found.append(Contrast(f"{factor}: {level} - {usual}", weights, question))
+    sizes = [len({chosen[factor] for chosen in levels.values()}) for factor in home]
+    if len(home) >= 2 and set(sizes) == {2} and len(levels) == 2 ** len(home):
+        arms = list(levels)
+        signs = {factor: [1 if levels[arm][factor] != usual else -1 for arm in arms] for factor, usual in home.items()}
+        for one, other in itertools.combinations(home, 2):
+            product = [a * b for a, b in zip(signs[one], signs[other], strict=True)]
+            question = f"Do changes of {one} and of {other} add up, or gain more or less together?"
+            plain = factor_effect(f"{one} x {other}", arms, product)
+            found.append(
+                Contrast(
+                    plain.name,
+                    plain.weights,
+                    question,
+                    family="interactions",
+                    above="more together than apart",
+                    below="less together than apart",
+                )
+            )
+    return tuple(found)
+
+
+def aliases(levels: Mapping[ArmName, Mapping[str, str]], baseline: ArmName) -> dict[str, str]:
+    """Return, for a fraction of a 2-level design, which effects share one estimate; empty for a full design.
+
+    The half in which an even number of factors differ from the baseline has the defining relation I = ± the product of
+    all factors, so that an effect of some factors cannot be told from the effect of all the others.
+
+    >>> half = {"b": {"x": "0", "y": "0", "z": "0"}, "xy": {"x": "1", "y": "1", "z": "0"},
+    ...         "xz": {"x": "1", "y": "0", "z": "1"}, "yz": {"x": "0", "y": "1", "z": "1"}}
+    >>> aliases(half, "b")
+    {'x': 'y x z', 'y': 'x x z', 'z': 'x x y'}
+    """
+    if not levels:
+        return {}
+    home = levels[baseline]
+    factors = list(home)
+    arms = list(levels)
+    if any(len({chosen[factor] for chosen in levels.values()}) != 2 for factor in factors):
+        return {}
+    if len(arms) >= 2 ** len(factors):
+        return {}
+    signs = {factor: [1 if levels[arm][factor] != home[factor] else -1 for arm in arms] for factor in factors}
+
+    def column(effect: Iterable[str]) -> tuple[int, ...]:
+        product = [1] * len(arms)
+        for factor in effect:
+            product = [a * b for a, b in zip(product, signs[factor], strict=True)]
+        # The sign of a column says nothing about whether two effects can be told apart.
+        return tuple(product[0] * sign for sign in product)
+
+    effects = [effect for size in range(1, len(factors)) for effect in itertools.combinations(factors, size)]
+    found = {}
+    for effect in effects:
+        if len(effect) > 2:
+            break
+        same = [other for other in effects if other != effect and column(other) == column(effect)]
+        if same and not (len(effect) == 2 and " x ".join(same[0]) in found):
+            found[" x ".join(effect)] = ", ".join(" x ".join(other) for other in same)
     return found
 
 

@@ -10,16 +10,19 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from semalign.errors import ResultsError
 from semalign.judge.statistics import block_contrasts, direction_p, resolvable_margin, summarise
+from semalign.seeds import numpy_generator
 
 __all__ = ["Pilot", "judge_pilot"]
 
 PLANNED_BLOCKS = (5, 8, 12)
 LEVEL = 0.95
+LEAST_SWAPPED = 6
+MOST_ENUMERATED = 12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +40,9 @@ class Pilot:
         correlation: of the two runs of a block; None where one does not vary.
         correlation_low: lower end of its 95 % interval (Fisher's z); None below 4 blocks or without correlation.
         correlation_high: upper end.
+        false_positives: share of all ways to swap the two runs within blocks in which the t test finds a direction at
+            the planned level; its true value is that level (alpha/m) where the noise is normal.  None below 6 blocks.
+        level: alpha/m.
         pairing: "pays" (interval above 0: sd_paired is below sqrt(2) x sd_single), "costs" (below 0) or "open".
         margins: by number of blocks, the margin that such a study resolves (see `resolvable_margin`).
         notes: sentences that a reader must know.
@@ -52,6 +58,8 @@ class Pilot:
     correlation: float | None
     correlation_low: float | None
     correlation_high: float | None
+    false_positives: float | None
+    level: float
     pairing: Literal["pays", "costs", "open"]
     margins: dict[int, float]
     notes: tuple[str, ...]
@@ -108,12 +116,27 @@ def judge_pilot(
             "The paired runs are identical to the last digit, so this pilot shows no noise of an effect: "
             "arms that differ will show more."
         )
+    differences = block_contrasts(points, [1, -1])
+    level = alpha / m
+    false_positives = _false_positives(differences, level)
+    if false_positives is not None and false_positives > 2 * level + 2 / 2 ** (df + 1):
+        notes.append(
+            f"Swapping the two runs of each block in all ways, the t test finds a direction in {false_positives:.1%} "
+            f"of them, twice or more what it should ({level:.1%}): this noise has heavier tails than the normal one, "
+            "and a verdict near its boundary is to be doubted."
+        )
+    p = float(direction_p(mean, se, df))
+    if p < 0.01:
+        notes.append(
+            f"The two identical recipes differ by {float(mean):+.2f} points (p {p:.2g}): look for what differs between "
+            "them before believing any effect of that size."
+        )
     if low is None:
         notes.append("Whether pairing pays cannot be told: it takes 4 blocks whose scores vary.")
     return Pilot(
         n=df + 1,
         mean_difference=float(mean),
-        p=float(direction_p(mean, se, df)),
+        p=p,
         sd_paired=float(sd),
         sd_paired_low=float(sd * np.sqrt(df / chi_high)),
         sd_paired_high=float(sd * np.sqrt(df / chi_low)),
@@ -121,10 +144,31 @@ def judge_pilot(
         correlation=correlation,
         correlation_low=low,
         correlation_high=high,
+        false_positives=false_positives,
+        level=level,
         pairing="open" if low is None or high is None or low <= 0 <= high else "pays" if low > 0 else "costs",
         margins={n: float(resolvable_margin(sd, n, alpha, m, power)) for n in planned_blocks},
         notes=tuple(notes),
     )
+
+
+def _false_positives(differences: NDArray[np.float64], level: float) -> float | None:
+    """Return the share of sign patterns of the differences whose t test rejects at ``level``.
+
+    Under identical recipes each difference is as likely as its negative, so that all 2^n patterns are equally likely
+    (Fisher's sign-flip test); above 12 blocks 4096 of them are drawn.
+    """
+    n = len(differences)
+    if n < LEAST_SWAPPED or not np.any(differences):
+        return None
+    if n <= MOST_ENUMERATED:
+        signs = 1 - 2 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
+    else:
+        signs = 1 - 2 * numpy_generator(0, "pilot").integers(0, 2, (2**MOST_ENUMERATED, n))
+    swapped = signs * differences
+    mean, sd = swapped.mean(axis=1), swapped.std(axis=1, ddof=1)
+    critical = float(stats.t.isf(level / 2, n - 1))
+    return float(np.mean(np.abs(mean) > critical * sd / np.sqrt(n)))
 
 
 def _correlation(points: np.ndarray[Any, np.dtype[np.float64]]) -> tuple[float | None, float | None, float | None]:

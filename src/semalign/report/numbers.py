@@ -22,9 +22,10 @@ from semalign.config.reader import flatten, merge, nested, read_yaml, validate
 from semalign.config.study import StudyOptions
 from semalign.errors import ResultsError, StudyError
 from semalign.files import read_json
-from semalign.judge import Estimate, Judgement, Pilot, Verdict, judge
+from semalign.judge import Estimate, Judgement, Pilot, Verdict
 from semalign.judge import judge_pilot as judge_pilot_scores
 from semalign.judge.contrasts import contrasts_of
+from semalign.judge.growth import blocks_wanted, judge_study
 from semalign.judge.statistics import blocks_needed, resolvable_margin, t_interval
 from semalign.results import Curve, RunResult, Score, read_result
 
@@ -107,6 +108,18 @@ class StudyNumbers:
         return _score(next(iter(self.finished.values())))
 
     @property
+    def wanted(self) -> int:
+        """Blocks that the study is to have now: those planned, or those of its next look, or those it ended with."""
+        if self.study.looks is None:
+            return self.study.blocks
+        return blocks_wanted(self.judgement, futility=self.study.futility)
+
+    @property
+    def has_images(self) -> bool:
+        """Whether runs hold counts per image; those of a user's own command may hold a score alone."""
+        return bool(self.score.images) and bool(self.score.counts.size)
+
+    @property
     def leaking(self) -> frozenset[str]:
         """Arms whose texts are made from the masks that are scored."""
         return frozenset(arm for arm in self.arms if self.text_of(arm).get("leaking") is True)
@@ -149,7 +162,7 @@ def load_study(folder: Path) -> StudyNumbers:
             "with --out"
         )
     study = validate(StudyOptions, read_yaml(path), str(path))
-    planned = [(arm, seed) for arm in study.arms for seed in range(study.seeds)]
+    planned = [(arm, seed) for arm in study.arms for seed in range(study.blocks)]
     outcomes = _outcomes(folder / "runs", frozenset(planned), "study.yaml plans")
     finished = {key: outcomes[key] for key in planned if key in outcomes and outcomes[key].status == "finished"}
     failed = {key: outcomes[key] for key in planned if key in outcomes and outcomes[key].status == "failed"}
@@ -160,19 +173,20 @@ def load_study(folder: Path) -> StudyNumbers:
             "expected at least one of the baseline: start `semalign study run` with the same --out"
         )
     _check_same_images(finished)
-    contrasts = contrasts_of(study.contrasts, study.arms, study.baseline)
-    judgement = judge(
-        [(arm, seed, _score(finished[arm, seed]).miou) for arm, seed in finished]
-        + [(arm, seed, None) for arm, seed in failed],
+    contrasts = contrasts_of(study.effects, study.arms, study.baseline, study.levels)
+    judgement = judge_study(
+        {key: _score(result).miou for key, result in finished.items()} | dict.fromkeys(failed),
+        tuple(study.arms),
         baseline=study.baseline,
         contrasts=contrasts,
         margin=study.margin,
         alpha=study.alpha,
-        planned_blocks=study.seeds,
+        seeds=study.seeds,
+        looks=study.looks,
     )
     effects = sum(contrast.family == "primary" for contrast in contrasts)
     pilot, blocks = _pilot(folder / "pilot", study, outcomes, max(1, effects))
-    return StudyNumbers(
+    numbers = StudyNumbers(
         folder=folder,
         study=study,
         facts=_facts(folder / "facts.json") or {},
@@ -184,6 +198,8 @@ def load_study(folder: Path) -> StudyNumbers:
         pilot_blocks=blocks,
         judgement=judgement,
     )
+    # Blocks beyond the next look are not missing: the study may end before them.
+    return dataclasses.replace(numbers, missing=tuple(key for key in missing if key[1] < numbers.wanted))
 
 
 def _outcomes(folder: Path, planned: frozenset[RunKey], who: str) -> dict[RunKey, RunResult]:
@@ -283,7 +299,7 @@ def _pilot(
     if len(pairs) < 2:
         return None, blocks
     first, second = zip(*pairs, strict=True)
-    lengths = sorted({n for n in (study.seeds, 5, 8, 12) if n >= 2})
+    lengths = sorted({n for n in (study.blocks, 5, 8, 12) if n >= 2})
     try:
         return judge_pilot_scores(
             first, second, alpha=study.alpha, m=effects, power=POWER, planned_blocks=lengths
@@ -306,7 +322,7 @@ def results_csv(numbers: StudyNumbers) -> str:
     heads = [f"iou {name}" if name in _RESERVED else name for name in names]
     rows: list[list[str]] = [["arm", "seed", "miou", *heads]]
     for arm in numbers.arms:
-        for seed in range(numbers.study.seeds):
+        for seed in range(numbers.study.blocks):
             if (arm, seed) in numbers.finished:
                 score = _score(numbers.finished[arm, seed])
                 iou = score.iou
@@ -323,7 +339,7 @@ def timings_csv(numbers: StudyNumbers) -> str:
     parts = sorted({part for result in outcomes.values() for part in result.timings})
     rows: list[list[str]] = [["arm", "seed", *parts]]
     for arm in numbers.arms:
-        for seed in range(numbers.study.seeds):
+        for seed in range(numbers.study.blocks):
             result = outcomes.get((arm, seed))
             if result is not None:
                 cells = [repr(result.timings[part]) if part in result.timings else "" for part in parts]
@@ -607,7 +623,7 @@ def needs_of(numbers: StudyNumbers) -> tuple[Needs, ...]:
             needs.append(Needs(contrast.name, contrast.family, None, None, {}))
             continue
         try:
-            resolved = float(resolvable_margin(sd, study.seeds, study.alpha, m, POWER))
+            resolved = float(resolvable_margin(sd, study.blocks, study.alpha, m, POWER))
         except StudyError:  # one block, or an alpha at which no margin has this power
             resolved = None
         seconds = [median_seconds(numbers.runs_of(arm)) for arm in contrast.weights]

@@ -460,9 +460,9 @@ def _pilot_table(numbers: StudyNumbers, words: Words, digits: Digits) -> Table |
 
 def _method(numbers: StudyNumbers, words: Words) -> tuple[Fact, ...]:
     study, score, facts = numbers.study, numbers.score, numbers.facts
-    seeds = "0" if study.seeds == 1 else f"0–{study.seeds - 1}"
+    seeds = "0" if study.blocks == 1 else f"0–{study.blocks - 1}"
     design = words(
-        "design text", arms=len(study.arms), blocks=study.seeds, runs=len(study.arms) * study.seeds, seeds=seeds
+        "design text", arms=len(study.arms), blocks=study.blocks, runs=len(study.arms) * study.blocks, seeds=seeds
     )
     intervals = words(
         "intervals text",

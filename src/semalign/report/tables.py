@@ -296,9 +296,9 @@ def margin_sentence(numbers: StudyNumbers, words: Words) -> str:
         low, high = (format_points(value, signed=False) for value in (resolved[0], resolved[-1]))
         shown = words("md margin one" if low == high else "md margin range", low=low, high=high)
     study = numbers.study
-    sentence = words("md margin", margin=f"{study.margin:g}", blocks=study.seeds, resolved=shown)
-    if numbers.pilot is not None and study.seeds in numbers.pilot.margins:
-        expected = format_points(numbers.pilot.margins[study.seeds], signed=False)
+    sentence = words("md margin", margin=f"{study.margin:g}", blocks=study.blocks, resolved=shown)
+    if numbers.pilot is not None and study.blocks in numbers.pilot.margins:
+        expected = format_points(numbers.pilot.margins[study.blocks], signed=False)
         sentence += ("" if words.lang == "zh" else " ") + words("md margin pilot", margin=expected)
     return sentence
 
@@ -402,9 +402,9 @@ def _miou(arm: str, summary: ArmSummary | None, numbers: StudyNumbers, words: Wo
         return words("all failed", n=summary.failed)
     n = summary.runs - summary.failed
     shown = digits.mean(_mean(summary), "")
-    if n == numbers.study.seeds:
+    if n == numbers.study.blocks:
         return shown
-    state = [words("runs", n=n, planned=numbers.study.seeds)]
+    state = [words("runs", n=n, planned=numbers.study.blocks)]
     if summary.failed:
         state.append(words("runs failed", failed=summary.failed))
     return f"{shown} ({words.join(state)})"
@@ -552,7 +552,7 @@ def needs_table(numbers: StudyNumbers, words: Words) -> Table:
     columns = [
         Column(words("effect name")),
         Column(words("sd"), numeric=True),
-        Column(words("resolved", n=numbers.study.seeds), numeric=True),
+        Column(words("resolved", n=numbers.study.blocks), numeric=True),
     ]
     for margin in margins:
         columns += [

@@ -10,10 +10,12 @@ import semalign
 from semalign.config.study import StudyOptions
 from semalign.errors import StudyError
 from semalign.files import write_json
-from semalign.judge.contrasts import contrasts_of, family_sizes
+from semalign.judge.contrasts import family_sizes
+from semalign.judge.growth import Outcomes, blocks_wanted, judge_study
 from semalign.judge.pilot import Pilot, judge_pilot
 from semalign.results import read_result
-from semalign.study.design import PlannedRun, pilot_runs, planned_runs
+from semalign.study.design import PlannedRun, pilot_runs, planned_runs, study_contrasts
+from semalign.study.plan import check_arms_differ
 from semalign.study.runner import check_study_folder, claim_study_folder, machine_facts, run_planned, worker_count
 
 __all__ = ["carry_out"]
@@ -43,14 +45,15 @@ def carry_out(
 
     count = worker_count(workers)
     make_fabric(device)
-    contrasts_of(study.contrasts, study.arms, study.baseline)
+    study_contrasts(study)
     check_study_folder(folder, study)
     runs, pilot = planned_runs(study), pilot_runs(study)
     if pilot_only and len(pilot) < 4:
         raise StudyError(
             f"the pilot of study {study.name} has {len(pilot) // 2} blocks (pilot_blocks={study.pilot_blocks}, "
-            f"seeds={study.seeds}), expected at least 2: add --seeds or --set pilot_blocks=2"
+            f"blocks={study.blocks}), expected at least 2: add --seeds or --set pilot_blocks=2"
         )
+    check_arms_differ(study)
     check_models(study, runs, scan)
     assert study.data is not None
     options = runs[0].options
@@ -72,8 +75,41 @@ def carry_out(
     judged = pilot_figures(study, folder)
     if judged is not None:
         write_json(folder / "pilot.json", judged.to_dict())
-    if not pilot_only:
-        run_planned(runs, study.data, folder, workers=count, device=device, scan=scan, progress=tell)
+    if pilot_only:
+        return
+    for blocks in study.looks or (study.blocks,):
+        here = [run for run in runs if run.seed < blocks]
+        run_planned(here, study.data, folder, workers=count, device=device, scan=scan, progress=tell)
+        if has_ended(study, folder, blocks):
+            break
+
+
+def has_ended(study: StudyOptions, folder: Path, blocks: int) -> bool:
+    """Return whether the study needs no more than these ``blocks``: judged by its looks, it may end early."""
+    outcomes = outcomes_of(study, folder, blocks)
+    if study.looks is None or not any(score is not None for score in outcomes.values()):
+        return study.looks is None
+    judgement = judge_study(
+        outcomes,
+        tuple(study.arms),
+        baseline=study.baseline,
+        contrasts=study_contrasts(study),
+        margin=study.margin,
+        alpha=study.alpha,
+        seeds=study.seeds,
+        looks=study.looks,
+    )
+    return blocks_wanted(judgement, futility=study.futility) <= blocks
+
+
+def outcomes_of(study: StudyOptions, folder: Path, blocks: int) -> Outcomes:
+    """Return the scores in [0, 1] of the first ``blocks``, None for failed runs."""
+    found = {}
+    for run in planned_runs(study):
+        if run.seed < blocks:
+            score = read_result(folder / run.folder / "result.json").score
+            found[run.arm, run.seed] = None if score is None else score.miou
+    return found
 
 
 def check_models(study: StudyOptions, runs: list[PlannedRun], scan: bool) -> None:
@@ -112,5 +148,5 @@ def pilot_figures(study: StudyOptions, folder: Path) -> Pilot | None:
         [pair["first"] for pair in pairs],
         [pair["second"] for pair in pairs],
         alpha=study.alpha,
-        m=family_sizes(contrasts_of(study.contrasts, study.arms, study.baseline)).get("primary", 1),
+        m=family_sizes(study_contrasts(study)).get("primary", 1),
     )

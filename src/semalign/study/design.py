@@ -13,11 +13,25 @@ from semalign.config import Options, merge, read_yaml, resolve_defaults, to_dict
 from semalign.config.reader import nested, settings
 from semalign.config.study import StudyOptions, arm_options
 from semalign.errors import ConfigError, StudyError, nearest
+from semalign.judge.contrasts import contrasts_of
+from semalign.judge.verdict import Contrast
 
-__all__ = ["PILOT_ARMS", "PlannedRun", "builtin_studies", "pilot_runs", "planned_runs", "read_study", "slug"]
+__all__ = [
+    "PILOT_ARMS",
+    "PlannedRun",
+    "builtin_studies",
+    "pilot_runs",
+    "planned_runs",
+    "read_study",
+    "slug",
+    "study_contrasts",
+]
 
 PILOT_ARMS = ("recipe", "recipe again")
 DEMO_FILE = Path(str(resources.files("semalign.study") / "designs" / "demo.yaml"))
+
+OWN_OPTIONS = ("margin", "alpha", "pilot_blocks", "looks", "futility")
+"""What --set changes in the study itself."""
 
 NUDGE = 1e-6
 """Relative size of the change of initial weights that makes the pilot's second run another draw of the same recipe."""
@@ -32,12 +46,14 @@ class PlannedRun:
         seed: the run's seed, which is its block.
         options: resolved options.
         folder: where the run lives, relative to the study's folder.
+        after: the folder of a run that must have finished before, or None.
     """
 
     arm: str
     seed: int
     options: Options
     folder: str
+    after: str | None = None
 
 
 def builtin_studies() -> dict[str, Path]:
@@ -77,16 +93,19 @@ def read_study(
     if seeds is not None:
         if seeds < 1:
             raise StudyError(f"--seeds got {seeds}, expected at least 1, and at least 2 for an interval")
-        value["seeds"] = seeds
+        # Fixed beforehand and judged once: there are no looks then.
+        value = {name: item for name, item in value.items() if name not in ("looks", "futility")} | {"seeds": seeds}
     if data is not None:
         value["data"] = data
     changes = settings(assignments)
     if changes:
-        # A study's own options (margin, alpha, pilot_blocks) can be set too; all others are options of the arms.
-        own = {name: item for name, item in changes.items() if name in ("margin", "alpha", "pilot_blocks")}
+        # A study's own options can be set too; all others are options of the arms.
+        own = {name: item for name, item in changes.items() if name in OWN_OPTIONS}
         rest = {name: item for name, item in changes.items() if name not in own}
         validate(Options, rest, "--set")
         value |= own
+        if "looks" in own and seeds is None:
+            value.pop("seeds", None)
         value["options"] = merge(nested(_mapping(value.get("options"), path)), rest)
     study = validate(StudyOptions, value, str(path))
     if study.data is None:
@@ -124,11 +143,28 @@ def planned_runs(study: StudyOptions) -> list[PlannedRun]:
         other = folders.setdefault(slug(arm), arm)
         if other != arm:
             raise StudyError(f"the arms '{other}' and '{arm}' would share the folder '{slug(arm)}', rename one")
-    return [
-        PlannedRun(arm, seed, run_options(study, arm, seed), f"runs/{slug(arm)}/seed-{seed}")
-        for seed in range(study.seeds)
-        for arm in study.arms
-    ]
+    return [planned_run(study, arm, seed) for seed in range(study.blocks) for arm in study.arms]
+
+
+def planned_run(study: StudyOptions, arm: str, seed: int) -> PlannedRun:
+    """Return one run; that of a matched arm waits for the run whose learned values it takes."""
+    options = run_options(study, arm, seed)
+    source = study.matched.get(arm)
+    folder = f"runs/{slug(arm)}/seed-{seed}"
+    if source is None:
+        return PlannedRun(arm, seed, options, folder)
+    after = f"runs/{slug(source)}/seed-{seed}"
+    options = validate(Options, merge(to_dict(options), {"align": {"values_from": after}}), f"arm {arm}")
+    return PlannedRun(arm, seed, options, folder, after)
+
+
+def study_contrasts(study: StudyOptions) -> tuple[Contrast, ...]:
+    """Return the effects that the study judges.
+
+    Raises:
+        StudyError: there is none, or one has weights that do not add up to 0.
+    """
+    return contrasts_of(study.effects, study.arms, study.baseline, study.levels)
 
 
 def pilot_runs(study: StudyOptions) -> list[PlannedRun]:
@@ -138,7 +174,7 @@ def pilot_runs(study: StudyOptions) -> list[PlannedRun]:
     """
     second = PILOT_ARMS[1]
     runs = []
-    for seed in range(min(study.pilot_blocks, study.seeds)):
+    for seed in range(min(study.pilot_blocks, study.blocks)):
         options = run_options(study, study.baseline, seed)
         runs.append(PlannedRun(study.baseline, seed, options, f"runs/{slug(study.baseline)}/seed-{seed}"))
         changed = validate(Options, merge(to_dict(options), {"train": {"nudge": NUDGE}}), "the pilot")

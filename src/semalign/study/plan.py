@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
+import json
 import time
 from pathlib import Path
 from typing import Any
 
+from semalign.config import to_dict
 from semalign.config.study import StudyOptions
-from semalign.judge.contrasts import contrasts_of, family_sizes
-from semalign.judge.statistics import blocks_needed, minimum_detectable_effect, resolvable_margin
-from semalign.study.design import pilot_runs, planned_runs
+from semalign.errors import ResultsError, StudyError
+from semalign.files import read_json
+from semalign.judge.contrasts import aliases, family_sizes
+from semalign.judge.planning import cannot_decide, effect_sd, precision
+from semalign.judge.verdict import Contrast
+from semalign.study.design import pilot_runs, planned_runs, study_contrasts
 from semalign.study.runner import check_study_folder, threads_per_worker, unfinished, worker_count
 
 __all__ = ["PROBE_STEPS", "plan_study"]
@@ -42,36 +48,35 @@ def plan_study(
 
     Raises:
         SemalignError: options, data or the folder do not fit.
+        StudyError: the design cannot decide: one block, two arms alike, or more noise than its blocks can see through.
     """
     from semalign.train.loop import make_fabric
 
     count = worker_count(workers)
     make_fabric(device)
+    check_sense(study)
     runs = {run.folder: run for run in [*pilot_runs(study), *planned_runs(study)]}
     is_begun = folder is not None and check_study_folder(folder, study)
     missing = unfinished(folder, runs.values()) if folder is not None and is_begun else list(runs.values())
     baseline = next(run for run in planned_runs(study) if run.arm == study.baseline)
     seconds = probe_seconds(study.data or "", baseline.options, threads_per_worker(count), device, scan)
-    families = family_sizes(contrasts_of(study.contrasts, study.arms, study.baseline))
-    primary = families.get("primary", 1)
+    contrasts = study_contrasts(study)
+    families = family_sizes(contrasts)
+    pilot = read_pilot(folder)
+    if pilot_sd is None and pilot is not None:
+        pilot_sd = pilot["sd_paired"] or None
     sds = ASSUMED_SDS if pilot_sd is None else (pilot_sd,)
-    precision = []
-    if study.seeds >= 2:
-        precision = [
-            {
-                "sd": sd,
-                "resolvable_margin": float(resolvable_margin(sd, study.seeds, study.alpha, primary)),
-                "minimum_detectable_effect": float(minimum_detectable_effect(sd, study.seeds, study.alpha, primary)),
-                "blocks_for_margin": int(blocks_needed(sd, study.margin, study.alpha, primary)),
-            }
-            for sd in sds
-        ]
+    rows = [row for sd in sds for row in precision_rows(study, contrasts, families, sd)]
+    if pilot is not None:
+        check_decidable(study, contrasts, families, pilot["sd_paired_low"])
     return {
         "study": study.name,
         "question": study.question,
         "data": study.data,
         "arms": list(study.arms),
-        "blocks": study.seeds,
+        "blocks": study.blocks,
+        "looks": None if study.looks is None else list(study.looks),
+        "aliases": aliases(study.levels, study.baseline),
         "margin": study.margin,
         "alpha": study.alpha,
         "families": families,
@@ -81,8 +86,120 @@ def plan_study(
         "workers": count,
         "hours": len(missing) * seconds / count / 3600,
         "sd_from": "assumed" if pilot_sd is None else "pilot",
-        "precision": precision,
+        "precision": rows,
+        "pilot": pilot,
     }
+
+
+def check_sense(study: StudyOptions) -> None:
+    """Refuse a study that could not answer whatever its runs bring.
+
+    Raises:
+        StudyError: a single block, which has no interval, or two arms with the same options.
+    """
+    if study.blocks < 2:
+        raise StudyError(
+            f"the study {study.name} has {study.blocks} block, which gives no interval, expected at least 2: add "
+            "--seeds"
+        )
+    check_arms_differ(study)
+
+
+def check_arms_differ(study: StudyOptions) -> None:
+    """Refuse two arms whose runs would be the same to the last bit.
+
+    Raises:
+        StudyError: two arms have the same options.
+    """
+    seen: dict[str, str] = {}
+    for run in planned_runs(study)[: len(study.arms)]:
+        options = to_dict(run.options)
+        other = seen.setdefault(json.dumps(options, sort_keys=True), run.arm)
+        if other != run.arm:
+            raise StudyError(
+                f"the arms '{other}' and '{run.arm}' have the same options, so that no run can tell them apart, "
+                "expected a difference: change one, or see `study pilot` for the noise of identical recipes"
+            )
+
+
+def precision_rows(
+    study: StudyOptions, contrasts: tuple[Contrast, ...], families: dict[str, int], sd: float
+) -> list[dict[str, Any]]:
+    """Return what the design finds out, a row for each kind of effect that differs in family or spread.
+
+    Args:
+        study: the study.
+        contrasts: its effects.
+        families: their number by family.
+        sd: standard deviation of a plain difference of two arms over blocks, points.
+    """
+    kinds: dict[tuple[str, float], list[str]] = {}
+    for contrast in contrasts:
+        kinds.setdefault((contrast.family, round(effect_sd(contrast, sd), 12)), []).append(contrast.name)
+    rows = []
+    for (family, spread), names in kinds.items():
+        found = precision(
+            spread,
+            seeds=study.seeds,
+            looks=study.looks,
+            margin=study.margin,
+            alpha=study.alpha,
+            m=families[family],
+        )
+        rows.append({"family": family, "effects": names, "sd_difference": sd, **dataclasses.asdict(found)})
+    return rows
+
+
+def check_decidable(
+    study: StudyOptions, contrasts: tuple[Contrast, ...], families: dict[str, int], least_sd: float
+) -> None:
+    """Refuse a design that cannot decide any of its effects even with the least noise that the pilot leaves possible.
+
+    Raises:
+        StudyError: no primary effect (or, without a primary one, no effect) can be decided.
+    """
+    if not least_sd > 0:
+        return
+    asked = [contrast for contrast in contrasts if contrast.family == "primary"] or list(contrasts)
+    reasons = []
+    for contrast in asked:
+        spread = effect_sd(contrast, least_sd)
+        best = precision(
+            spread,
+            seeds=study.seeds,
+            looks=study.looks,
+            margin=study.margin,
+            alpha=study.alpha,
+            m=families[contrast.family],
+        )
+        reasons.append(cannot_decide(best, study.margin, study.blocks, contrast.name))
+    if all(reason is not None for reason in reasons):
+        raise StudyError(str(reasons[0]))
+
+
+def read_pilot(folder: Path | None) -> dict[str, Any] | None:
+    """Return the figures of the folder's pilot, None where there is none."""
+    if folder is None or not (folder / "pilot.json").exists():
+        return None
+    try:
+        value = read_json(folder / "pilot.json")
+        return {
+            name: value[name]
+            for name in (
+                "n",
+                "sd_paired",
+                "sd_paired_low",
+                "sd_paired_high",
+                "correlation",
+                "pairing",
+                "false_positives",
+            )
+        }
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ResultsError(
+            f"cannot read {folder / 'pilot.json'} ({type(error).__name__}: {error}), expected what `study pilot` "
+            "wrote: remove it and run the pilot again"
+        ) from error
 
 
 def probe_seconds(data: str, options: Any, threads: int, device: str, scan: bool) -> float:
@@ -93,7 +210,7 @@ def probe_seconds(data: str, options: Any, threads: int, device: str, scan: bool
     import torch
 
     from semalign.api import open_source
-    from semalign.config import merge, to_dict, validate
+    from semalign.config import merge, validate
     from semalign.config.options import Options
     from semalign.train.loop import TRAIN_SCORE_IMAGES, Events, fit, make_fabric, prepare_inputs
 

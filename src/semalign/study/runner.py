@@ -15,7 +15,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context, parent_process
 from pathlib import Path
@@ -25,7 +25,7 @@ import yaml
 
 from semalign.config import Options, merge, read_yaml, to_dict, validate
 from semalign.config.study import StudyOptions
-from semalign.errors import OutputError, ResultsError, StudyError
+from semalign.errors import OutputError, ResultsError, SemalignError, StudyError
 from semalign.files import make_folder, read_json, write_json, write_text
 from semalign.results import RunResult, read_result, write_result
 from semalign.study.design import PlannedRun, pilot_runs, planned_runs
@@ -80,7 +80,8 @@ def check_study_folder(folder: Path, study: StudyOptions) -> bool:
     file = folder / STUDY_FILE
     value = _as_dict(study)
     if file.exists():
-        found = read_yaml(file)
+        # Read as a study again: a file of an older version lacks options that have been added since.
+        found = _as_dict(validate(StudyOptions, read_yaml(file), str(file)))
         different = [name for name in [*value, *found] if found.get(name) != value.get(name)]
         if different:
             name = different[0]
@@ -220,55 +221,74 @@ def run_planned(
     if not todo:
         return
     threads = threads_per_worker(workers)
+    crashes = 0
+
+    def told(run: PlannedRun, outcome: Outcome) -> None:
+        nonlocal done
+        status, miou, _, warned = outcome
+        for text, category in warned:
+            warnings.warn(text, category, stacklevel=3)
+        done += 1
+        if progress is not None:
+            progress(run, status, miou, done, len(unique))
+
+    while todo:
+        try:
+            _run_in_processes(todo, data, folder, workers, threads, device, scan, told)
+            return
+        except BrokenProcessPool as error:
+            crashes += 1
+            todo = unfinished(folder, todo)
+            done = len(unique) - len(todo)
+            if crashes >= MOST_CRASHES and todo:
+                raise StudyError(
+                    f"worker processes died {crashes} times (out of memory?), {len(todo)} runs are missing: start "
+                    "the same command again with fewer --workers; finished runs are kept"
+                ) from error
+
+
+def _run_in_processes(
+    runs: list[PlannedRun],
+    data: str,
+    folder: Path,
+    workers: int,
+    threads: int,
+    device: str,
+    scan: bool,
+    told: Callable[[PlannedRun, Outcome], None],
+) -> None:
+    """Run all ``runs``, each after the one it waits for; raises BrokenProcessPool where a worker dies."""
+    lacking = {run.folder for run in runs}
+    waiting = list(runs)
+    futures: dict[Future[Outcome], PlannedRun] = {}
     # An own process for each worker, started afresh: forked torch threads can hang.
     context = get_context("spawn")
-    crashes = 0
-    while todo:
-        with (
-            _one_thread_each(threads),
-            ProcessPoolExecutor(min(workers, len(todo)), context, initializer=_live_with_parent) as pool,
-        ):
-            futures: dict[Future[Outcome], PlannedRun] = {
-                pool.submit(
-                    run_one,
-                    data,
-                    str(folder),
-                    run.arm,
-                    run.seed,
-                    to_dict(run.options),
-                    run.folder,
-                    threads,
-                    device,
-                    scan,
-                ): run
-                for run in todo
-            }
-            try:
-                for future in as_completed(futures):
-                    run = futures[future]
-                    status, miou, _, warned = future.result()
-                    for text, category in warned:
-                        warnings.warn(text, category, stacklevel=2)
-                    todo.remove(run)
-                    done += 1
-                    if progress is not None:
-                        progress(run, status, miou, done, len(unique))
-            except BrokenProcessPool as error:
-                crashes += 1
-                todo = unfinished(folder, todo)
-                done = len(unique) - len(todo)
-                if crashes >= MOST_CRASHES and todo:
-                    raise StudyError(
-                        f"worker processes died {crashes} times (out of memory?), {len(todo)} runs are missing: start "
-                        "the same command again with fewer --workers; finished runs are kept"
-                    ) from error
-            except BaseException:
-                # Asked for first: a pool that is shut down no longer knows its processes.
-                processes = list((getattr(pool, "_processes", None) or {}).values())
-                pool.shutdown(wait=False, cancel_futures=True)
-                for process in processes:
-                    process.terminate()
-                raise
+    with (
+        _one_thread_each(threads),
+        ProcessPoolExecutor(min(workers, len(runs)), context, initializer=_live_with_parent) as pool,
+    ):
+        try:
+            while waiting or futures:
+                for run in [run for run in waiting if run.after not in lacking]:
+                    waiting.remove(run)
+                    options = to_dict(run.options)
+                    future = pool.submit(
+                        run_one, data, str(folder), run.arm, run.seed, options, run.folder, threads, device, scan
+                    )
+                    futures[future] = run
+                for future in wait(futures, return_when=FIRST_COMPLETED).done:
+                    run = futures.pop(future)
+                    told(run, future.result())
+                    lacking.remove(run.folder)
+        except BrokenProcessPool:
+            raise
+        except BaseException:
+            # Asked for first: a pool that is shut down no longer knows its processes.
+            processes = list((getattr(pool, "_processes", None) or {}).values())
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in processes:
+                process.terminate()
+            raise
 
 
 def _live_with_parent() -> None:
@@ -329,8 +349,10 @@ def run_one(
         warnings.simplefilter("default")
         inputs = cached_inputs(data, _input_key(options), scan)
         try:
-            _, result = fit(inputs, resolved, out=folder, arm=arm, fabric=make_fabric(device))
-        except TrainingDiverged as error:
+            _check_source(resolved, Path(study_folder))
+            root = Path(study_folder)
+            _, result = fit(inputs, resolved, out=folder, arm=arm, fabric=make_fabric(device), root=root)
+        except (TrainingDiverged, SourceFailed) as error:
             facts = {"failure": str(error), "config": options, "versions": versions(), "threads": threads, "notes": []}
             result = RunResult(arm, seed, "failed", None, {}, facts, {"train": time.monotonic() - started})
     write_result(folder / RESULT_FILE, result)
@@ -338,6 +360,17 @@ def run_one(
     miou = None if result.score is None else result.score.miou
     warned = {str(warning.message): warning.category for warning in caught}
     return result.status, miou, time.monotonic() - started, list(warned.items())
+
+
+class SourceFailed(SemalignError):  # noqa: N818 (named for what happened)
+    """A run whose values another run takes has failed."""
+
+
+def _check_source(options: Options, folder: Path) -> None:
+    """Tell a run that takes another's values when there are none, since that one failed."""
+    source = options.align.values_from
+    if source is not None and read_result(folder / source / RESULT_FILE).status == "failed":
+        raise SourceFailed(f"the run {source} failed, whose learned values this run takes")
 
 
 def _input_key(options: dict[str, Any]) -> str:

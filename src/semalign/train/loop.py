@@ -41,7 +41,7 @@ from semalign.train.evaluate import Predictor, score_split
 from semalign.train.folder import STATE_FILE
 from semalign.train.guidance import Guidance, encode_classes, prepare_guidance
 from semalign.train.optimizer import GroupRow, learning_rate_factor, make_optimizer, parameter_groups
-from semalign.train.run import BEST_FILE, WEIGHTS_FILE, TrainedRun, build_model, parameter_count, save_run
+from semalign.train.run import BEST_FILE, WEIGHTS_FILE, TrainedRun, build_model, parameter_count, save_run, take_values
 
 __all__ = [
     "Events",
@@ -217,6 +217,7 @@ def fit(
     fabric: Fabric | None = None,
     events: Events | None = None,
     facts: Mapping[str, Any] | None = None,
+    root: Path | None = None,
 ) -> tuple[TrainedRun, RunResult]:
     """Train and score one run; with ``out`` go on from the state saved there and save the state now and then.
 
@@ -228,6 +229,7 @@ def fit(
         fabric: where to compute; by default one automatic device.
         events: what to call while training.
         facts: plain facts to keep in the result.
+        root: what ``align.values_from`` is relative to; by default the working folder.
 
     Returns:
         The run with the scored weights, and its result; the caller writes the result.
@@ -239,7 +241,7 @@ def fit(
     fabric = fabric or make_fabric()
     events = events or Events()
     with torch.random.fork_rng(devices=[]):
-        return _fit(inputs, options, out, arm, fabric, events, dict(facts or {}))
+        return _fit(inputs, options, out, arm, fabric, events, dict(facts or {}), root or Path())
 
 
 def _fit(
@@ -250,6 +252,7 @@ def _fit(
     fabric: Fabric,
     events: Events,
     facts: dict[str, Any],
+    root: Path,
 ) -> tuple[TrainedRun, RunResult]:
     train, data = options.train, options.data
     assert train.epochs is not None
@@ -266,6 +269,8 @@ def _fit(
         None if classes is None else classes.dim,
         seed=train.seed,
     )
+    if options.align.values_from is not None:
+        facts["values"] = take_values(model, root / options.align.values_from)
     if train.nudge:
         nudge(model, train.nudge, train.seed)
     rows, groups = parameter_groups(

@@ -15,16 +15,18 @@ from torch import Tensor, nn
 
 from semalign.config import Options, to_dict, validate
 from semalign.data.batches import DepthScale
-from semalign.errors import CheckpointError
+from semalign.errors import CheckpointError, ConfigError
 from semalign.model.build import build_segmenter
 from semalign.model.segmenter import Segmenter
 from semalign.text.bank import TextBank
 from semalign.train.checkpoint import load_into, read_tensors, write_tensors
 
-__all__ = ["BEST_FILE", "WEIGHTS_FILE", "TrainedRun", "build_model", "load_run", "save_run"]
+__all__ = ["BEST_FILE", "WEIGHTS_FILE", "TrainedRun", "build_model", "load_run", "save_run", "take_values"]
 
 WEIGHTS_FILE = "weights.safetensors"
 BEST_FILE = "best.safetensors"
+KNOB_TENSORS = ("log_scale", "theta")
+"""Last names of the tensors of temperatures and gates; a fixed one is a buffer."""
 
 
 @dataclasses.dataclass
@@ -150,6 +152,41 @@ def load_run(path: Path) -> TrainedRun:
         model, {name.removeprefix("model."): tensor for name, tensor in tensors.items()}, f"the checkpoint {file}"
     )
     return TrainedRun(model.eval(), options, class_names, bank, class_bank, scale, extra)
+
+
+def take_values(model: Segmenter, source: Path) -> dict[str, Any]:
+    """Put a trained run's temperatures and gates where they are fixed in ``model``, and return them by name.
+
+    What separates the value of a knob from its learning: the same number, there from the first step and never moved.
+
+    Args:
+        model: a segmenter of the same places, changed in place.
+        source: a run's folder or its weights file.
+
+    Raises:
+        CheckpointError: it is missing, damaged, or has no such knob of that shape.
+        ConfigError: no temperature or gate of ``model`` is fixed.
+    """
+    file = source / WEIGHTS_FILE if source.is_dir() else source
+    tensors, _ = read_tensors(file)
+    fixed = {name: buffer for name, buffer in model.named_buffers() if name.rpartition(".")[2] in KNOB_TENSORS}
+    if not fixed:
+        raise ConfigError(
+            f"align.values_from names {source} and no temperature or gate of the model is fixed, expected one: set "
+            "align.encoder.temperature.learnable=false or the like"
+        )
+    taken: dict[str, Any] = {}
+    for name, buffer in fixed.items():
+        value = tensors.get(f"model.{name}")
+        if value is None or value.shape != buffer.shape:
+            got = "none" if value is None else f"one of shape {tuple(value.shape)}"
+            raise CheckpointError(
+                f"the checkpoint {file} has {got} in the place of {name}, expected a value of shape "
+                f"{tuple(buffer.shape)}: take values from a run of the same model"
+            )
+        buffer.copy_(value)
+        taken[name] = value.tolist()
+    return taken
 
 
 def parameter_count(module: nn.Module) -> int:
