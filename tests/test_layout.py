@@ -29,15 +29,20 @@ ALLOWED: dict[str, set[str]] = {
     "train": {
         *("config", "data", "errors", "files", "metrics", "model", "results", "rooms", "seeds", "semalign", "text"),
     },
-    "audit": {"data", "results", "text", "train"},
+    "share": {"config", "data", "errors", "files", "model", "results", "semalign", "train"},
+    "audit": {"config", "data", "errors", "judge", "model", "results", "rooms", "text", "train"},
     # The hinge, and what stands right of it: plain numbers, no torch.
     "results": {"errors", "files", "metrics"},
     "judge": {"errors", "results", "rooms", "seeds"},
     "report": {"config", "errors", "files", "judge", "results"},
     # Above it all.
-    "api": {"audit", "config", "data", "errors", "files", "model", "results", "text", "train"},
+    "api": {"audit", "config", "data", "errors", "files", "model", "results", "share", "text", "train"},
     "study": {"api", "config", "errors", "files", "judge", "results", "semalign", "train"},
-    "cli": {"api", "config", "data", "errors", "judge", "report", "semalign", "study", "train"},
+    "bench": {"api", "config", "data", "errors", "metrics", "model", "study", "train"},
+    "cli": {
+        *("api", "audit", "bench", "config", "data", "errors", "files", "judge", "report", "semalign", "study"),
+        "train",
+    },
     # The root loads its parts by name when they are used, see tests/test_public_api.py.
     "semalign": set(),
     "__main__": {"cli"},

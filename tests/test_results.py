@@ -48,8 +48,9 @@ def test_the_file_by_hand(written: Path) -> None:
     """The file is plain JSON with a format version."""
     value = json.loads(written.read_text(encoding="utf-8"))
 
-    assert value["format"] == FORMAT_VERSION == 1
+    assert value["format"] == FORMAT_VERSION == 2
     assert value["score"]["counts"][0] == [[4, 1, 0], [2, 0, 1], [0, 0, 0]]
+    assert value["score"]["given"] is None
     assert value["curves"]["train/loss"] == [[0, 2.5], [7, 0.125]]
 
 
@@ -66,6 +67,53 @@ def test_round_trip(written: Path) -> None:
     for name in ("arm", "seed", "status", "curves", "facts", "timings"):
         assert getattr(result, name) == getattr(RESULT, name)
     assert isinstance(result.curves["train/loss"][0], tuple)
+
+
+def test_format_1_is_read(written: Path) -> None:
+    """A result from before scores of other programs is read as it was."""
+    value = json.loads(written.read_text())
+    value["format"] = 1
+    del value["score"]["given"]
+    written.write_text(json.dumps(value))
+
+    score = read_result(written).score
+    assert score is not None
+    assert score.given is None
+    np.testing.assert_array_equal(score.confusion, SCORE.confusion)
+
+
+def test_figures_of_another_program(tmp_path: Path) -> None:
+    """A mean IoU without counts is a score like any other, with the classes that the program names."""
+    score = Score.of_figures(0.531, {"sky": 0.7, "road": 0.0, "car": None}, split="test")
+    plain = Score.of_figures(1)
+
+    assert (score.miou, score.iou, score.absent) == (0.531, {"sky": 0.7, "road": 0.0}, ("car",))
+    assert (score.class_names, score.images, score.counts.shape) == (("sky", "road", "car"), (), (0, 3, 3))
+    assert (plain.miou, plain.iou, plain.absent, plain.counts.shape) == (1, {}, (), (0, 0, 3))
+    for one in (score, plain):
+        write_result(tmp_path / "result.json", RunResult("A", 0, "finished", one, {}, {}, {}))
+        read = read_result(tmp_path / "result.json").score
+        assert read is not None
+        assert (read.given, read.split, read.class_names) == (one.given, one.split, one.class_names)
+        assert read.counts.shape == one.counts.shape
+
+
+@pytest.mark.parametrize(("miou", "iou"), [(53.1, {}), (float("nan"), {}), (0.5, {"sky": -0.1})])
+def test_figures_out_of_range(miou: float, iou: dict[str, float | None]) -> None:
+    """Percent and NaN are no fractions."""
+    with pytest.raises(ResultsError, match=r"expected a fraction in \[0, 1\]"):
+        Score.of_figures(miou, iou)
+
+
+def test_counts_without_a_confusion(tmp_path: Path) -> None:
+    """Another program may know counts by image and not which class was taken for which."""
+    score = Score("val", SCORE.class_names, SCORE.images, SCORE.counts, np.zeros((0, 0), dtype=np.int64))
+    write_result(tmp_path / "result.json", RunResult("A", 0, "finished", score, {}, {}, {}))
+
+    read = read_result(tmp_path / "result.json").score
+    assert read is not None
+    assert read.confusion.shape == (0, 0)
+    assert read.miou == SCORE.miou
 
 
 def test_a_failed_run_has_no_score(tmp_path: Path) -> None:
@@ -97,14 +145,14 @@ def test_missing(tmp_path: Path) -> None:
         read_result(tmp_path / "result.json")
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None])
+@pytest.mark.parametrize("version", [0, 3, "1", None])
 def test_another_format_version(written: Path, version: Any) -> None:
     """A result of another version is refused with both versions, not half understood."""
     value = json.loads(written.read_text())
     value["format"] = version
     written.write_text(json.dumps(value))
 
-    with pytest.raises(ResultsError, match=rf"has format {version!r}, expected 1: read it with the version"):
+    with pytest.raises(ResultsError, match=rf"has format {version!r}, expected 1 or 2: read it with the version"):
         read_result(written)
 
 
@@ -115,8 +163,8 @@ def test_another_format_version(written: Path, version: Any) -> None:
         (b'{"format": 1, "score"', "cannot read the result"),
         (b"\x80\x04\x95\x00.", "cannot read the result"),
         (b"[" * 100_000, "cannot read the result"),
-        (b"[1]", "has format 'list', expected 1"),
-        (b"{}", "has format None, expected 1"),
+        (b"[1]", "has format 'list', expected 1 or 2"),
+        (b"{}", "has format None, expected 1 or 2"),
     ],
     ids=["empty", "truncated", "pickle", "deep", "a list", "another JSON"],
 )
@@ -137,6 +185,8 @@ def test_no_result_at_all(written: Path, content: bytes, message: str) -> None:
         (("score", "counts"), [[1], [1, 2]], "inhomogeneous"),
         (("score", "counts"), [[["x", 0, 0]]], "invalid literal"),
         (("score",), {}, "KeyError: 'counts'"),
+        (("score", "given"), {"miou": 53.1, "iou": {}}, "ResultsError: the score of mIoU is 53.1"),
+        (("score", "given"), {"miou": 0.5}, "KeyError: 'iou'"),
         (("curves",), [1], "AttributeError"),
         (("curves",), {"a": [1]}, "TypeError"),
         (("seed",), None, "TypeError"),

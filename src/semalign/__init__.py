@@ -15,15 +15,20 @@ _HOMES = {
     "EncoderAlignment": "semalign.model.text_fusion",
     "SemalignError": "semalign.errors",
     "SemanticAlignmentModule": "semalign.model.dropin",
+    "add_text_guidance": "semalign.model.text_guidance",
     "build": "semalign.api",
     "evaluate": "semalign.api",
+    "export": "semalign.api",
+    "from_pretrained": "semalign.api",
     "load": "semalign.api",
     "open_data": "semalign.data.open",
     "predict": "semalign.api",
+    "remove_text_guidance": "semalign.model.text_guidance",
+    "save_pretrained": "semalign.api",
 }
 
 # Functions that share their name with the package they live in; the package itself can be called (`semalign.rooms`).
-_ROOMS = ("judge", "train")
+_ROOMS = ("audit", "judge", "train")
 
 __all__ = [
     "DecoderAlignment",
@@ -31,12 +36,18 @@ __all__ = [
     "SemalignError",
     "SemanticAlignmentModule",
     "__version__",
+    "add_text_guidance",
+    "audit",
     "build",
     "evaluate",
+    "export",
+    "from_pretrained",
     "judge",
     "load",
     "open_data",
     "predict",
+    "remove_text_guidance",
+    "save_pretrained",
     "train",
 ]
 

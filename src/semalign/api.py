@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from semalign.audit.counterfactuals import Counterfactual, score_counterfactuals
+from semalign.audit.counterfactuals import Counterfactual, TextUse, judge_text_use, score_counterfactuals
 from semalign.config import Options, flatten, read_options, resolve_defaults
 from semalign.config.reader import settings as parse_settings
 from semalign.data.open import open_data
@@ -21,11 +21,24 @@ from semalign.results import RunResult, Score, read_result, write_result
 from semalign.train.evaluate import Predictor, score_split
 from semalign.train.folder import CONFIG_FILE, RESULT_FILE, STATE_FILE, claim_run_folder, release_run_folder
 from semalign.train.guidance import Guidance, encode_classes, prepare_guidance
+from semalign.train.leaking import NOT_LEAKING, Leaking, find_leaking
 from semalign.train.loop import Events, fit, make_fabric, prepare_inputs
 from semalign.train.predict import attention_sheet, predict_files
 from semalign.train.run import TrainedRun, build_model, load_run
 
-__all__ = ["Evaluation", "build", "evaluate", "load", "open_source", "predict", "resolve", "train"]
+__all__ = [
+    "Evaluation",
+    "build",
+    "evaluate",
+    "export",
+    "from_pretrained",
+    "load",
+    "open_source",
+    "predict",
+    "resolve",
+    "save_pretrained",
+    "train",
+]
 
 EVALUATION_FORMAT = 1
 
@@ -154,11 +167,15 @@ class Evaluation:
         score: with the text as the run was trained with it.
         counterfactuals: with the text changed; empty unless asked for.
         notes: sentences that a reader must know.
+        leaking: whether the text is made from the masks that are scored, and how that is known.
+        text_use: whether the model uses its text; None unless counterfactuals were asked for.
     """
 
     score: Score
     counterfactuals: tuple[Counterfactual, ...]
     notes: tuple[str, ...]
+    leaking: Leaking = NOT_LEAKING
+    text_use: TextUse | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the contract's JSON: IoU and mIoU in [0, 1]."""
@@ -170,7 +187,12 @@ class Evaluation:
             "n_images": len(self.score.images),
             "absent": list(self.score.absent),
             "notes": list(self.notes),
+            "leaking": self.leaking.is_leaking,
         }
+        if self.leaking.agreement is not None:
+            value["text_agreement"] = self.leaking.agreement.to_dict()
+        if self.text_use is not None:
+            value["text_use"] = self.text_use.to_dict()
         if self.counterfactuals:
             value["counterfactuals"] = {
                 item.name: {"applies": False, "why": item.why}
@@ -179,6 +201,8 @@ class Evaluation:
                     "applies": True,
                     "miou": item.score.miou,
                     "difference": item.score.miou - self.score.miou,
+                    "interval": None if item.interval is None else [item.interval.low, item.interval.high],
+                    "p": None if item.interval is None else item.interval.p,
                 }
                 for item in self.counterfactuals
             }
@@ -248,11 +272,27 @@ def evaluate(
         notes.append(f"these weights were chosen by their score on '{split}', which is therefore too high")
     if guidance.is_shared:
         notes.append("the text is the same for all images and carries no information about any one of them")
-    if guidance.is_leaking:
-        notes.append("the text is made from the masks that are scored (leaking)")
     true = score(guidance)
-    changed = score_counterfactuals(score, guidance, source, split) if counterfactuals else []
-    return Evaluation(true, tuple(changed), tuple(notes))
+    leaking = find_leaking(guidance, source, true)
+    notes += leaking.notes
+    if not counterfactuals:
+        return Evaluation(true, (), tuple(notes), leaking)
+    text = options.text
+    # The table's vectors of sentences that the model never saw have no meaning.
+    can_encode = guidance.bank is not None and not text.encoder.startswith("table")
+    changed = score_counterfactuals(
+        score,
+        guidance,
+        source,
+        split,
+        true=true,
+        encode=(lambda: encode_classes(text.encoder, source.class_names, text.templates, text.names))
+        if can_encode
+        else None,
+    )
+    clusters = source.clusters(split)
+    use = judge_text_use(true, changed, [clusters[name] for name in true.images])
+    return Evaluation(true, tuple(changed), tuple(notes), leaking, use)
 
 
 def guidance_for(run: TrainedRun, source: DataSource, split: str) -> Guidance:
@@ -350,6 +390,40 @@ def predict(
             }
         )
     return written
+
+
+def export(run: str | Path | TrainedRun, out: str | Path, *, text: str = "folded") -> dict[str, Any]:
+    """Write a run as one ONNX file, see `semalign.share.onnx.export_onnx`.
+
+    Args:
+        run: a run's folder, a weights file, or a loaded run.
+        out: the file.
+        text: "folded" (the run's own text is built in) or "input" (other sentences can guide it).
+
+    Returns:
+        What the file takes and gives: inputs, outputs, classes, size, sentences, text.
+
+    Raises:
+        SemalignError: the run or its text do not fit, or the extra `onnx` is not installed.
+    """
+    from semalign.share.onnx import export_onnx
+
+    trained = run if isinstance(run, TrainedRun) else load(run)
+    return export_onnx(trained, Path(out), text=text).to_dict()  # type: ignore[arg-type]
+
+
+def save_pretrained(run: str | Path, out: str | Path, *, license_name: str | None = None) -> Path:
+    """Write a run's folder as a model to share, see `semalign.share.hub.save_pretrained`."""
+    from semalign.share import hub
+
+    return hub.save_pretrained(Path(run), Path(out), license_name=license_name)
+
+
+def from_pretrained(source: str | Path, *, revision: str | None = None, local_files_only: bool = False) -> TrainedRun:
+    """Load a shared model from a folder or the hub, see `semalign.share.hub.from_pretrained`."""
+    from semalign.share import hub
+
+    return hub.from_pretrained(source, revision=revision, local_files_only=local_files_only)
 
 
 def _few(names: Sequence[str]) -> str:

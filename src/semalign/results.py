@@ -6,6 +6,8 @@ Left of it stands torch; right of it nothing needs torch, so that a report can b
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +17,42 @@ from semalign.errors import ResultsError
 from semalign.files import read_json, write_json
 from semalign.metrics import Counts, absent_classes, class_iou, mean_iou
 
-__all__ = ["FORMAT_VERSION", "Curve", "RunResult", "Score", "read_result", "write_result"]
+__all__ = ["FORMAT_VERSION", "Curve", "Given", "RunResult", "Score", "read_result", "write_result"]
 
 # History of the format:
 # 1: first.
-FORMAT_VERSION = 1
+# 2: scores of other programs, whose counts or confusion are not known; format 1 is read as it was.
+FORMAT_VERSION = 2
+READ_VERSIONS = (1, 2)
 
 Curve = list[tuple[int, float]]
 """(optimizer step, value) pairs in order of steps."""
 
 
 @dataclasses.dataclass(frozen=True)
+class Given:
+    """Figures that another program worked out by itself, without the counts they come from.
+
+    Attributes:
+        miou: its mean IoU, in [0, 1].
+        iou: its IoU in [0, 1] by class name, None for an absent class; empty where it gave none.
+    """
+
+    miou: float
+    iou: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
 class Score:
-    """Counts of one model on one split.
+    """Counts of one model on one split, or what another program made of them.
 
     Attributes:
         split: the scored split.
-        class_names: C names.
-        images: the scored images' names, in order.
+        class_names: C names; with ``given`` the classes that it names, which may be none.
+        images: the scored images' names, in order; none with ``given``.
         counts: images x C x 3 pixel counts (TP, FP, FN) at each mask's own size.
-        confusion: C x C pixel counts, row true class, column predicted.
+        confusion: C x C pixel counts, row true class, column predicted; 0 x 0 where it is not known.
+        given: figures in place of counts, for a score whose counts are not known; None for all others.
     """
 
     split: str
@@ -42,21 +60,49 @@ class Score:
     images: tuple[str, ...]
     counts: Counts
     confusion: Counts
+    given: Given | None = None
+
+    @classmethod
+    def of_figures(cls, miou: float, iou: Mapping[str, float | None] | None = None, *, split: str = "val") -> Score:
+        """Return a score whose counts are not known.
+
+        Args:
+            miou: mean IoU, in [0, 1].
+            iou: IoU in [0, 1] by class name, None for an absent class.
+            split: the scored split.
+
+        Raises:
+            ResultsError: a figure outside [0, 1].
+
+        >>> score = Score.of_figures(0.5, {"road": 0.5, "sky": None})
+        >>> score.miou, score.iou, score.absent, score.counts.shape
+        (0.5, {'road': 0.5}, ('sky',), (0, 2, 3))
+        """
+        given = Given(miou, dict(iou or {}))
+        for name, value in (("mIoU", miou), *(given.iou.items())):
+            if value is not None and not (math.isfinite(value) and 0 <= value <= 1):
+                raise ResultsError(f"the score of {name} is {value!r}, expected a fraction in [0, 1]")
+        nothing = np.zeros((0, 0), dtype=np.int64)
+        return cls(split, tuple(given.iou), (), np.zeros((0, len(given.iou), 3), dtype=np.int64), nothing, given)
 
     @property
     def miou(self) -> float:
         """Mean IoU in [0, 1] over classes that are not absent."""
-        return mean_iou(self.counts)
+        return mean_iou(self.counts) if self.given is None else self.given.miou
 
     @property
     def iou(self) -> dict[str, float]:
         """IoU in [0, 1] by class name, absent classes left out."""
+        if self.given is not None:
+            return {name: value for name, value in self.given.iou.items() if value is not None}
         values = class_iou(self.counts)
         return {name: float(value) for name, value in zip(self.class_names, values, strict=True) if value == value}
 
     @property
     def absent(self) -> tuple[str, ...]:
         """Names of classes without a pixel in the scored masks."""
+        if self.given is not None:
+            return tuple(name for name, value in self.given.iou.items() if value is None)
         mask = absent_classes(self.counts)
         return tuple(name for name, gone in zip(self.class_names, mask, strict=True) if gone)
 
@@ -103,6 +149,7 @@ def write_result(path: Path, result: RunResult) -> None:
             "images": list(score.images),
             "counts": score.counts.tolist(),
             "confusion": score.confusion.tolist(),
+            "given": None if score.given is None else {"miou": score.given.miou, "iou": dict(score.given.iou)},
         },
         "curves": result.curves,
         "facts": result.facts,
@@ -123,21 +170,15 @@ def read_result(path: Path) -> RunResult:
         raise ResultsError(f"no result at {path}, expected a run's result.json: has the run finished?") from error
     except (OSError, ValueError, RecursionError) as error:
         raise ResultsError(f"cannot read the result {path}: {error}, expected JSON written by semalign") from error
-    if not isinstance(value, dict) or value.get("format") != FORMAT_VERSION:
+    if not isinstance(value, dict) or value.get("format") not in READ_VERSIONS:
         got = value.get("format") if isinstance(value, dict) else type(value).__name__
+        known = " or ".join(str(version) for version in READ_VERSIONS)
         raise ResultsError(
-            f"the result {path} has format {got!r}, expected {FORMAT_VERSION}: read it with the version that wrote it"
+            f"the result {path} has format {got!r}, expected {known}: read it with the version that wrote it"
         )
     try:
         raw = value["score"]
-        score = None
-        if raw is not None:
-            counts = np.asarray(raw["counts"], dtype=np.int64)
-            matrix = np.asarray(raw["confusion"], dtype=np.int64)
-            n_images, n_classes = len(raw["images"]), len(raw["class_names"])
-            if counts.shape != (n_images, n_classes, 3) or matrix.shape != (n_classes, n_classes):
-                raise ValueError(f"counts of shape {counts.shape} for {n_images} images and {n_classes} classes")
-            score = Score(raw["split"], tuple(raw["class_names"]), tuple(raw["images"]), counts, matrix)
+        score = None if raw is None else _read_score(raw)
         curves = {
             str(name): [(int(step), float(number)) for step, number in points]
             for name, points in value["curves"].items()
@@ -155,3 +196,17 @@ def read_result(path: Path) -> RunResult:
         raise ResultsError(
             f"the result {path} is not shaped as one ({type(error).__name__}: {error}), write the run again"
         ) from error
+
+
+def _read_score(raw: dict[str, Any]) -> Score:
+    """Return a stored score; raises what the parts of a damaged one raise."""
+    given = raw.get("given")
+    if given is not None:
+        return Score.of_figures(given["miou"], given["iou"], split=raw["split"])
+    counts = np.asarray(raw["counts"], dtype=np.int64)
+    n_images, n_classes = len(raw["images"]), len(raw["class_names"])
+    # An empty list has no second axis.
+    matrix = np.asarray(raw["confusion"] or np.zeros((0, 0)), dtype=np.int64)
+    if counts.shape != (n_images, n_classes, 3) or matrix.shape not in ((n_classes, n_classes), (0, 0)):
+        raise ValueError(f"counts of shape {counts.shape} for {n_images} images and {n_classes} classes")
+    return Score(raw["split"], tuple(raw["class_names"]), tuple(raw["images"]), counts, matrix)

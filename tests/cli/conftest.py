@@ -12,6 +12,7 @@ import pytest
 
 from semalign.cli import main
 from semalign.study import runner
+from semalign.study.engines import local
 from tests.study.here import Here
 
 
@@ -38,7 +39,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def semalign(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Semalign:
     """Return a function that calls the command line with the given words; runs of studies stay in this process."""
-    monkeypatch.setattr(runner, "ProcessPoolExecutor", Here)
+    monkeypatch.setattr(local, "ProcessPoolExecutor", Here)
     monkeypatch.setattr(runner, "threads_per_worker", lambda workers: 1)
 
     def call(*words: object) -> Said:

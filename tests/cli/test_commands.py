@@ -84,7 +84,7 @@ def test_evaluate(trained: Path, data: Path, semalign: Semalign) -> None:
     value = one_object(semalign("evaluate", trained, data, "--json"))
     said = semalign("evaluate", trained, data)
 
-    assert value.keys() == {"format", "split", "miou", "iou", "n_images", "absent", "notes"}
+    assert value.keys() == {"format", "split", "miou", "iou", "n_images", "absent", "notes", "leaking"}
     assert value["format"] == 1
     assert value["iou"].keys() | set(value["absent"]) == set(CLASSES)
     assert said.out == f"{100 * value['miou']:.2f}\n"
@@ -98,12 +98,14 @@ def test_evaluate_in_other_ways(trained: Path, data: Path, semalign: Semalign, w
     said = semalign("evaluate", trained, data, *words)
 
     assert 0 <= value["miou"] <= 1
-    assert said.out == f"{100 * value['miou']:.2f}\n"
+    assert said.out.splitlines()[-1] == f"{100 * value['miou']:.2f}"
+    assert len(said.out.splitlines()) == (2 if "--counterfactuals" in words else 1)
     assert value["n_images"] == (7 if "train" in words else 3)
     assert ("counterfactuals" in value) == ("--counterfactuals" in words)
     if "counterfactuals" in value:
         assert value["counterfactuals"]["shuffled"] == {"applies": False, "why": "all images share one text"}
         assert "with the text changed" in said.err
+        assert said.out.splitlines()[0] == value["text_use"]["sentence"]
 
 
 def test_predict(trained: Path, data: Path, here: Path, semalign: Semalign) -> None:
@@ -185,7 +187,8 @@ def test_demo(here: Path, semalign: Semalign, monkeypatch: pytest.MonkeyPatch) -
 
 def test_data_check(data: Path, own: Path, semalign: Semalign) -> None:
     """Exit 0 on sound data, 1 with every problem on damaged ones."""
-    assert semalign("data", "check", data).out == "0 problems\n"
+    clean = semalign("data", "check", data)
+    assert (clean.code, clean.out.splitlines()[-1].partition(",")[0]) == (0, "0 errors")
     (own / "masks" / "train" / "train-0.png").unlink()
     (own / "images" / "val" / "val-1.png").write_bytes(b"x")
 
@@ -193,8 +196,51 @@ def test_data_check(data: Path, own: Path, semalign: Semalign) -> None:
     as_json = semalign("data", "check", "set", "--json")
 
     assert said.code == as_json.code == 1
-    assert said.out.splitlines()[-1] == "2 problems"
-    assert len(json.loads(as_json.out)["problems"]) == 2
+    assert said.out.splitlines()[-1].startswith("2 errors")
+    value = json.loads(as_json.out)
+    assert len(value["problems"]) == value["errors"] == 2
+    assert {finding["code"] for finding in value["findings"]} == {"pairing", "image-broken"}
+    assert (value["sheet"], value["fixed"]) == (None, None)
+    assert said.out.startswith("error: ")
+    assert "[image-broken]" in said.out
+
+
+def test_data_check_fixes_a_copy(own: Path, here: Path, semalign: Semalign) -> None:
+    """The copy is clean and the exit code is the copy's; the original is as it was, and a second time OUT is taken."""
+    (own / "masks" / "train" / "train-0.png").unlink()
+    (own / "images" / "val" / "val-1.png").write_bytes(b"x")
+
+    said = semalign("data", "check", "set", "--fix", "copy", "--sheet", "sheet.png")
+    again = semalign("data", "check", "set", "--fix", "copy")
+    value = one_object(semalign("data", "check", "set", "--fix", "other", "--json"))
+
+    assert said.code == 0
+    assert {"copy", "sheet.png"} <= set(said.out.splitlines())
+    assert (here / "sheet.png").read_bytes().startswith(b"\x89PNG")
+    assert again.code == 2
+    assert "--fix copy is not empty, expected a new or empty folder" in again.err
+    assert value["errors"] == 2
+    assert (value["fixed"]["out"], value["fixed"]["errors"], value["fixed"]["changes"]) == ("other", 0, 3)
+    assert not (own / "fixes.json").exists()
+    assert semalign("data", "check", "copy").code == 0
+    assert semalign("data", "check", "set").code == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("set", "--sheet", "sheet.jpg"), "--sheet got 'sheet.jpg', expected the name of a PNG file"),
+        (("scenes", "--fix", "copy"), "--fix is for a folder, the built-in scenes have nothing to fix"),
+        (("set", "--fix", "set/copy"), "--fix set/copy lies inside the data set"),
+        (("set", "--sheet", "nowhere/sheet.png"), "cannot write nowhere/sheet.png"),
+    ],
+)
+def test_data_check_refuses(own: Path, semalign: Semalign, words: tuple[str, ...], message: str) -> None:
+    """One sentence, exit 2."""
+    said = semalign("data", "check", *words)
+
+    assert said.code == 2
+    assert message in said.err
 
 
 def test_config(data: Path, semalign: Semalign) -> None:

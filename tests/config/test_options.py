@@ -66,7 +66,7 @@ def test_knob_names_are_those_of_the_alignment() -> None:
     """Each knob of the alignment is an option of the same name; the residual's kind belongs to the preset alone."""
 
     def knobs(model: type[pydantic.BaseModel]) -> set[str]:
-        return set(option_names(model)) - {"heads", "stages", "levels"}
+        return set(option_names(model)) - {"heads", "stages", "per", "levels"}
 
     assert knobs(DecoderAlignOptions) == set(presets.KNOB_NAMES) - {"residual"}
     assert knobs(EncoderAlignOptions) == set(presets.KNOB_NAMES) - {"residual", "top_k"}

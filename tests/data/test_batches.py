@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,15 @@ from semalign.data.batches import (
     Batch,
     DepthScale,
     ImageSet,
+    ScoredSet,
     augmented_batch,
     epoch_order,
     load_images,
+    load_scored,
     plain_batches,
 )
 from semalign.data.folder import Folder
+from semalign.data.sample import MaskArray, Sample
 from semalign.data.scenes import Scenes
 from semalign.data.transforms import Augmentation, normalize_image
 from semalign.errors import DataError
@@ -87,6 +91,67 @@ def test_depth_is_loaded_where_it_is(scenes: Scenes, root: Path) -> None:
         DataError, match=r"data\.depth=true, but the folder data have no depth, expected depth/SPLIT/NAME"
     ):
         load_images(Folder(root), "train", depth=True, size=(7, 11))
+
+
+def undecodable(source: Folder | Scenes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail the test where the source decodes an image."""
+
+    def load(split: str, name: str) -> Sample:
+        raise AssertionError(f"{split}/{name} was decoded")
+
+    monkeypatch.setattr(source, "load", load)
+
+
+def test_what_was_decoded_is_mapped(scenes: Scenes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second time nothing is decoded, and images, masks and depths are the same bits."""
+    first = load_images(scenes, "train", depth=True, size=(13, 19), zoom=1.5)
+    undecodable(scenes, monkeypatch)
+
+    again = load_images(scenes, "train", depth=True, size=(13, 19), zoom=1.5)
+
+    assert again.names == first.names
+    for column in ("images", "masks", "depths"):
+        one, other = getattr(first, column), getattr(again, column)
+        assert len(one) == len(other) == 5
+        assert all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(one, other, strict=True))
+    with pytest.raises(AssertionError, match="train/00000 was decoded"):
+        load_images(scenes, "train", depth=True, size=(13, 19), zoom=1.25)
+
+
+def test_a_cache_changes_no_bit(root: Path, cache: Path) -> None:
+    """Images of several sizes are equal with a cache and where none can be kept."""
+    save(root / "images" / "train" / "b.png", np.full((11, 13, 3), 7, dtype=np.uint8))
+    save(root / "masks" / "train" / "b.png", np.ones((11, 13), dtype=np.uint8))
+    mapped = load_images(Folder(root), "train", depth=False, size=(6, 6), zoom=1.5)
+    scored = load_scored(Folder(root), "train", ("c", "b"), size=(3, 2), depth=False)
+    shutil.rmtree(cache)
+    cache.write_text("a file where the folder should be")
+
+    decoded = load_images(Folder(root), "train", depth=False, size=(6, 6), zoom=1.5)
+
+    assert [(*image.shape,) for image in mapped.images] == [(5, 7, 3), (9, 9, 3), (5, 7, 3)]
+    for one, other in ((mapped.images, decoded.images), (mapped.masks, decoded.masks)):
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    assert scored is not None
+    assert load_scored(Folder(root), "train", ("c", "b"), size=(3, 2), depth=False) is None
+
+
+def test_changed_data_are_decoded_again(root: Path) -> None:
+    """A pack belongs to the content of the files: a changed one is seen."""
+    load_images(Folder(root), "train", depth=False, size=(48, 64))
+    save(root / "images" / "train" / "b.png", np.full((*SIZE, 3), 9, dtype=np.uint8))
+
+    assert (load_images(Folder(root), "train", depth=False, size=(48, 64)).images[1] == 9).all()
+
+
+def test_a_broken_image_is_told(root: Path, cache: Path) -> None:
+    """What decoding raises is passed on, and nothing half is left in the cache."""
+    (root / "images" / "train" / "b.png").write_bytes(b"no image")
+
+    with pytest.raises(DataError, match=r"b\.png is corrupt or truncated"):
+        load_images(Folder(root), "train", depth=False, size=(48, 64))
+
+    assert list((cache / "packed").iterdir()) == []
 
 
 def test_class_frequency_by_hand() -> None:
@@ -237,6 +302,37 @@ def test_plain_batches_by_hand(root: Path) -> None:
         np.testing.assert_array_equal(mask, sample.mask)
     assert {(*part.mask.shape,) for part, _ in made} == {(2, 0, 0), (1, 0, 0)}
     assert {part.depth for part, _ in made} == {None}
+
+
+def test_scored_images_are_decoded_once(scenes: Scenes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a scored set come the bits that decoding gives, for any of its names, without decoding."""
+    names = scenes.names("val")
+    depth = DepthScale(2.0, 3.0)
+
+    def made(names: tuple[str, ...], scored: ScoredSet | None) -> list[tuple[Batch, list[MaskArray]]]:
+        return list(plain_batches(scenes, "val", names, size=(7, 11), depth_scale=depth, batch_size=2, scored=scored))
+
+    scored = load_scored(scenes, "val", names, size=(7, 11), depth=True)
+    decoded = [made(names, None), made(names[1:2], None)]
+    undecodable(scenes, monkeypatch)
+
+    for expected, found in zip(decoded, [made(names, scored), made(names[1:2], scored)], strict=True):
+        for (batch, masks), (other, others) in zip(expected, found, strict=True):
+            assert torch.equal(batch.image, other.image)
+            assert batch.image.stride() == other.image.stride()
+            assert batch.depth is not None
+            assert other.depth is not None
+            assert torch.equal(batch.depth, other.depth)
+            assert all(np.array_equal(a, b) for a, b in zip(masks, others, strict=True))
+
+
+def test_a_scored_set_of_another_size_is_not_used(scenes: Scenes) -> None:
+    """Images at their own size are decoded, whatever is at hand."""
+    scored = load_scored(scenes, "val", scenes.names("val"), size=(7, 11), depth=False)
+
+    made = plain_batches(scenes, "val", ("00001",), size=None, depth_scale=None, batch_size=1, scored=scored)
+
+    assert next(made)[0].image.shape == (1, 3, 17, 23)
 
 
 def test_plain_batches_of_several_sizes(root: Path) -> None:

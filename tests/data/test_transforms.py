@@ -14,8 +14,8 @@ from torch import Tensor
 from semalign.data.transforms import (
     PAD_VALUE,
     Augmentation,
-    jitter_color,
     normalize_image,
+    normalize_jittered,
     random_view,
     resize_depth,
     resize_image,
@@ -224,24 +224,45 @@ def test_normalizing_by_hand() -> None:
 
 
 def test_no_colour_strength_changes_nothing() -> None:
-    """Strength 0 returns the images themselves and draws nothing."""
-    image, generator = torch.randn(2, 3, 5, 7), np.random.default_rng(0)
+    """Strength 0 normalises and draws nothing."""
+    image, generator = torch.randint(0, 256, (2, 3, 5, 7), dtype=torch.uint8), np.random.default_rng(0)
 
-    assert jitter_color(image, 0.0, generator) is image
+    assert torch.equal(normalize_jittered(image, 0.0, generator), normalize_image(image))
     assert generator.random() == np.random.default_rng(0).random()
 
 
 def test_colours_by_hand() -> None:
     """Contrast, brightness, saturation and channel shift of each image, from its own draws, in this order."""
-    image = torch.randn(2, 3, 5, 7, dtype=torch.float64)
+    image = torch.randint(0, 256, (2, 3, 5, 7), dtype=torch.uint8)
     rng = np.random.default_rng(8)
     contrast, brightness, saturation = (rng.uniform(-0.3, 0.3, 2) for _ in range(3))
     shift = rng.uniform(-0.075, 0.075, (2, 3))
 
-    changed = jitter_color(image, 0.3, np.random.default_rng(8))
+    changed = normalize_jittered(image, 0.3, np.random.default_rng(8))
 
+    assert changed.dtype == torch.float32
+    assert changed.is_contiguous(memory_format=torch.channels_last)
     for i in range(2):
-        x = image[i] * (1 + contrast[i]) + brightness[i]
+        x = (image[i].double() / 255 - 0.45) / 0.25 * (1 + contrast[i]) + brightness[i]
         grey = x.mean(dim=0)
         expected = grey + (x - grey) * (1 + saturation[i]) + torch.from_numpy(shift[i])[:, None, None]
-        torch.testing.assert_close(changed[i], expected, rtol=0, atol=1e-6)
+        torch.testing.assert_close(changed[i].double(), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 1, 1), (3, 3, 37, 53), (2, 3, 144, 193)])
+def test_colours_keep_their_bits(shape: tuple[int, ...]) -> None:
+    """Plane by plane gives the bits of the plain formula on the whole batch, with which earlier results were made."""
+    torch.manual_seed(0)
+    image = torch.randint(0, 256, shape, dtype=torch.uint8)
+    rng = np.random.default_rng(8)
+
+    def draw(reach: float, channels: int = 1) -> Tensor:
+        return torch.from_numpy(rng.uniform(-reach, reach, (len(image), channels, 1, 1)).astype(np.float32))
+
+    plain = normalize_image(image)
+    plain = plain * (1 + draw(0.3)) + draw(0.3)
+    grey = plain.mean(dim=1, keepdim=True)
+    plain = grey + (plain - grey) * (1 + draw(0.3))
+    plain = plain + draw(0.3 / 4, 3)
+
+    assert torch.equal(normalize_jittered(image, 0.3, np.random.default_rng(8)), plain)

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from semalign.errors import ResultsError
-from semalign.judge import read_results_csv
+from semalign.judge import Row, counts_of_runs, read_image_counts_csv, read_results_csv
 
 
 def _write(folder: Path, text: str) -> Path:
@@ -72,3 +73,78 @@ def test_no_table(tmp_path: Path) -> None:
         read_results_csv(tmp_path)
     with pytest.raises(ResultsError, match="expected a CSV file in UTF-8"):
         read_results_csv(tmp_path / "latin.csv")
+
+
+# --- counts by image ------------------------------------------------------------------------------
+
+HEAD = "arm,seed,image,class,tp,fp,fn"
+
+
+def test_counts_by_hand(tmp_path: Path) -> None:
+    """Lines in any order, columns in any order, a class without a line counts as nothing there."""
+    text = (
+        "cluster,fn,fp,tp,class,image,seed,arm,note\n"
+        "one,1,0,3,sky,b,0,plain,x\n"
+        "one,0,2,5,road,a,0,plain,\n"
+        "one,2,0,2,sky,b,0,wide,\n"
+        "one,4,0,1,road,a,0,wide,\n"
+        "one,0,7,0,sky,a,0,wide,\n"
+    )
+    table = read_image_counts_csv(_write(tmp_path, text))
+
+    assert (table.images, table.classes, table.clusters) == (("a", "b"), ("road", "sky"), ("one", "one"))
+    assert table.counts["plain"][0].tolist() == [[[5, 2, 0], [0, 0, 0]], [[0, 0, 0], [3, 0, 1]]]
+    assert table.counts["wide"][0].tolist() == [[[1, 0, 4], [0, 7, 0]], [[0, 0, 0], [2, 0, 2]]]
+    alone = read_image_counts_csv(_write(tmp_path, f"{HEAD}\np,0,b,sky,1,0,0\np,0,a,sky,1,0,0\n"))
+    assert alone.clusters == alone.images == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "are empty, expected a header with arm, seed, image, class, tp, fp, fn"),
+        (f"{HEAD}\n", "hold a header and no line"),
+        ("arm,seed,image,class,tp,fp\n", "the column 'fn' not at all"),
+        (f"{HEAD}\np,0,a,sky,1,0\n", "line 2 has 6 cells, expected 7"),
+        (f"{HEAD}\n,0,a,sky,1,0,0\n", "line 2 names no arm"),
+        (f"{HEAD}\np,0,,sky,1,0,0\n", "line 2 names no image"),
+        (f"{HEAD}\np,0,a,,1,0,0\n", "line 2 names no class"),
+        (f"{HEAD}\np,x,a,sky,1,0,0\n", "line 2: the seed is 'x'"),
+        (f"{HEAD}\np,0,a,sky,1.5,0,0\n", "line 2: the tp is '1.5', expected a whole number"),
+        (f"{HEAD}\np,0,a,sky,1,-2,0\n", "line 2: the fp is -2, expected a number of pixels"),
+        (f"{HEAD}\np,0,a,sky,1,0,0\np,0,a,sky,1,0,0\n", "line 3: arm 'p', seed 0 has image 'a', class 'sky' twice"),
+        (f"{HEAD},cluster\np,0,a,sky,1,0,0,\n", "line 2 names no cluster"),
+        (f"{HEAD},cluster\np,0,a,sky,1,0,0,s\np,1,a,sky,1,0,0,t\n", "line 3: image 'a' is of cluster 't' and of 's'"),
+        (f"{HEAD}\np,0,a,sky,1,0,0\np,1,b,sky,1,0,0\n", "no line of image 'b' for arm 'p', seed 0"),
+        (
+            f"{HEAD}\np,0,a,sky,1,0,0\nw,1,a,sky,1,0,3\n",
+            r"the mask of image 'a' has 4 pixels \(TP \+ FN\) of class 'sky' for arm 'w', seed 1 and 1 for arm 'p'",
+        ),
+    ],
+)
+def test_bad_counts(tmp_path: Path, text: str, message: str) -> None:
+    """Each fault is named with its line or its run."""
+    with pytest.raises(ResultsError, match=message):
+        read_image_counts_csv(_write(tmp_path, text))
+
+
+def test_counts_fit_their_runs(tmp_path: Path) -> None:
+    """Every finished run has counts, whose mIoU is its score; a failed run has none."""
+    table = read_image_counts_csv(_write(tmp_path, f"{HEAD}\np,0,a,sky,3,1,0\np,0,a,road,1,0,3\np,0,b,sky,0,0,0\n"))
+    miou = (3 / 4 + 1 / 4) / 2
+
+    found = counts_of_runs([("p", 0, miou), ("p", 1, None)], table)
+    assert found["p"][1] is None
+    assert np.asarray(found["p"][0]).tolist() == [[[1, 0, 3], [3, 1, 0]], [[0, 0, 0], [0, 0, 0]]]
+    bad: list[tuple[list[Row], str]] = [
+        (
+            [("p", 0, 0.502)],
+            r"arm 'p', seed 0 has the score 0\.502 and counts whose mIoU is 0\.5000, expected the same",
+        ),
+        ([("p", 0, miou), ("p", 1, 0.5)], "arm 'p', seed 1 has a score and no counts"),
+        ([("p", 0, None)], "arm 'p', seed 0 has counts and is a run that failed"),
+        ([("p", 1, 0.5)], "arm 'p', seed 0 has counts and is no run of the results"),
+    ]
+    for rows, message in bad:
+        with pytest.raises(ResultsError, match=message):
+            counts_of_runs(rows, table)

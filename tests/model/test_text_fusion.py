@@ -125,9 +125,9 @@ def test_the_formulas(preset: str) -> None:
 def test_forms_agree(
     kind: type[EncoderAlignment | DecoderAlignment], preset: str, shared: bool, options: dict[str, Any]
 ) -> None:
-    """The two forms agree in values and in the gradients of everything, with padding anywhere and missing text."""
+    """The forms agree in values and in the gradients of everything, with padding anywhere and missing text."""
     results = []
-    for form in ("reference", "sdpa"):
+    for form in ("reference", "sdpa", "folded"):
         module = build(kind, preset=preset, form=form, **options)
         x, text = (tensor.requires_grad_() for tensor in inputs())
         y = module(x, text[0] if shared else text, MASK)
@@ -135,14 +135,15 @@ def test_forms_agree(
         grads = {name: p.grad for name, p in module.named_parameters()} | {"x": x.grad, "text": text.grad}
         results.append((y, grads))
 
-    (y_a, grads_a), (y_b, grads_b) = results
-    torch.testing.assert_close(y_a, y_b)
-    for name, grad in grads_a.items():
-        torch.testing.assert_close(grad, grads_b[name], msg=name)
+    y_a, grads_a = results[0]
+    for y_b, grads_b in results[1:]:
+        torch.testing.assert_close(y_a, y_b)
+        for name, grad in grads_a.items():
+            torch.testing.assert_close(grad, grads_b[name], msg=name)
 
 
 @pytest.mark.parametrize("kind", SIDES)
-@pytest.mark.parametrize("form", ["reference", "sdpa"])
+@pytest.mark.parametrize("form", ["reference", "sdpa", "folded"])
 @pytest.mark.parametrize("preset", ["recommended", "clip", "xvlm"])
 def test_gradcheck(kind: type[Alignment], form: str, preset: str) -> None:
     """Analytic gradients of inputs, temperature and gate are the numerical ones."""
@@ -160,7 +161,7 @@ def test_gradcheck(kind: type[Alignment], form: str, preset: str) -> None:
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("form", ["reference", "sdpa"])
+@pytest.mark.parametrize("form", ["reference", "sdpa", "folded"])
 @pytest.mark.parametrize("poison", [0.0, torch.nan, torch.inf])
 def test_an_image_without_text(preset: str, form: str, poison: float) -> None:
     """It leaves the encoder as it came, the decoder with the FFN only, and adds nothing to any gradient."""
@@ -290,15 +291,15 @@ def test_no_key_bias_under_dot() -> None:
 def test_branch_is_cast_to_the_stream() -> None:
     """Features come back in their own dtype, from either form and under autocast."""
     x, text = inputs()
-    for form in ("reference", "sdpa"):
+    for form in ("reference", "sdpa", "folded"):
         module = build(EncoderAlignment, form=form).float()
         assert module(x.float(), text).dtype == torch.float32
         with torch.autocast("cpu", dtype=torch.bfloat16):
             y = module(x.float(), text.float(), MASK)
         assert y.dtype == torch.float32
         torch.testing.assert_close(y.double(), module(x.float(), text, MASK).double(), rtol=0.05, atol=0.05)
-    half = build(EncoderAlignment).bfloat16()
-    assert half(x.bfloat16(), text, MASK).dtype == torch.bfloat16
+        half = build(EncoderAlignment, form=form).bfloat16()
+        assert half(x.bfloat16(), text, MASK).dtype == torch.bfloat16
 
 
 # What the original does (design, section 4), in its own presets.
@@ -497,7 +498,7 @@ def test_recording_does_not_change_the_result() -> None:
     assert all(torch.equal(a, b) for a, b in zip(plain, seen, strict=True))
 
 
-@pytest.mark.parametrize("form", ["reference", "sdpa"])
+@pytest.mark.parametrize("form", ["reference", "sdpa", "folded"])
 def test_saved_attention(form: str) -> None:
     """On demand the weights are kept: rows sum to 1, or are 0 without text."""
     module = build(DecoderAlignment, form=form)
@@ -561,7 +562,7 @@ def test_modules_copy_and_pickle() -> None:
     [
         ({"heads": 3}, "heads=3, which does not divide its width 26, expected one of 1, 2, 13, 26"),
         ({"heads": 0}, "heads=0, expected an integer of at least 1"),
-        ({"form": "folded"}, "form='folded', which is unknown, known: reference, sdpa"),
+        ({"form": "foldet"}, "form='foldet', which is unknown, did you mean 'folded'"),
         ({"preset": "cilp"}, "did you mean 'clip'"),
         ({"gate_int": 0.1}, "did you mean 'gate.init'"),
     ],

@@ -13,11 +13,14 @@ import pytest
 from semalign.errors import ConfigError, ResultsError
 from semalign.files import read_json, write_json
 from semalign.judge import Judgement
-from semalign.report import load_study, write_report
-from tests.report.study_folder import StudyFolder, paired
+from semalign.report import FIGURES, load_study, write_report
+from semalign.report.html import render
+from semalign.report.page import build_page
+from semalign.report.words import Words, check_language
+from tests.report.study_folder import StudyFolder, designed, looked, paired
 
 VOID = {"meta", "br", "link", "img", "hr", "input"}
-OUTPUTS = ("results.csv", "timings.csv", "judgement.json", "tables.md", "report.html")
+OUTPUTS = ("results.csv", "timings.csv", "judgement.json", "tables.md", "tables.tex", "paper.md", "report.html")
 
 
 class Outline(HTMLParser):
@@ -88,7 +91,8 @@ def rich(path: Path) -> StudyFolder:
 
 def page(path: Path, lang: str = "en") -> str:
     """Return the report's HTML."""
-    return write_report(path, lang=lang).read_text(encoding="utf-8")
+    words = Words(check_language(lang))
+    return render(build_page(load_study(path), words), words)
 
 
 def test_page_is_self_contained(tmp_path: Path) -> None:
@@ -177,7 +181,7 @@ def test_leaking_arm_is_marked_in_tables_figures_and_legends(tmp_path: Path) -> 
     text = page(rich(tmp_path / "study").path)
 
     assert text.count('mask texts <span class="mark">leaking</span>') == 3
-    assert text.count('mask texts - Baseline <span class="mark">leaking</span>') == 3
+    assert text.count('mask texts - Baseline <span class="mark">leaking</span>') == 4
     assert ">mask texts - Baseline (leaking)</text>" in text
     assert re.findall(r"<li><svg[^>]*>.*?</svg>mask texts \(leaking\)</li>", text)
     assert ">mask texts (leaking)</th>" in text
@@ -198,6 +202,10 @@ def test_rebuild_gives_the_same_bytes(tmp_path: Path) -> None:
     for name in OUTPUTS:
         assert (folder / name).read_bytes() == first[name], name
         assert (copy / name).read_bytes() == first[name], name
+    for path in (folder / FIGURES).iterdir():
+        assert (copy / FIGURES / path.name).read_bytes() == path.read_bytes(), path.name
+    names = {path.name for path in (folder / FIGURES).iterdir()}
+    assert {"effects-0.svg", "effects-0.pdf", "training.pdf", "classes-0.svg", "images-0.pdf", "knobs.svg"} <= names
     assert sorted(path.name for path in folder.iterdir() if path.is_file()) == sorted(
         (*OUTPUTS, "study.yaml", "facts.json")
     )
@@ -265,7 +273,7 @@ def test_study_without_curves_pilot_or_facts(tmp_path: Path) -> None:
 
 
 def test_chinese_page(tmp_path: Path) -> None:
-    """All fixed sentences are Chinese; the verdict's English reason is marked as English."""
+    """All fixed sentences are Chinese, the verdict's full reason too."""
     text = page(rich(tmp_path / "study").path, "zh")
     outline = Outline(text)
 
@@ -274,7 +282,8 @@ def test_chinese_page(tmp_path: Path) -> None:
         assert word in outline.text
     for word in ("Evidence", "Does the model use", "optimizer step", "Does A score"):
         assert word not in outline.text
-    assert '<span lang="en">A - Baseline: ' in text
+    assert "A - Baseline：尚无定论，3 个区组上为 +" in outline.text
+    assert "mIoU points" not in outline.text
 
 
 def test_unknown_language_writes_nothing(tmp_path: Path) -> None:
@@ -314,3 +323,57 @@ def test_contrast() -> None:
         assert _contrast(scheme["ink"], scheme["band"]) >= 4.5
         for index in range(8):
             assert _contrast(scheme[f"c{index}"], scheme["paper"]) >= 3, index
+
+
+def made_up(path: Path, kind: str) -> StudyFolder:
+    """Write a small study of the kind."""
+
+    def points(arm: str, seed: int) -> float | None:
+        return None if (arm, seed) == ("A", 1) else 40 + seed + len(arm) / 20 + (seed * len(arm)) % 3
+
+    if kind == "looks":
+        return looked(path, ["1", "-2", "3", "0.5", "-1", "2"])
+    if kind == "half-fraction":
+        return designed(path, kind, points, blocks=5)
+    return designed(path, kind, points, blocks=3, seeds=3)
+
+
+@pytest.mark.parametrize("kind", ["looks", "factorial", "half-fraction", "value-matched", "ablations"])
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_every_kind_of_study_is_accessible(tmp_path: Path, kind: str, lang: str) -> None:
+    """Headings without gaps, captions, scopes, alternative texts, labels, unique ids and focus, for each kind."""
+    text = page(made_up(tmp_path / "study", kind).path, lang)
+    outline = Outline(text)
+    levels = [int(tag[1]) for tag, _ in outline.tags if re.fullmatch("h[1-6]", tag)]
+
+    assert levels[0] == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+    assert len(outline.all("caption")) == len(outline.all("table"))
+    assert all(attrs.get("scope") in ("row", "col") for attrs in outline.all("th"))
+    assert all(attrs.get("alt") for attrs in outline.all("img"))
+    figures = [attrs for attrs in outline.all("svg") if "aria-hidden" not in attrs]
+    assert len(figures) == len(outline.all("figure"))
+    assert all(attrs.get("role") == "img" and attrs.get("aria-label") for attrs in figures)
+    scrolled = [attrs for attrs in outline.all("div") if attrs.get("class") == "scroll"]
+    assert len(scrolled) == len(outline.all("table"))
+    assert all(attrs.get("tabindex") == "0" and attrs.get("aria-label") for attrs in scrolled)
+    counted = Counter(attrs["id"] for _, attrs in outline.tags if "id" in attrs)
+    assert counted.most_common(1)[0][1] == 1
+    assert not re.search(r"\{\w+\}", outline.text), "a value was not filled in"
+    assert "http" not in text
+    if lang == "zh":
+        for word in ("mIoU points", "blocks", "verdict", "Does "):
+            assert word not in re.sub(r"[-\w. ]*semalign[-\w. ]*", "", outline.text), word
+
+
+def test_old_figures_go(tmp_path: Path) -> None:
+    """A figure of an earlier report that this one does not draw does not stay; other files do."""
+    folder = paired(tmp_path / "study").path
+    (folder / FIGURES).mkdir()
+    (folder / FIGURES / "looks-7.svg").write_text("<svg/>")
+    (folder / FIGURES / "notes.txt").write_text("mine")
+    write_report(folder)
+
+    assert not (folder / FIGURES / "looks-7.svg").exists()
+    assert (folder / FIGURES / "notes.txt").exists()
+    assert (folder / FIGURES / "effects-0.pdf").exists()

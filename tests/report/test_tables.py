@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from semalign.errors import ConfigError
+from semalign.report import page_md
+from semalign.report.markdown import escape
 from semalign.report.numbers import load_study
-from semalign.report.tables import Digits, _escape, effects_table, hours_text, study_tables, tables_md
+from semalign.report.tables import Digits, effects_table, hours_text, study_tables
 from semalign.report.words import SENTENCES, Words, check_language
 from tests.report.study_folder import StudyFolder, paired
 
@@ -79,10 +81,10 @@ def test_leaking_arms_are_marked_everywhere(tmp_path: Path) -> None:
         iou = [f"{90 + seed}/100", "9/10", None]
         folder.run("mask texts", seed, iou, facts={"text": {"kind": "masks", "leaking": True}})
     folder.study({"Baseline": {}, "A": {}, "mask texts": {"data.text": "masks"}}, seeds=3)
-    text = tables_md(load_study(folder.path), EN)
+    text = page_md(load_study(folder.path), EN)
 
     lines = [line for line in text.splitlines() if line.startswith("|") and "mask texts" in line]
-    assert len(lines) == 5
+    assert len(lines) == 7
     for line in lines:
         assert "(leaking)" in line
 
@@ -99,7 +101,7 @@ def test_markdown_page(tmp_path: Path) -> None:
     """Command, cost, margin and use of text stand above the tables; the median of 11, 12, 13, 21, 21, 21 s is 17 s."""
     folder = paired(tmp_path / "study")
     folder.facts({"command": "semalign study run x --out y", "machine": {"cpus": 2, "workers": 2, "threads": 1}})
-    text = tables_md(load_study(folder.path), EN)
+    text = page_md(load_study(folder.path), EN)
     head = text[: text.index("##")]
 
     assert "```console\nsemalign study run x --out y\n```" in head
@@ -114,7 +116,7 @@ def test_markdown_page(tmp_path: Path) -> None:
 
 def test_markdown_shows_names_as_they_are(tmp_path: Path) -> None:
     """A bar, a tag or a line break in a name neither breaks a row nor becomes markup."""
-    assert _escape("a|b <i> *c* `d`\ne _f_ g_h") == r"a\|b \<i> \*c\* \`d\` e \_f\_ g_h"
+    assert escape("a|b <i> *c* `d`\ne _f_ g_h") == r"a\|b \<i> \*c\* \`d\` e \_f\_ g_h"
 
 
 @pytest.mark.parametrize(

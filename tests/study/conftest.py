@@ -11,6 +11,7 @@ import torch
 from semalign.config.study import StudyOptions
 from semalign.study import runner
 from semalign.study.design import read_study
+from semalign.study.engines import local
 from tests.small import TINY
 from tests.study.here import Here
 
@@ -18,7 +19,7 @@ from tests.study.here import Here
 @pytest.fixture
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Run a study's runs here, one after the other."""
-    monkeypatch.setattr(runner, "ProcessPoolExecutor", Here)
+    monkeypatch.setattr(local, "ProcessPoolExecutor", Here)
     # Several threads that share a busy processor wait for each other at every small step.
     monkeypatch.setattr(runner, "threads_per_worker", lambda workers: 1)
     threads = torch.get_num_threads()

@@ -69,6 +69,7 @@ def test_a_whole_study(tmp_path: Path, small_study: StudyOptions) -> None:
         "runs/a/seed-1/result.json",
         "timings.csv",
         "tables.md",
+        "tables.tex",
         "report.html",
     }
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import multiprocessing
 import signal
 import time
@@ -13,11 +14,13 @@ import pytest
 from torch.nn import functional as F
 
 from semalign.align.temperature import DeadKnobWarning
+from semalign.config import to_dict
 from semalign.config.study import StudyOptions
 from semalign.errors import DataError, OutputError, ResultsError, StudyError
-from semalign.results import read_result
+from semalign.results import RunResult, read_result, write_result
 from semalign.study import runner
 from semalign.study.design import PlannedRun, planned_runs, read_study
+from semalign.study.engines import local
 from semalign.study.runner import (
     check_study_folder,
     claim_study_folder,
@@ -27,7 +30,7 @@ from semalign.study.runner import (
     worker_count,
 )
 from semalign.train import loop
-from tests.small import TINY, make_data
+from tests.small import TINY
 from tests.study.here import Here
 
 FACTS = {"data": {"fingerprints": {"train": "aa", "val": "bb"}}}
@@ -211,28 +214,27 @@ def test_a_diverged_run_is_an_outcome(
 def test_a_run_that_was_stopped_goes_on(
     tmp_path: Path, small_study: StudyOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A broken image stops the study with one sentence; once it is mended, saved states and results are used."""
-    root = make_data(tmp_path / "set")
-    image = root / "images" / "val" / "val-1.png"
-    sound = image.read_bytes()
-    image.write_bytes(b"x")
+    """An error stops the study with one sentence; once it is mended, saved states and results are used."""
     runs = planned_runs(small_study)[:2]
     monkeypatch.setattr(loop, "SAVE_EVERY_SECONDS", -1.0)
     study = tmp_path / "study"
 
-    with pytest.raises(DataError, match=r"val-1\.png is corrupt or truncated"):
-        run_planned(runs, str(root), study, workers=1, scan=False)
+    def broken(*_: Any) -> None:
+        raise DataError("val-1.png is corrupt")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "_score", broken)
+        with pytest.raises(DataError, match=r"^val-1\.png is corrupt$"):
+            run_planned(runs, str(small_study.data), study, workers=1, scan=False)
     assert (study / "runs/baseline/seed-0/state.safetensors").exists()
     assert not (study / "runs/baseline/seed-0/result.json").exists()
-    image.write_bytes(sound)
     steps: list[int] = []
     monkeypatch.setattr(loop, "Events", lambda: loop_events(stepped=lambda step, *_: steps.append(step)), raising=True)
 
-    runner.cached_inputs.cache_clear()
-    run_planned(runs, str(root), study, workers=1, scan=False)
+    run_planned(runs, str(small_study.data), study, workers=1, scan=False)
 
-    # Both had been trained before the scoring failed.
-    assert steps == []
+    # The first had been trained before its scoring failed; the second is trained now.
+    assert steps == [1, 2]
     assert not list(study.rglob("state.safetensors"))
     assert {read_result(study / run.folder / "result.json").status for run in runs} == {"finished"}
 
@@ -254,7 +256,7 @@ def test_a_damaged_result_is_not_run_over(tmp_path: Path, small_study: StudyOpti
 
 
 class Dying(Here):
-    """The first process dies with its task, as many pools as ``deaths`` says."""
+    """The process dies with its task, as many times as ``deaths`` says."""
 
     deaths = 0
 
@@ -271,8 +273,8 @@ class Dying(Here):
 @pytest.mark.usefixtures("in_this_process")
 def test_a_dead_worker_is_replaced(tmp_path: Path, small_study: StudyOptions, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a dying process took with it is run by the next; finished runs are counted once."""
-    monkeypatch.setattr(runner, "ProcessPoolExecutor", Dying)
-    Dying.deaths = 1
+    monkeypatch.setattr(local, "ProcessPoolExecutor", Dying)
+    Dying.deaths = 2
     told: list[tuple[int, int]] = []
 
     run_planned(
@@ -283,54 +285,103 @@ def test_a_dead_worker_is_replaced(tmp_path: Path, small_study: StudyOptions, mo
         progress=lambda run, status, miou, done, total: told.append((done, total)),
     )
 
-    assert told[-1] == (2, 2)
+    assert told == [(1, 2), (2, 2)]
     assert unfinished(tmp_path, planned_runs(small_study)[:2]) == []
 
 
-def test_workers_that_keep_dying(tmp_path: Path, small_study: StudyOptions, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a few deaths the study says so instead of trying for ever."""
-    monkeypatch.setattr(runner, "ProcessPoolExecutor", Dying)
+def test_a_run_that_kills_its_workers(
+    tmp_path: Path, small_study: StudyOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a few deaths the study names it instead of trying for ever."""
+    monkeypatch.setattr(local, "ProcessPoolExecutor", Dying)
     Dying.deaths = 1000
 
-    with pytest.raises(StudyError, match=r"worker processes died 3 times \(out of memory\?\), 4 runs are missing"):
+    with pytest.raises(
+        StudyError,
+        match=r"^arm Baseline, seed 0: its worker process died 3 times \(out of memory\?\), 4 runs are missing: start",
+    ):
         run_planned(planned_runs(small_study), str(small_study.data), tmp_path, workers=1)
+    assert Dying.deaths == 997
     Dying.deaths = 0
 
 
-class Busy(Here):
-    """A pool whose task fails while another process is at work; once shut down it knows its processes no more."""
+@pytest.mark.usefixtures("in_this_process")
+def test_a_run_that_another_process_has_finished(tmp_path: Path, small_study: StudyOptions) -> None:
+    """It is not run again: its result is told, and stays."""
+    run = planned_runs(small_study)[0]
+    arguments = (str(small_study.data), str(tmp_path), run.arm, run.seed, to_dict(run.options), run.folder, 1, "cpu")
+    first = runner.run_one(*arguments, True)
+    before = content(tmp_path)
 
-    def __init__(self, *_: Any, **__: Any) -> None:
-        self._processes: dict[int, Busy] | None = {1: self}
+    again = runner.run_one(*arguments, True)
 
-    def submit(self, task: Any, *args: Any) -> Future[Any]:
-        """Fail."""
-        future: Future[Any] = Future()
-        future.set_exception(DataError("broken"))
-        return future
-
-    def shutdown(self, **_: Any) -> None:
-        """Forget the processes, as the library's pool does."""
-        self._processes = None
-
-    def terminate(self) -> None:
-        """Take note."""
-        ended.append("ended")
+    assert first[:2] == again[:2]
+    assert again[2:] == (0.0, [])
+    assert content(tmp_path) == before
 
 
-ended: list[str] = []
+# ---- the same bits ----
 
 
-def test_an_error_ends_the_other_workers(
-    tmp_path: Path, small_study: StudyOptions, monkeypatch: pytest.MonkeyPatch
+def test_the_threads_that_a_study_was_begun_with(tmp_path: Path) -> None:
+    """They are kept and that is said; nothing is said where they are the same or not known."""
+    for cpus, workers, threads, begun, expected in (
+        (8, 8, 1, 2, (2, 4)),
+        (8, 2, 4, 1, (1, 2)),
+        (2, 2, 1, 16, (16, 1)),
+    ):
+        (tmp_path / "facts.json").write_text(json.dumps({"machine": {"threads": begun}}))
+        engine = local.LocalEngine(workers, threads, cpus)
+        with pytest.warns(
+            UserWarning, match=rf"begun with {begun} threads per run, which are kept \({expected[1]} runs"
+        ):
+            runner.keep_threads(tmp_path, engine)
+        assert (engine.threads, engine.workers) == expected
+        runner.keep_threads(tmp_path, engine)
+    for text in ("{", "[]", "{}", '{"machine": {}}', '{"machine": {"threads": "2"}}', '{"machine": {"threads": 0}}'):
+        (tmp_path / "facts.json").write_text(text)
+        runner.keep_threads(tmp_path, engine)
+    assert (engine.threads, engine.workers) == (16, 1)
+
+
+NOW = {"threads": 3, "device": "cuda", "processor": "X100", "torch": "2.13.0"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, None),
+        # What was not recorded by an older version is not known to differ.
+        ({"processor": None, "versions": None}, None),
+        ({"device": "cpu"}, r"begun with device cpu \(arm Baseline\) and would go on with cuda"),
+        ({"threads": 5}, r"begun with threads 5 \(arm Baseline\) and would go on with 3"),
+        ({"processor": "X200"}, "begun with processor X200"),
+        ({"versions": {"torch": "2.6.0"}}, r"begun with torch 2\.6\.0 .*would go on with 2\.13\.0, so that its runs"),
+    ],
+)
+def test_a_block_is_not_mixed(
+    tmp_path: Path, small_study: StudyOptions, changes: dict[str, Any], message: str | None
 ) -> None:
-    """Nobody waits for runs that are still at work when one has failed, or when the study is interrupted."""
-    monkeypatch.setattr(runner, "ProcessPoolExecutor", Busy)
-    ended.clear()
+    """A begun block goes on where its finished runs were computed; a whole block, or one not begun, is no matter."""
+    runs = planned_runs(small_study)
+    known = {"threads": 3, "device": "cuda:0", "processor": "X100", "versions": {"torch": "2.13.0"}} | changes
+    facts = {name: value for name, value in known.items() if value is not None}
 
-    with pytest.raises(DataError, match="broken"):
-        run_planned(planned_runs(small_study), str(small_study.data), tmp_path, workers=2)
-    assert ended == ["ended"]
+    def finish(run: PlannedRun) -> None:
+        file = tmp_path / run.folder / "result.json"
+        file.parent.mkdir(parents=True)
+        write_result(file, RunResult(run.arm, run.seed, "failed", None, {}, facts, {}))
+
+    runner.check_blocks(tmp_path, runs, NOW)
+    finish(runs[0])
+    if message is None:
+        runner.check_blocks(tmp_path, runs, NOW)
+    else:
+        with pytest.raises(StudyError, match=rf"^block 0 of the study in .* was {message}"):
+            runner.check_blocks(tmp_path, runs, NOW)
+        runner.check_blocks(tmp_path, runs, {})
+    finish(runs[1])
+    runner.check_blocks(tmp_path, runs, NOW)
 
 
 @pytest.mark.usefixtures("in_this_process")
@@ -365,7 +416,7 @@ def test_real_processes(tmp_path: Path, small_study: StudyOptions) -> None:
     run_planned(runs, str(small_study.data), tmp_path / "two", workers=2)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runner, "ProcessPoolExecutor", Here)
+        patch.setattr(local, "ProcessPoolExecutor", Here)
         patch.setattr(runner, "threads_per_worker", lambda workers: 1)
         run_planned(runs, str(small_study.data), tmp_path / "one", workers=1)
     for run in runs:
@@ -380,7 +431,7 @@ def _orphan(sender: Any) -> None:
 
 
 def _sleeper(sender: Any) -> None:
-    runner._live_with_parent()
+    local._live_with_parent()
     sender.send(signal.getsignal(signal.SIGINT) == signal.SIG_IGN)
     time.sleep(1000)
 

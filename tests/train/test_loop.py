@@ -30,6 +30,7 @@ from semalign.train.loop import (
     make_fabric,
     prepare_inputs,
     prepare_text,
+    train_score_names,
 )
 from semalign.train.optimizer import make_optimizer
 from semalign.train.run import TrainedRun, load_run
@@ -221,6 +222,90 @@ def test_the_averaged_weights_are_what_is_scored(inputs: Inputs, tmp_path: Path)
     assert np.array_equal(score.counts, result.score.counts)
 
 
+def test_the_cache_of_decoded_images_changes_no_bit(
+    source: DataSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that scores from packs, and one where none can be kept, are equal to the bit."""
+    options = tiny_options()
+    mapped = prepare_inputs(source, options)
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("SEMALIGN_CACHE", str(tmp_path / "file"))
+
+    decoded = prepare_inputs(source, options)
+
+    assert set(mapped.scored) == {"train", "val"}
+    assert decoded.scored == {}
+    assert_same(train(mapped, options), train(decoded, options))
+
+
+def test_nothing_is_decoded_twice(source: DataSource, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its inputs prepared a run decodes no image, neither for training nor for any of its scores."""
+    options = tiny_options(train__select_split="val")
+    ready = prepare_inputs(source, options)
+
+    def load(split: str, name: str) -> Any:
+        raise AssertionError(f"{split}/{name} was decoded")
+
+    monkeypatch.setattr(source, "load", load)
+
+    train(prepare_inputs(source, options), options)
+    train(ready, options)
+
+
+def test_the_scored_part_of_the_training_split(source: DataSource, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the same for all runs, in the split's order, and whole where the split is also the scored one."""
+    names = tuple(f"{number:03d}" for number in range(211))
+    part = train_score_names(names)
+
+    assert len(part) == 100
+    assert part == train_score_names(names) == tuple(sorted(part))
+    assert train_score_names(names[:7]) == names[:7]
+    monkeypatch.setattr(loop, "TRAIN_SCORE_IMAGES", 2)
+    assert len(prepare_inputs(source, tiny_options()).scored["train"].images) == 2
+    both = tiny_options(data__val_split="train")
+    assert len(prepare_inputs(source, both).scored["train"].images) == 7
+
+
+def test_bf16(inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Products in bf16 change the losses by rounding alone; the result says so, and weights stay float32."""
+    monkeypatch.setattr("semalign.train.precision.has_native_bf16", lambda device: True)
+    plain = train(inputs, tiny_options(train__epochs=1))
+
+    run, result = train(inputs, tiny_options(train__epochs=1, train__precision="bf16"))
+
+    losses = [[value for _, value in outcome.curves["train/loss"]] for outcome in (plain[1], result)]
+    assert losses[0] != losses[1]
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
+    assert (plain[1].facts["precision"], result.facts["precision"]) == ("float32", "bf16")
+    assert {tensor.dtype for tensor in run.model.parameters()} == {torch.float32}
+
+
+def test_a_compiled_run(inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The compiled model carries out the steps that record nothing, and trains the weights that are scored."""
+    steps: list[int] = []
+    real = loop.compiled
+
+    def spied(model: Any, device: Any) -> Any:
+        with monkeypatch.context() as patch:
+            # Dynamo needs no compiler with this backend.
+            own = torch.compile
+            patch.setattr(torch, "compile", lambda target: own(target, backend="eager"))
+            made = real(model, device)
+        made.register_forward_hook(lambda *_: steps.append(1))
+        return made
+
+    monkeypatch.setattr(loop, "compiled", spied)
+    monkeypatch.setattr(loop, "RECORDS", 2)
+    plain = train(inputs, tiny_options())
+
+    run, result = train(inputs, tiny_options(train__compile=True))
+
+    assert len(steps) == 1
+    for name, tensor in run.model.state_dict().items():
+        torch.testing.assert_close(tensor, plain[0].model.state_dict()[name], rtol=1e-3, atol=1e-4)
+    assert result.facts["config"]["train"]["compile"] is True
+
+
 def test_the_average_by_hand() -> None:
     """The first step keeps (1 + 1)/(10 + 1) of the start, later at most the decay; counters are copied."""
     model = torch.nn.BatchNorm1d(1)
@@ -229,14 +314,14 @@ def test_the_average_by_hand() -> None:
         model.weight.fill_(12.0)
         model.state_dict()["num_batches_tracked"].fill_(5)
 
-    loop._update_average(average, model, 0.995, 1)
+    loop._update_average(average, model.state_dict(), 0.995, 1)
     assert float(average["weight"]) == pytest.approx(2 / 11 * 1 + 9 / 11 * 12)
     assert int(average["num_batches_tracked"]) == 5
 
     average["weight"].fill_(1.0)
-    loop._update_average(average, model, 0.5, 10_000)
+    loop._update_average(average, model.state_dict(), 0.5, 10_000)
     assert float(average["weight"]) == pytest.approx(0.5 * 1 + 0.5 * 12)
-    loop._update_average(average, model, 0.0, 1)
+    loop._update_average(average, model.state_dict(), 0.0, 1)
     assert float(average["weight"]) == 12.0
 
 
@@ -324,8 +409,8 @@ def test_weights_that_are_no_numbers_end_the_run(inputs: Inputs, monkeypatch: py
     """A last step that breaks the weights is noticed, though no loss follows it."""
     real = loop._update_average
 
-    def broken(average: Any, model: Any, decay: float, step: int) -> None:
-        real(average, model, decay, step)
+    def broken(average: Any, state: Any, decay: float, step: int) -> None:
+        real(average, state, decay, step)
         if step == 4:
             average["decoder.classifier.project.bias"].fill_(math.inf)
 

@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,6 +31,8 @@ config_app = typer.Typer(help="Show the options.", no_args_is_help=True, rich_ma
 app.add_typer(study_app, name="study")
 app.add_typer(data_app, name="data")
 app.add_typer(config_app, name="config")
+bench_app = typer.Typer(help="Measure speed and memory here.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(bench_app, name="bench")
 
 Data = Annotated[str, typer.Argument(metavar="DATA", help="A folder of images and masks, or 'scenes' (built in).")]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or one of its weights files.")]
@@ -181,19 +184,24 @@ def evaluate(
     if as_json:
         print_json(value)
         return
+    if result.text_use is not None:
+        print(result.text_use.sentence, flush=True)
     for note in result.notes:
         line(f"note: {note}")
     print_score(value["miou"], value["iou"], f"{split} ({value['n_images']} images)")
-    if result.counterfactuals:
+    if result.counterfactuals and result.text_use is not None:
         rows = [
             [
                 item.name,
                 "-" if item.score is None else percent(item.score.miou),
-                item.why if item.score is None else f"{100 * (item.score.miou - result.score.miou):+.1f}",
+                item.why if item.score is None else f"{100 * (item.score.miou - result.score.miou):+.2f}",
+                "-" if item.interval is None else f"{100 * item.interval.low:+.2f} to {100 * item.interval.high:+.2f}",
             ]
             for item in result.counterfactuals
         ]
-        console.print(table("with the text changed", ["text", "mIoU", "difference, points"], rows))
+        columns = ["text", "mIoU", "difference, points", "95 % interval"]
+        console.print(table("with the text changed", columns, rows))
+        line(f"the intervals speak of {result.text_use.covers}")
     print(f"{100 * value['miou']:.2f}")
 
 
@@ -239,6 +247,41 @@ def predict(
         print(item["overlay"])
 
 
+@app.command("export")
+def export_run(
+    run: Run,
+    format_: Annotated[
+        str, typer.Option("--format", help="onnx (extra `onnx`), or hub: a folder to share, with a model card.")
+    ] = "onnx",
+    text: Annotated[
+        str, typer.Option("--text", help="folded: the run's own text; input: given at each call.")
+    ] = "folded",
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="The file [RUN.onnx].")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a run as one file for other programs."""
+    import semalign
+
+    if format_ == "hub":
+        folder = semalign.save_pretrained(run, out or run.with_name(f"{run.name}-hub"))
+        if as_json:
+            print_json({"folder": str(folder)})
+        else:
+            print(folder)
+        return
+    if format_ != "onnx":
+        raise ConfigError(f"--format got '{format_}', known: onnx, hub")
+    target = out or run.with_name(f"{run.stem}.onnx")
+    facts = semalign.export(run, target, text=text)
+    if as_json:
+        print_json({"file": str(target), **facts})
+        return
+    for kind in ("inputs", "outputs"):
+        for name, shape in facts[kind].items():
+            line(f"{kind[:-1]} {name}: {' x '.join(str(side) for side in shape)}")
+    print(target)
+
+
 # ---- study ----
 
 Study = Annotated[str, typer.Argument(metavar="STUDY", help="A YAML file, or ablation-1, ablation-2, ablations.")]
@@ -246,7 +289,7 @@ StudyData = Annotated[str | None, typer.Option("--data", metavar="DATA", help="A
 Seeds = Annotated[int | None, typer.Option("--seeds", metavar="N", help="Number of blocks, fixed beforehand.")]
 Workers = Annotated[int | None, typer.Option("--workers", metavar="N", help="Processes [one per processor].")]
 Out = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="The study's folder [studies/NAME].")]
-Engine = Annotated[str, typer.Option("--engine", help="local.")]
+Engine = Annotated[str, typer.Option("--engine", help="local (this machine) or ray (a cluster).")]
 Lang = Annotated[str, typer.Option("--lang", help="Language of the report: en or zh.")]
 
 
@@ -271,10 +314,12 @@ def study_plan(
     if as_json:
         print_json(plan)
         return
-    line(
-        f"{plan['runs']} runs ({plan['missing']} missing), about {plan['seconds_per_run']:.0f} s each, "
-        f"{plan['hours']:.2f} h with {plan['workers']} workers"
+    cost = (
+        "hours unknown until a run of the command has finished"
+        if plan["hours"] is None
+        else f"about {plan['seconds_per_run']:.0f} s each, {plan['hours']:.2f} h with {plan['workers']} workers"
     )
+    line(f"{plan['runs']} runs ({plan['missing']} missing), {cost}")
     for effect, others in plan["aliases"].items():
         line(f"aliased: {effect} shares its estimate with {others}")
     if plan["pilot"] is not None and plan["pilot"]["correlation"] is not None:
@@ -301,7 +346,7 @@ def study_plan(
     ]
     looks = "" if plan["looks"] is None else f", looks at {', '.join(str(n) for n in plan['looks'])}"
     console.print(table(f"mIoU points at {options.blocks} blocks{looks} (noise: {plan['sd_from']})", columns, rows))
-    print(f"{plan['hours']:.2f}")
+    print("unknown" if plan["hours"] is None else f"{plan['hours']:.2f}")
 
 
 def default_folder(name: str) -> Path:
@@ -326,9 +371,10 @@ def _run(
 ) -> Path:
     from semalign.study.carry_out import carry_out
     from semalign.study.design import read_study
+    from semalign.study.engines import ENGINES
 
-    if engine != "local":
-        raise StudyError(f"--engine got '{engine}', known: local")
+    if engine not in ENGINES:
+        raise StudyError(f"--engine got '{engine}', known: {', '.join(ENGINES)}")
     options = read_study(study, data=data, seeds=seeds, assignments=settings or ())
     folder = out or default_folder(options.name)
     with progress_bar() as bar:
@@ -348,6 +394,7 @@ def _run(
             command=command_line(),
             pilot_only=pilot_only,
             progress=progress,
+            engine=engine,
         )
     return folder
 
@@ -436,20 +483,64 @@ def _report(folder: Path, lang: str, as_json: bool) -> None:
 @study_app.command("judge")
 def study_judge(
     results: Annotated[Path, typer.Argument(metavar="RESULTS.csv", help="Columns arm, seed, and miou or score.")],
-    baseline: Annotated[str, typer.Option("--baseline", help="The arm that others are compared with.")] = "Baseline",
-    margin: Annotated[float, typer.Option("--margin", help="Smallest effect that matters, in points.")] = 1.0,
-    alpha: Annotated[float, typer.Option("--alpha", help="Share of false claims allowed.")] = 0.05,
+    study: Annotated[
+        str | None, typer.Option("--study", metavar="STUDY", help="Judge by what this study has fixed.")
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option("--baseline", help="The arm that others are compared with [Baseline].")
+    ] = None,
+    margin: Annotated[
+        float | None, typer.Option("--margin", help="Smallest effect that matters, in points [1].")
+    ] = None,
+    alpha: Annotated[float | None, typer.Option("--alpha", help="Share of false claims allowed [0.05].")] = None,
+    seeds: Annotated[
+        int | None, typer.Option("--seeds", metavar="N", help="Blocks planned [those that are there].")
+    ] = None,
+    looks: Annotated[
+        str | None, typer.Option("--looks", metavar="5,8,12", help="Blocks at which a growing study is judged.")
+    ] = None,
+    contrasts: Annotated[
+        Path | None, typer.Option("--contrasts", metavar="F", help="YAML file of effects [each arm - baseline].")
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            "--images", metavar="COUNTS.csv", help="Columns arm, seed, image, class, tp, fp, fn: judge new images too."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Judge anybody's runs from a table; needs no torch."""
-    from semalign.judge import judge, read_results_csv
+    from semalign.study.outside import Protocol, judge_table, protocol_of_study, read_contrasts
 
-    judgement = judge(read_results_csv(results), baseline=baseline, margin=margin, alpha=alpha)
+    given = {
+        "baseline": baseline,
+        "margin": margin,
+        "alpha": alpha,
+        "seeds": seeds,
+        "looks": None if looks is None else parse_looks(looks),
+        "contrasts": None if contrasts is None else read_contrasts(contrasts),
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    if study is not None and given:
+        raise StudyError(f"--study and --{next(iter(given))} are both given, expected one: the study has fixed it")
+    protocol = Protocol(**given) if study is None else protocol_of_study(study)  # type: ignore[arg-type]
+    judgement, new = judge_table(results, protocol, images)
     if as_json:
-        print_json(judgement.to_dict())
+        print_json(judgement.to_dict() | ({} if images is None else {"new_images": [one.to_dict() for one in new]}))
         return
-    for estimate, verdict in zip(judgement.estimates, judgement.verdicts, strict=True):
-        print(f"{estimate.contrast.name}: {verdict.word}. {verdict.reason}")
+    for note in judgement.notes:
+        line(f"note: {note}")
+    for verdict in (*judgement.verdicts, *(one.verdict for one in new)):
+        print(verdict.reason)
+
+
+def parse_looks(text: str) -> tuple[int, ...]:
+    """Return the numbers of blocks in '5,8,12'."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise ConfigError(f"--looks got '{text}', expected numbers of blocks such as 5,8,12")
+    return tuple(int(part) for part in parts)
 
 
 @study_app.command("simulate")
@@ -497,6 +588,182 @@ def demo(
     _check_language(lang)
     folder = _run(str(DEMO_FILE), None, None, workers, "local", out, True, settings, device, pilot_only=False)
     _report(folder, lang, as_json)
+
+
+# ---- audit ----
+
+
+@app.command()
+def audit(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN|CONFIG|module:factory",
+            help="A run's folder, a YAML file of options, or a function that returns model, batch [, optimizer, loss].",
+        ),
+    ],
+    data: Annotated[
+        str | None, typer.Option("--data", metavar="DATA", help="CONFIG: take the first batch from here, not made up.")
+    ] = None,
+    settings: Set = None,
+    as_json: Json = False,
+    device: Device = "auto",
+) -> None:
+    """Find the knobs of a model that cannot turn; exit 1 where there are errors that nobody declared."""
+    from semalign.api import open_source, resolve
+    from semalign.audit.runs import audit_factory, audit_inputs, audit_options, audit_run
+    from semalign.train.loop import make_fabric, prepare_inputs
+
+    place = Path(target)
+    is_config = place.suffix in (".yaml", ".yml") and place.is_file()
+    unused = [name for name, value in (("--data", data), ("--set", settings)) if value]
+    if unused and not is_config:
+        raise ConfigError(f"{unused[0]} has no effect on the audit of {target}, expected a YAML file of options")
+    if is_config:
+        options = resolve(data or "folder", config=place, settings=settings or ())
+        where = make_fabric(device).device
+        if data is None:
+            report = audit_options(options, device=where)
+        else:
+            report = audit_inputs(prepare_inputs(open_source(data, options), options), options, device=where)
+    elif place.exists():
+        report = audit_run(place, device=make_fabric(device).device)
+    elif ":" in target:
+        report = audit_factory(target, device=device)
+    else:
+        raise ConfigError(
+            f"the audit got '{target}', which is no file or folder, expected a run's folder, a YAML file of options or "
+            "module:factory"
+        )
+    if as_json:
+        print_json(report.to_dict())
+    else:
+        print(report)
+        line(f"{report.facts['parameters']:,} learnable numbers, {report.facts['seconds']:.1f} s")
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+# ---- bench ----
+
+Threads = Annotated[int | None, typer.Option("--threads", metavar="N", min=1, help="Threads to compute with [all].")]
+Quick = Annotated[bool, typer.Option("--quick", help="Fewer rounds and sizes, for a first look.")]
+Markdown = Annotated[bool, typer.Option("--markdown", help="Print the tables as Markdown.")]
+BenchData = Annotated[str, typer.Option("--data", metavar="DATA", help="A folder, or 'scenes'.")]
+
+
+@bench_app.command("alignment")
+def bench_alignment(
+    threads: Threads = None,
+    quick: Quick = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print the tables as Markdown.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Compare the alignment with a lean unfolded form; some minutes, with --quick one."""
+    import torch
+
+    from semalign.bench import alignment
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    with progress_bar() as bar:
+        task = bar.add_task("measuring", total=None, note="")
+        found = alignment.bench_alignment(quick=quick, progress=lambda what: bar.update(task, note=what))
+    if as_json:
+        print_json(found)
+    elif as_markdown:
+        print(alignment.markdown(found), end="")
+    else:
+        for found_table in alignment.alignment_tables(found):
+            console.print(table(*found_table))
+        print(alignment.machine_line(found))
+
+
+def _show_bench(
+    measure: Callable[..., dict[str, Any]],
+    tables: Callable[[dict[str, Any]], list[Any]],
+    as_markdown: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Measure and print what was found."""
+    from semalign.bench.tables import markdown_tables
+
+    with progress_bar() as bar:
+        task = bar.add_task("measuring", total=None, note="")
+        found = measure(progress=lambda what: bar.update(task, note=what), **options)
+    if as_json:
+        print_json(found)
+    elif as_markdown:
+        print(markdown_tables(tables(found)), end="")
+    else:
+        for found_table in tables(found):
+            console.print(table(*found_table))
+
+
+@bench_app.command("step")
+def bench_step(
+    data: BenchData = "scenes",
+    threads: Threads = None,
+    quick: Quick = False,
+    settings: Set = None,
+    as_markdown: Markdown = False,
+    as_json: Json = False,
+) -> None:
+    """Say what text adds to a training step, and our loop to a bare one; some minutes, with --quick one."""
+    import torch
+
+    from semalign.bench import step
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    _show_bench(
+        step.bench_step, step.step_tables, as_markdown, as_json, quick=quick, data=data, settings=settings or ()
+    )
+
+
+@bench_app.command("infer")
+def bench_infer(
+    threads: Threads = None,
+    quick: Quick = False,
+    as_markdown: Markdown = False,
+    as_json: Json = False,
+) -> None:
+    """Say what text adds to inference, its bank cached; some minutes, with --quick one."""
+    import torch
+
+    from semalign.bench import infer
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    _show_bench(infer.bench_infer, infer.infer_tables, as_markdown, as_json, quick=quick)
+
+
+@bench_app.command("study")
+def bench_study(
+    data: BenchData = "scenes",
+    workers: Workers = None,
+    quick: Quick = False,
+    settings: Set = None,
+    as_markdown: Markdown = False,
+    as_json: Json = False,
+    device: Device = "cpu",
+) -> None:
+    """Say how many runs an hour finish, by processes and threads of each; some minutes, with --quick two."""
+    from semalign.bench import study
+    from semalign.study.runner import worker_count
+
+    _show_bench(
+        study.bench_study,
+        study.study_tables,
+        as_markdown,
+        as_json,
+        quick=quick,
+        data=data,
+        settings=settings or (),
+        device=device,
+        workers=worker_count(workers),
+    )
 
 
 # ---- data, config ----
@@ -576,8 +843,7 @@ def data_check(
                 line(f"  {detail}")
             if len(finding.details) > 3:
                 line(f"  ... {len(finding.details) - 3} more: --json lists all")
-        for name, split in value["splits"].items():
-            line(f"{name}: {json.dumps(split, ensure_ascii=False)}")
+        _print_counts(value["splits"])
         if sheet is not None:
             print(sheet)
         if copied is not None:
@@ -589,6 +855,37 @@ def data_check(
         print(", ".join(f"{count} {severity}{'' if count == 1 else 's'}" for severity, count in found.items()))
     if (report if copied is None else copied).has_errors:
         raise typer.Exit(1)
+
+
+def _print_counts(splits: dict[str, Any]) -> None:
+    """Print each split's sizes and depth, and the balance of its classes, on stderr."""
+    for name, split in splits.items():
+        sizes = sorted({"x".join(map(str, split[key])) for key in ("least_size", "greatest_size")})
+        depth = split["depth_range"]
+        parts = [
+            f"{split['images']} images of {' to '.join(sizes)}",
+            f"{split['clusters']} clusters",
+            f"{split['with_texts']} with texts",
+            f"{share(split['ignored_pixels'] / (split['ignored_pixels'] + sum(split['pixels'].values())))} % ignored",
+            "" if depth is None else f"depth {depth[0]:g} to {depth[1]:g}, {share(split['hole_share'])} % holes",
+        ]
+        line(f"{name}: {', '.join(part for part in parts if part)}")
+    if splits:
+        columns = [part for name in splits for part in (f"{name} %", "images")]
+        classes = next(iter(splits.values()))["pixels"]
+        rows = [
+            [name]
+            + [
+                cell
+                for split in splits.values()
+                for cell in (
+                    share(split["pixels"][name] / max(1, sum(split["pixels"].values()))),
+                    str(split["images_with"][name]),
+                )
+            ]
+            for name in classes
+        ]
+        console.print(table("share of the labelled pixels, and images that show the class", ["class", *columns], rows))
 
 
 @config_app.command("show")

@@ -96,7 +96,9 @@ class EncoderAlignOptions(SideOptions):
     """The light cross attention in the visual encoder (the source document's SSA-lite)."""
 
     stages: tuple[Annotated[int, Field(ge=0, le=3)], ...] = (1, 2, 3)
-    """Stages (0 to 3) whose every block is aligned with the text."""
+    """Stages (0 to 3) whose blocks are aligned with the text."""
+    per: Literal["block", "stage"] | None = None
+    """'block' (default) aligns every block of those stages, 'stage' only the last block of each."""
 
 
 class DecoderAlignOptions(SideOptions):
@@ -176,10 +178,21 @@ class ModelOptions(Frozen):
 
     size: Literal["nano", "tiny", "small", "base"] = "nano"
     """Widths and depths, from about a million parameters (nano) upwards."""
+    backbone: str | None = None
+    """Visual encoder of another library: hf:NAME or timm:NAME from scratch (hf: swin, swinv2, convnextv2, pvtv2,
+    segformer, dinov2, resnet), or a folder with config.json and model.safetensors.  By default our own."""
+    backbone_options: dict[str, Any] | None = None
+    """Fields of the backbone's own configuration that differ, such as {embed_dim: 48}."""
     preset: Literal["recommended", "seed", "document", "transformer", "clip", "xvlm"] = "recommended"
     """Which set of alignment choices the `align` options start from."""
     classifier: Literal["linear", "text"] = "linear"
     """'text' compares pixel features with class sentences, so that a trained model can be asked for other names."""
+
+    @model_validator(mode="after")
+    def _has_backbone(self) -> ModelOptions:
+        if self.backbone_options is not None and self.backbone is None:
+            raise ValueError("backbone_options without a backbone, set model.backbone too")
+        return self
 
 
 class LossOptions(Frozen):
@@ -222,6 +235,10 @@ class TrainOptions(Frozen):
     """Epochs between looks at the validation split, for the curve alone; 0: only at the end."""
     select_split: str | None = None
     """Also keep the weights that score best on this split in best.safetensors; said wherever that split is scored."""
+    precision: Literal["auto", "float32", "bf16"] = "float32"
+    """Format of the forward's products; scores are float32.  'auto': bf16 where hardware has it and scores agree."""
+    compile: bool = False
+    """Compile the model's forward and backward: a minute at the start, then faster steps; needs a compiler."""
     loss: LossOptions = LossOptions()
 
 

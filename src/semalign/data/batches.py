@@ -1,4 +1,4 @@
-"""Decoded images of one split in memory, and batches of them as tensors.
+"""Decoded images of one split, mapped from the cache of packs, and batches of them as tensors.
 
 The order of an epoch and the views of a step depend on the seed, the epoch and the step alone (`semalign.seeds`), so
 that a run can go on from any step and every arm of a study sees the same images.  It knows nothing of text and models.
@@ -7,19 +7,22 @@ that a run can go on from any step and every arm of a study sees the same images
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
+import PIL
 import torch
 from jaxtyping import Float, Int
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
+from semalign.data.packed import Row, packed
 from semalign.data.sample import DataSource
 from semalign.data.transforms import (
     Augmentation,
-    jitter_color,
     normalize_image,
+    normalize_jittered,
     random_view,
     resize_depth,
     resize_image,
@@ -29,7 +32,17 @@ from semalign.errors import DataError
 from semalign.metrics import IGNORE
 from semalign.seeds import numpy_generator
 
-__all__ = ["Batch", "DepthScale", "ImageSet", "augmented_batch", "epoch_order", "load_images", "plain_batches"]
+__all__ = [
+    "Batch",
+    "DepthScale",
+    "ImageSet",
+    "ScoredSet",
+    "augmented_batch",
+    "epoch_order",
+    "load_images",
+    "load_scored",
+    "plain_batches",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +107,27 @@ class ImageSet:
 
 
 @dataclasses.dataclass(frozen=True)
+class ScoredSet:
+    """Images of a split at one size, with their masks as stored: what scoring reads, decoded once.
+
+    Attributes:
+        size: H, W of images and depths.
+        images: by name, uint8 H x W x 3.
+        masks: by name, uint8 at the mask's own size.
+        depths: by name, float32 H x W; None where they were not asked for.
+    """
+
+    size: tuple[int, int]
+    images: dict[str, Tensor]
+    masks: dict[str, NDArray[np.uint8]]
+    depths: dict[str, Tensor] | None
+
+    def holds(self, name: str, size: tuple[int, int] | None, depth: bool) -> bool:
+        """Return whether the image is here at ``size``, with its depth where that is asked for."""
+        return size == self.size and name in self.images and (self.depths is not None or not depth)
+
+
+@dataclasses.dataclass(frozen=True)
 class Batch:
     """Tensors of one step.
 
@@ -119,18 +153,80 @@ def load_images(source: DataSource, split: str, *, depth: bool, size: tuple[int,
     if depth and not source.has_depth:
         raise DataError(f"data.depth=true, but the {source.kind} data have no depth, expected depth/SPLIT/NAME.png")
     names = source.names(split)
-    images, masks, depths = [], [], []
-    for name in names:
-        sample = source.load(split, name)
-        height, width = sample.image.shape[:2]
-        target = (min(height, round(size[0] * zoom)), min(width, round(size[1] * zoom)))
-        image = resize_image(torch.from_numpy(sample.image), target)
-        images.append(image.permute(1, 2, 0).contiguous())
-        masks.append(resize_mask(torch.from_numpy(sample.mask), target))
-        if depth:
-            assert sample.depth is not None
-            depths.append(resize_depth(torch.from_numpy(sample.depth), target))
-    return ImageSet(names, images, masks, depths if depth else None)
+
+    def shown() -> Iterator[Row]:
+        for name in names:
+            sample = source.load(split, name)
+            height, width = sample.image.shape[:2]
+            target = (min(height, round(size[0] * zoom)), min(width, round(size[1] * zoom)))
+            image = resize_image(torch.from_numpy(sample.image), target).permute(1, 2, 0)
+            row = [image, resize_mask(torch.from_numpy(sample.mask), target)]
+            if depth:
+                assert sample.depth is not None
+                row.append(resize_depth(torch.from_numpy(sample.depth), target))
+            yield [part.contiguous().numpy() for part in row]
+
+    facts = {"use": "training", "size": list(size), "zoom": zoom}
+    columns = _packed(source, split, names, depth, facts, shown)
+    if columns is None:
+        columns = [list(column) for column in zip(*shown(), strict=True)]
+    tensors = [[torch.from_numpy(array) for array in column] for column in columns]
+    return ImageSet(names, tensors[0], tensors[1], tensors[2] if depth else None)
+
+
+def load_scored(
+    source: DataSource, split: str, names: Sequence[str], *, size: tuple[int, int], depth: bool
+) -> ScoredSet | None:
+    """Decode the images ``names`` of a split at ``size``, with masks as stored; None where nothing can be cached.
+
+    Raises:
+        DataError: a file is broken, or depth is asked for where there is none.
+    """
+    if depth and not source.has_depth:
+        return None
+
+    def resized() -> Iterator[Row]:
+        for name in names:
+            sample = source.load(split, name)
+            image = resize_image(torch.from_numpy(sample.image), size).permute(1, 2, 0).contiguous()
+            row = [image.numpy(), sample.mask]
+            if depth:
+                assert sample.depth is not None
+                row.append(resize_depth(torch.from_numpy(sample.depth), size).contiguous().numpy())
+            yield row
+
+    columns = _packed(source, split, names, depth, {"use": "scoring", "size": list(size)}, resized)
+    if columns is None:
+        return None
+    images, masks, *depths = columns
+    return ScoredSet(
+        size,
+        {name: torch.from_numpy(image) for name, image in zip(names, images, strict=True)},
+        dict(zip(names, masks, strict=True)),
+        {name: torch.from_numpy(plane) for name, plane in zip(names, depths[0], strict=True)} if depth else None,
+    )
+
+
+def _packed(
+    source: DataSource,
+    split: str,
+    names: Sequence[str],
+    depth: bool,
+    facts: dict[str, Any],
+    rows: Callable[[], Iterator[Row]],
+) -> list[list[NDArray[Any]]] | None:
+    """Return images, masks and perhaps depths from a pack named after the data and after what decodes and resizes."""
+    columns: dict[str, DTypeLike] = {"images": np.uint8, "masks": np.uint8}
+    if depth:
+        columns["depths"] = np.float32
+    facts = {
+        **facts,
+        "data": source.fingerprint(split),
+        "names": list(names),
+        "torch": torch.__version__,
+        "pillow": PIL.__version__,
+    }
+    return packed(facts, columns, len(names), rows)
 
 
 def epoch_order(n_images: int, seed: int, epoch: int) -> NDArray[np.int64]:
@@ -161,8 +257,9 @@ def augmented_batch(
         )
         for i in index
     ]
-    image = normalize_image(torch.stack([view for view, _, _ in views]))
-    image = jitter_color(image, augmentation.color, numpy_generator(seed, "color", step))
+    image = normalize_jittered(
+        torch.stack([view for view, _, _ in views]), augmentation.color, numpy_generator(seed, "color", step)
+    )
     mask = torch.stack([labels for _, labels, _ in views]).long()
     depth = None
     if depth_scale is not None:
@@ -178,28 +275,36 @@ def plain_batches(
     size: tuple[int, int] | None,
     depth_scale: DepthScale | None,
     batch_size: int,
+    scored: ScoredSet | None = None,
 ) -> Iterator[tuple[Batch, list[NDArray[np.uint8]]]]:
     """Yield images as they are, resized to ``size`` (None: as stored, one by one), with their masks at full size.
 
-    The batch's own mask is empty (B x 0 x 0): scoring happens at each mask's own size.
+    The batch's own mask is empty (B x 0 x 0): scoring happens at each mask's own size.  What ``scored`` holds at
+    this size is not decoded.
     """
     if size is None:
         batch_size = 1
     for start in range(0, len(names), batch_size):
         some = names[start : start + batch_size]
-        samples = [source.load(split, name) for name in some]
-        target = size or (samples[0].image.shape[0], samples[0].image.shape[1])
-        image = normalize_image(torch.stack([resize_image(torch.from_numpy(s.image), target) for s in samples]))
-        depth = None
-        if depth_scale is not None:
-            planes = []
-            for sample in samples:
+        images, planes, masks = [], [], []
+        for name in some:
+            if scored is not None and scored.holds(name, size, depth_scale is not None):
+                images.append(scored.images[name].permute(2, 0, 1))
+                masks.append(scored.masks[name])
+                if scored.depths is not None:
+                    planes.append(scored.depths[name])
+                continue
+            sample = source.load(split, name)
+            target = size or (sample.image.shape[0], sample.image.shape[1])
+            images.append(resize_image(torch.from_numpy(sample.image), target))
+            masks.append(sample.mask)
+            if depth_scale is not None:
                 if sample.depth is None:
                     raise DataError(
-                        f"the model was trained with depth, but {split}/{sample.name} has none, "
-                        "expected depth/SPLIT/NAME.png"
+                        f"the model was trained with depth, but {split}/{name} has none, expected depth/SPLIT/NAME.png"
                     )
                 planes.append(resize_depth(torch.from_numpy(sample.depth), target))
-            depth = depth_scale.normalize(torch.stack(planes)[:, None])
+        image = normalize_image(torch.stack(images))
+        depth = None if depth_scale is None else depth_scale.normalize(torch.stack(planes)[:, None])
         index = torch.arange(start, start + len(some))
-        yield Batch(index, image, torch.empty(len(some), 0, 0, dtype=torch.long), depth), [s.mask for s in samples]
+        yield Batch(index, image, torch.empty(len(some), 0, 0, dtype=torch.long), depth), masks

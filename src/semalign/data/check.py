@@ -17,37 +17,58 @@ from typing import Any
 import numpy as np
 
 from semalign.data.cache import read_cached, write_cached
+from semalign.data.duplicates import picture_hash, pixel_hash
 from semalign.data.folder import Files, Folder, check_size, decode_depth, decode_image, decode_mask, read_bytes
+from semalign.data.masks import MaskFacts, look_at_mask
 from semalign.data.sample import DataSource, Sample
 from semalign.errors import DataError, TextError
 from semalign.metrics import IGNORE
 
-__all__ = ["RARE_SHARE", "ScanReport", "SplitReport", "scan"]
+__all__ = ["RARE_SHARE", "BadSample", "Problem", "Progress", "Record", "ScanReport", "SplitReport", "scan"]
 
 RARE_SHARE = 0.001
 """A class with a smaller share of its split's labelled pixels, but not none, is reported as rare."""
 
 # History of the cached records, raised too whenever a check becomes stricter:
 # 1: first.
-RECORDS_VERSION = 1
+# 2: how the image looks, how the mask is stored, depth at the end of its range.
+RECORDS_VERSION = 2
 
 Problem = DataError | TextError
 Progress = Callable[[int, int], None]
 
 
 @dataclasses.dataclass(frozen=True)
-class _Record:
-    """What one good sample was found to be."""
+class Record:
+    """What one good sample was found to be.
 
-    stamps: list[list[Any]]  # per file: path below the root, bytes, modification time in ns
-    hashes: list[str]  # per file: SHA-256 (hex)
-    size: list[int]  # H, W
-    pixels: dict[str, int]  # by class index, with 255
+    Attributes:
+        stamps: per file path below the root, bytes, modification time in ns.
+        hashes: per file SHA-256 (hex).
+        size: H, W.
+        pixels: pixel counts by class index, with 255.
+        orientation: what became of the image's EXIF orientation, see `DecodedImage`.
+        depth: least and greatest measured value, share of holes, share of pixels at the end of the file's range, bits;
+            empty without depth or measurement.
+        grey: least and greatest value of the image.
+        pixel_hash: see `semalign.data.duplicates`; "" of scenes.
+        picture_hash: the same.
+        palette: of a palette mask the colour (hex) by index used; empty for other masks.
+    """
+
+    stamps: list[list[Any]]
+    hashes: list[str]
+    size: list[int]
+    pixels: dict[str, int]
     orientation: str
-    depth: list[float]  # least and greatest measured value, share of holes; empty without depth or measurement
+    depth: list[float]
+    grey: list[int]
+    pixel_hash: str
+    picture_hash: str
+    palette: dict[str, str]
 
     @classmethod
-    def from_json(cls, value: Any) -> _Record | None:
+    def from_json(cls, value: Any) -> Record | None:
         """Return the cached record, or None where the value is not shaped as one."""
         try:
             record = cls(**value)
@@ -58,7 +79,11 @@ class _Record:
                 and all(isinstance(digest, str) for digest in record.hashes)
                 and len(record.hashes) == len(record.stamps)
                 and isinstance(record.orientation, str)
-                and len([float(number) for number in record.depth]) in (0, 3)
+                and len([float(number) for number in record.depth]) in (0, 5)
+                and len([int(number) for number in record.grey]) == 2
+                and isinstance(record.pixel_hash, str)
+                and len(bytes.fromhex(record.picture_hash)) in (0, 32)
+                and all(isinstance(colour, str) for colour in record.palette.values())
             )
         except (TypeError, ValueError, AttributeError):
             return None
@@ -66,7 +91,27 @@ class _Record:
 
     @property
     def classes(self) -> tuple[int, ...]:
+        """Sorted class indices in the mask, without 255."""
         return tuple(sorted(int(key) for key in self.pixels if int(key) != IGNORE))
+
+
+@dataclasses.dataclass(frozen=True)
+class BadSample:
+    """A sample with problems.
+
+    Attributes:
+        problems: by what is broken ("image", "mask", "depth" or "size"), the error.
+        mask: how its mask is stored, where that can be said.
+        pixel_hash: of its image, "" where it cannot be decoded.
+        picture_hash: the same.
+        grey: least and greatest value of its image, empty where it cannot be decoded.
+    """
+
+    problems: dict[str, DataError]
+    mask: MaskFacts | None
+    pixel_hash: str
+    picture_hash: str
+    grey: list[int]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,6 +165,8 @@ class ScanReport:
         notes: what is allowed but worth knowing.
         read: number of samples that were read and decoded.
         cached: number of samples known from the last scan.
+        records: by split and name, the samples without a problem.
+        bad: by split and name, the others that have all their files.
     """
 
     source: dict[str, Any]
@@ -128,6 +175,8 @@ class ScanReport:
     notes: tuple[str, ...]
     read: int
     cached: int
+    records: dict[str, dict[str, Record]] = dataclasses.field(default_factory=dict, repr=False)
+    bad: dict[str, dict[str, BadSample]] = dataclasses.field(default_factory=dict, repr=False)
 
     def raise_for_problems(self) -> None:
         """Raise the first problem, saying how many more there are.
@@ -178,17 +227,17 @@ def scan(source: DataSource, *, progress: Progress | None = None) -> ScanReport:
     """
     if isinstance(source, Folder):
         return _scan_folder(source, progress)
-    records: dict[str, dict[str, _Record]] = {split: {} for split in source.splits}
+    records: dict[str, dict[str, Record]] = {split: {} for split in source.splits}
     total = sum(len(source.names(split)) for split in source.splits)
     done = 0
     for split in source.splits:
         for name in source.names(split):
             sample = source.load(split, name)
-            records[split][name] = _record(sample, "", [], [])
+            records[split][name] = _record(sample)
             done += 1
             if progress is not None:
                 progress(done, total)
-    return _report(source, records, (), read=total, cached=0)
+    return _report(source, records, {}, (), read=total, cached=0)
 
 
 def _scan_folder(folder: Folder, progress: Progress | None) -> ScanReport:
@@ -202,25 +251,26 @@ def _scan_folder(folder: Folder, progress: Progress | None) -> ScanReport:
     kept = read_cached("scan", key)
     same_rules = isinstance(kept, dict) and (kept.get("version"), kept.get("classes")) == (RECORDS_VERSION, class_count)
     old = kept.get("samples") if same_rules and isinstance(kept, dict) else None
-    records: dict[str, dict[str, _Record]] = {split: {} for split in folder.splits}
+    records: dict[str, dict[str, Record]] = {split: {} for split in folder.splits}
     unread = []
     for split, name, files in jobs:
-        record = _Record.from_json(old.get(f"{split}/{name}")) if isinstance(old, dict) else None
+        record = Record.from_json(old.get(f"{split}/{name}")) if isinstance(old, dict) else None
         if record is not None and record.stamps == _stamps(folder.root, files):
             records[split][name] = record
         else:
             unread.append((split, name, files))
     cached = len(jobs) - len(unread)
 
-    def read(job: tuple[str, str, Files]) -> tuple[_Record | None, list[DataError]]:
+    def read(job: tuple[str, str, Files]) -> Record | BadSample:
         return _read_sample(folder.root, job[1], job[2], class_count)
 
-    for done, ((split, name, _), (record, found)) in enumerate(
-        zip(unread, _in_threads(read, unread), strict=True), start=1
-    ):
-        problems += found
-        if record is not None:
-            records[split][name] = record
+    bad: dict[str, dict[str, BadSample]] = {split: {} for split in folder.splits}
+    for done, ((split, name, _), found) in enumerate(zip(unread, _in_threads(read, unread), strict=True), start=1):
+        if isinstance(found, Record):
+            records[split][name] = found
+        else:
+            bad[split][name] = found
+            problems += found.problems.values()
         if progress is not None:
             progress(done, len(unread))
     if unread:
@@ -237,13 +287,13 @@ def _scan_folder(folder: Folder, progress: Progress | None) -> ScanReport:
             folder.remember(split, name, known.classes, dict(zip(paths, known.hashes, strict=True)))
     problems += folder.parse_texts()[1]
     problems += folder.parse_clusters()[1]
-    return _report(folder, records, tuple(problems), read=len(unread), cached=cached)
+    return _report(folder, records, bad, tuple(problems), read=len(unread), cached=cached)
 
 
 def _in_threads(
-    read: Callable[[tuple[str, str, Files]], tuple[_Record | None, list[DataError]]],
+    read: Callable[[tuple[str, str, Files]], Record | BadSample],
     jobs: list[tuple[str, str, Files]],
-) -> Iterator[tuple[_Record | None, list[DataError]]]:
+) -> Iterator[Record | BadSample]:
     # Pillow decodes outside the interpreter lock.
     pool = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1))
     try:
@@ -265,9 +315,9 @@ def _stamps(root: Path, files: Files) -> list[list[Any]] | None:
     return stamps
 
 
-def _read_sample(root: Path, name: str, files: Files, class_count: int) -> tuple[_Record | None, list[DataError]]:
+def _read_sample(root: Path, name: str, files: Files, class_count: int) -> Record | BadSample:
     """Read one sample's files; every file that is bad by itself gives its own problem, then the sizes are compared."""
-    problems: list[DataError] = []
+    problems: dict[str, DataError] = {}
     # Before reading: a file that changes meanwhile then has another stamp at the next scan.
     stamps = _stamps(root, files)
     hashes: list[str] = []
@@ -279,57 +329,100 @@ def _read_sample(root: Path, name: str, files: Files, class_count: int) -> tuple
 
     mask = image = depth = None
     orientation = ""
-    image_bytes: bytes | None = None
+    image_bytes = mask_bytes = depth_bytes = b""
     try:
         image_bytes = contents(files.image, "image")
     except DataError as error:
-        problems.append(error)
+        problems["image"] = error
     try:
-        mask = decode_mask(contents(files.mask, "mask"), files.mask, class_count)
+        mask_bytes = contents(files.mask, "mask")
+        mask = decode_mask(mask_bytes, files.mask, class_count)
     except DataError as error:
-        problems.append(error)
-    mask_size = None if mask is None else (mask.shape[0], mask.shape[1])
-    if image_bytes is not None:
+        problems["mask"] = error
+    facts = look_at_mask(mask_bytes) if mask is None else None
+    # A mask in colours or with strange values still has a size.
+    mask_size = (mask.shape[0], mask.shape[1]) if mask is not None else facts.size if facts is not None else None
+    if "image" not in problems:
         try:
             image, orientation = decode_image(image_bytes, files.image, mask_size)
         except DataError as error:
-            problems.append(error)
+            problems["image"] = error
     if files.depth is not None:
         try:
-            depth = decode_depth(contents(files.depth, "depth"), files.depth)
+            depth_bytes = contents(files.depth, "depth")
+            depth = decode_depth(depth_bytes, files.depth)
         except DataError as error:
-            problems.append(error)
+            problems["depth"] = error
     if mask_size is not None:
         for what, path, array in (("image", files.image, image), ("depth", files.depth, depth)):
             if array is not None and path is not None:
                 try:
                     check_size(what, path, array.shape[:2], files.mask, mask_size)
                 except DataError as error:
-                    problems.append(error)
+                    # With both off, the image's: one of the three files is likely to be the odd one.
+                    problems.setdefault("size", error)
+    pixels = "" if image is None else pixel_hash(image)
+    picture = "" if image is None else picture_hash(image)
     if problems or mask is None or image is None or stamps is None:
-        return None, problems
-    return _record(Sample(name, image, mask, depth, (), ""), orientation, stamps, hashes), []
+        grey = [] if image is None else [int(image.min()), int(image.max())]
+        return BadSample(problems, look_at_mask(mask_bytes), pixels, picture, grey)
+    sample = Sample(name, image, mask, depth, (), "")
+    known = _record(sample, orientation, _depth_bits(depth_bytes))
+    return dataclasses.replace(
+        known,
+        stamps=stamps,
+        hashes=hashes,
+        pixel_hash=pixels,
+        picture_hash=picture,
+        palette=_used_palette(mask_bytes, known.pixels),
+    )
 
 
-def _record(sample: Sample, orientation: str, stamps: list[list[Any]], hashes: list[str]) -> _Record:
+def _record(sample: Sample, orientation: str = "", depth_bits: int = 0) -> Record:
     counts = np.bincount(sample.mask.ravel(), minlength=IGNORE + 1)
     measured: list[float] = []
     if sample.depth is not None:
         values = sample.depth[sample.depth > 0]
         if values.size:
-            measured = [float(values.min()), float(values.max()), 1 - values.size / sample.depth.size]
-    return _Record(
-        stamps=stamps,
-        hashes=hashes,
+            at_end = float((values == 2**depth_bits - 1).mean()) if depth_bits else 0.0
+            holes = 1 - values.size / sample.depth.size
+            measured = [float(values.min()), float(values.max()), holes, at_end, depth_bits]
+    return Record(
+        stamps=[],
+        hashes=[],
         size=[int(side) for side in sample.mask.shape],
         pixels={str(index): int(counts[index]) for index in np.flatnonzero(counts)},
         orientation=orientation,
         depth=measured,
+        grey=[int(sample.image.min()), int(sample.image.max())],
+        pixel_hash="",
+        picture_hash="",
+        palette={},
     )
 
 
+def _depth_bits(data: bytes) -> int:
+    # Byte 24 of a PNG's header is its bit depth.
+    return data[24] if len(data) > 24 else 0
+
+
+def _used_palette(data: bytes, pixels: dict[str, int]) -> dict[str, str]:
+    # Byte 25 is the colour type, 3 for a palette; grey masks need no second look.
+    if data[25] != 3:
+        return {}
+    facts = look_at_mask(data)
+    assert facts is not None
+    return {index: bytes(facts.palette[int(index)]).hex() for index in pixels}
+
+
 def _report(
-    source: DataSource, records: dict[str, dict[str, _Record]], problems: tuple[Problem, ...], *, read: int, cached: int
+    source: DataSource,
+    records: dict[str, dict[str, Record]],
+    bad: dict[str, dict[str, BadSample]],
+    problems: tuple[Problem, ...],
+    *,
+    read: int,
+    cached: int,
 ) -> ScanReport:
     splits = {split: _split_report(source, split, found, problems) for split, found in records.items() if found}
     return ScanReport(
@@ -339,11 +432,13 @@ def _report(
         notes=tuple(_notes(source, records, splits)),
         read=read,
         cached=cached,
+        records=records,
+        bad=bad,
     )
 
 
 def _split_report(
-    source: DataSource, split: str, records: dict[str, _Record], problems: tuple[Problem, ...]
+    source: DataSource, split: str, records: dict[str, Record], problems: tuple[Problem, ...]
 ) -> SplitReport:
     found = list(records.values())
     heights, widths = zip(*(record.size for record in found), strict=True)
@@ -370,7 +465,7 @@ def _split_report(
     )
 
 
-def _notes(source: DataSource, records: dict[str, dict[str, _Record]], splits: dict[str, SplitReport]) -> Iterator[str]:
+def _notes(source: DataSource, records: dict[str, dict[str, Record]], splits: dict[str, SplitReport]) -> Iterator[str]:
     orientations = {
         "applied": "EXIF orientation applied, as the mask has the upright size",
         "left": "EXIF orientation not applied, as the mask has the stored size",

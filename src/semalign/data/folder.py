@@ -45,6 +45,7 @@ __all__ = [
     "check_size",
     "decode_depth",
     "decode_image",
+    "decode_indices",
     "decode_mask",
     "read_bytes",
     "read_image",
@@ -190,8 +191,12 @@ def read_image(path: Path) -> ImageArray:
     return decode_image(read_bytes(path, "image"), path).image
 
 
-def _decode_indices(data: bytes, path: Path, what: str, modes: tuple[str, ...], content: str) -> NDArray[Any]:
-    """Decode a one-channel PNG to H x W integers as stored."""
+def decode_indices(data: bytes, path: Path, what: str, modes: tuple[str, ...], content: str) -> NDArray[Any]:
+    """Decode a PNG of one channel, in one of Pillow's ``modes``, to H x W integers as stored.
+
+    Raises:
+        DataError: corrupt, truncated, no PNG, or of another mode; ``content`` says what was expected.
+    """
     image = _open(data, path, what)
     if image.format != "PNG":
         raise DataError(f"{what} {path} is a {image.format} file, expected a PNG file of {content}")
@@ -219,7 +224,7 @@ def decode_mask(data: bytes, path: Path, class_count: int) -> MaskArray:
         DataError: corrupt, truncated, more than one channel, or a value that is no class.
     """
     content = f"class indices (0 to {class_count - 1}, 255 ignored)"
-    values = _decode_indices(data, path, "mask", ("1", "L", "P", "I", "I;16", "I;16B", "I;16L"), content)
+    values = decode_indices(data, path, "mask", ("1", "L", "P", "I", "I;16", "I;16B", "I;16L"), content)
     is_bad = (values >= class_count) & (values != IGNORE) | (values < 0)
     if is_bad.any():
         bad = np.unique(values[is_bad])
@@ -238,7 +243,7 @@ def decode_depth(data: bytes, path: Path) -> DepthArray:
         DataError: corrupt, truncated, or not one grey channel of 8 or 16 bits.
     """
     content = "8- or 16-bit grey depth"
-    return _decode_indices(data, path, "depth", ("L", "I", "I;16", "I;16B", "I;16L"), content).astype(np.float32)
+    return decode_indices(data, path, "depth", ("L", "I", "I;16", "I;16B", "I;16L"), content).astype(np.float32)
 
 
 def check_size(what: str, path: Path, size: tuple[int, ...], mask_path: Path, mask_size: tuple[int, ...]) -> None:
@@ -511,7 +516,7 @@ class Folder:
                     TextError(f'{where} {reason}, expected {{"image": "SPLIT/NAME", "texts": ["...", ...]}}')
                 )
                 continue
-            key = self._find_image(entry["image"])
+            key = self.find_image(entry["image"])
             if key is None:
                 problems.append(TextError(f"{where} has texts for an unknown image {self._unknown(entry['image'])}"))
             elif key in lines:
@@ -547,9 +552,9 @@ class Folder:
                 problems.append(DataError(f"{where} is {line!r}, expected an image name and its sequence"))
                 continue
             reference, sequence = parts
-            keys = [self._find_image(reference)]
+            keys = [self.find_image(reference)]
             if keys == [None]:
-                keys = [key for split in self.splits if (key := self._find_image(f"{split}/{reference}"))]
+                keys = [key for split in self.splits if (key := self.find_image(f"{split}/{reference}"))]
             if not keys:
                 problems.append(DataError(f"{where} gives a sequence to an unknown image {self._unknown(reference)}"))
             for key in keys:
@@ -577,7 +582,8 @@ class Folder:
             self._hashes[path] = hashlib.sha256(read_bytes(path, "file")).hexdigest()
         return self._hashes[path]
 
-    def _find_image(self, reference: str) -> tuple[str, str] | None:
+    def find_image(self, reference: str) -> tuple[str, str] | None:
+        """Return split and name that ``SPLIT/NAME``, with or without ending, stands for, or None."""
         split, _, name = reference.partition("/")
         images = self._images.get(split, {})
         if name in images:

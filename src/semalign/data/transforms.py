@@ -19,8 +19,8 @@ from semalign.metrics import IGNORE
 
 __all__ = [
     "Augmentation",
-    "jitter_color",
     "normalize_image",
+    "normalize_jittered",
     "random_view",
     "resize_depth",
     "resize_image",
@@ -111,19 +111,33 @@ def normalize_image(image: UInt8[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]
     return ((image.float() - 255 * MEAN) / (255 * STD)).contiguous(memory_format=torch.channels_last)
 
 
-def jitter_color(
-    image: Float[Tensor, "b 3 h w"], strength: float, generator: np.random.Generator
+def normalize_jittered(
+    image: UInt8[Tensor, "b 3 h w"], strength: float, generator: np.random.Generator
 ) -> Float[Tensor, "b 3 h w"]:
-    """Return normalised images with random contrast, brightness, saturation and channel shifts of ``strength``."""
+    """Return images normalised as by `normalize_image`, with random colours of ``strength``, channels-last.
+
+    With x the normalised image and c, b, s, d drawn for each image, uniform in ±strength (d: per channel, ±strength/4):
+    z = x (1 + c) + b, then grey + (z - grey) (1 + s) + d with grey the mean of the three channels of z.  Strength 0
+    draws nothing.
+    """
     if strength == 0:
-        return image
-    count = image.shape[0]
+        return normalize_image(image)
+    count, _, height, width = image.shape
 
     def draw(reach: float, channels: int = 1) -> Tensor:
         values = generator.uniform(-reach, reach, (count, channels, 1, 1))
         return torch.from_numpy(values.astype(np.float32)).to(image.device)
 
-    image = image * (1 + draw(strength)) + draw(strength)
-    grey = image.mean(dim=1, keepdim=True)
-    image = grey + (image - grey) * (1 + draw(strength))
-    return image + draw(strength / 4, 3)
+    contrast, brightness, saturation, shift = draw(strength), draw(strength), draw(strength), draw(strength / 4, 3)
+    result = torch.empty(
+        (count, 3, height, width), device=image.device, memory_format=torch.channels_last, dtype=torch.float32
+    )
+    # One image at a time, plane by plane: it stays in the processor's cache, and grey repeated along the innermost axis
+    # of channels-last memory would forbid vector instructions.  The order of operations fixes the bits.
+    planes = torch.empty((3, height, width), device=image.device)
+    for i in range(count):
+        planes.copy_(image[i]).sub_(255 * MEAN).div_(255 * STD).mul_(1 + contrast[i]).add_(brightness[i])
+        grey = (planes[0] + planes[1]).add_(planes[2]).div_(3)
+        planes.sub_(grey).mul_(1 + saturation[i]).add_(grey).add_(shift[i])
+        result[i].copy_(planes)
+    return result

@@ -13,10 +13,11 @@ from semalign.judge.contrasts import (
     factor_effect,
 )
 from semalign.judge.formatting import format_interval, format_level, format_p, format_points
+from semalign.judge.images import NewImages, judge_new_images
 from semalign.judge.judgement import Row, Rows, judge
 from semalign.judge.looks import LOOKS
 from semalign.judge.pilot import Pilot, judge_pilot
-from semalign.judge.table import read_results_csv
+from semalign.judge.table import ImageTable, counts_of_runs, read_image_counts_csv, read_results_csv
 from semalign.judge.verdict import ArmSummary, Contrast, Estimate, FailureTest, Judgement, LeftOut, Look, Verdict
 from semalign.rooms import make_callable
 
@@ -29,22 +30,27 @@ __all__ = [
     "Contrast",
     "Estimate",
     "FailureTest",
+    "ImageTable",
     "Judgement",
     "LeftOut",
     "Look",
+    "NewImages",
     "Pilot",
     "Row",
     "Rows",
     "Verdict",
     "ablation_contrasts",
     "against_baseline",
+    "counts_of_runs",
     "factor_effect",
     "format_interval",
     "format_level",
     "format_p",
     "format_points",
     "judge",
+    "judge_new_images",
     "judge_pilot",
+    "read_image_counts_csv",
     "read_results_csv",
 ]
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -115,6 +115,10 @@ class NewImages:
     p: float
     p_equivalence: float
     verdict: Verdict
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values that JSON can hold."""
+        return dataclasses.asdict(self) | {"seeds": list(self.seeds)}
 
 
 # --- arithmetic -----------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Anybody's results as a CSV file: arm, seed, score.
+"""Anybody's results as CSV files: arm, seed, score; and arm, seed, image, class, TP, FP, FN.
 
 This module knows nothing of what the scores mean.
 """
@@ -6,14 +6,24 @@ This module knows nothing of what the scores mean.
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import math
+from collections.abc import Iterable
 from pathlib import Path
 
-from semalign.errors import ResultsError, nearest
-from semalign.judge.judgement import Row
+import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["read_results_csv"]
+from semalign.errors import ResultsError, nearest
+from semalign.judge.images import ImageCounts, image_influence
+from semalign.judge.judgement import Row
+from semalign.judge.verdict import ArmName
+
+__all__ = ["SAME_MIOU", "ImageTable", "counts_of_runs", "read_image_counts_csv", "read_results_csv"]
+
+SAME_MIOU = 1e-3
+"""How far a run's mIoU may be from that of its counts: a result rounded to three digits, not another way of scoring."""
 
 SCORE_COLUMNS = (("miou", "miou_percent"), ("score", "score_percent"))
 """In order of preference; a column is in percent when its name says so."""
@@ -30,11 +40,151 @@ def read_results_csv(path: Path) -> list[Row]:
         ResultsError: the file cannot be read, lacks a column, has a line that does not fit its header, or a cell that
             is no whole-number seed or no score in range; the message names the line.
     """
+    header, lines = _lines(path, "arm, seed and miou")
+    arm_at, seed_at = (_column(path, header, name) for name in ("arm", "seed"))
+    score_at, unit = _score_column(path, header)
+
+    rows: list[Row] = []
+    for number, cells in lines:
+        where = f"{path}, line {number}"
+        _check_length(where, cells, header)
+        arm = _named(where, "arm", cells[arm_at])
+        rows.append(
+            (arm, _whole(where, "seed", cells[seed_at]), _score(where, header[score_at], cells[score_at], unit))
+        )
+    if not rows:
+        raise ResultsError(f"the results {path} hold a header and no run, expected a line per run")
+    return rows
+
+
+# --- counts by image ------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageTable:
+    """Counts of anybody's runs on the images that they were scored on.
+
+    Attributes:
+        counts: by arm and seed images x classes x 3 pixel counts (TP, FP, FN).
+        images: the images' names, sorted.
+        classes: the classes' names, sorted.
+        clusters: of every image; without a column ``cluster`` each image is its own.
+    """
+
+    counts: dict[ArmName, dict[int, NDArray[np.int64]]]
+    images: tuple[str, ...]
+    classes: tuple[str, ...]
+    clusters: tuple[str, ...]
+
+
+def read_image_counts_csv(path: Path) -> ImageTable:
+    """Read counts of pixels from a UTF-8 CSV file with a header: arm, seed, image, class, tp, fp, fn.
+
+    A column ``cluster`` names the sequence or scene of each image.  A class that neither stands in an image's mask nor
+    is predicted there needs no line.  Other columns are ignored.
+
+    Raises:
+        ResultsError: the file cannot be read, lacks a column, has a line that does not fit its header or stands there
+            twice, a count that is no whole number from 0, an image without a cluster or in two; or the runs were not
+            scored on the same images and masks, whose TP + FN are the same for all.
+    """
+    names = ("arm", "seed", "image", "class", "tp", "fp", "fn")
+    header, lines = _lines(path, ", ".join(names))
+    at = [_column(path, header, name) for name in names]
+    cluster_at = _column(path, header, "cluster") if "cluster" in header else None
+    found: dict[tuple[str, int], dict[tuple[str, str], tuple[int, int, int]]] = {}
+    clusters: dict[str, str] = {}
+    for number, cells in lines:
+        where = f"{path}, line {number}"
+        _check_length(where, cells, header)
+        arm, seed_cell, image, kind, *numbers = (cells[place] for place in at)
+        for name, cell in (("arm", arm), ("image", image), ("class", kind)):
+            _named(where, name, cell)
+        run = found.setdefault((arm, _whole(where, "seed", seed_cell)), {})
+        if (image, kind) in run:
+            raise ResultsError(f"{where}: arm {arm!r}, seed {seed_cell} has image {image!r}, class {kind!r} twice")
+        tp, fp, fn = (_pixels(where, name, cell) for name, cell in zip(names[4:], numbers, strict=True))
+        run[image, kind] = (tp, fp, fn)
+        cluster = image if cluster_at is None else _named(where, "cluster", cells[cluster_at])
+        if clusters.setdefault(image, cluster) != cluster:
+            raise ResultsError(f"{where}: image {image!r} is of cluster {cluster!r} and of {clusters[image]!r} before")
+    if not found:
+        raise ResultsError(f"the counts {path} hold a header and no line, expected a line per run, image and class")
+    return _image_table(path, found, clusters)
+
+
+def _image_table(
+    path: Path, found: dict[tuple[str, int], dict[tuple[str, str], tuple[int, int, int]]], clusters: dict[str, str]
+) -> ImageTable:
+    images = {image: place for place, image in enumerate(sorted(clusters))}
+    classes = {kind: place for place, kind in enumerate(sorted({kind for run in found.values() for _, kind in run}))}
+    counts: dict[ArmName, dict[int, NDArray[np.int64]]] = {}
+    first: tuple[str, NDArray[np.int64]] | None = None
+    for (arm, seed), run in found.items():
+        who = f"arm {arm!r}, seed {seed}"
+        lacking = images.keys() - {image for image, _ in run}
+        if lacking:
+            raise ResultsError(
+                f"{path} has no line of image {min(lacking)!r} for {who}, expected the same images for all runs"
+            )
+        table = np.zeros((len(images), len(classes), 3), dtype=np.int64)
+        for (image, kind), three in run.items():
+            table[images[image], classes[kind]] = three
+        in_mask = table[..., 0] + table[..., 2]
+        if first is None:
+            first = (who, in_mask)
+        elif not np.array_equal(first[1], in_mask):
+            i, c = np.argwhere(first[1] != in_mask)[0]
+            raise ResultsError(
+                f"{path}: the mask of image {list(images)[i]!r} has {in_mask[i, c]} pixels (TP + FN) of class "
+                f"{list(classes)[c]!r} for {who} and {first[1][i, c]} for {first[0]}, expected the same masks for all"
+            )
+        counts.setdefault(arm, {})[seed] = table
+    return ImageTable(counts, tuple(images), tuple(classes), tuple(clusters[image] for image in images))
+
+
+def counts_of_runs(rows: Iterable[Row], table: ImageTable) -> ImageCounts:
+    """Return the counts of the runs in ``rows``, None for a failed run, as `judge_new_images` takes them.
+
+    Raises:
+        ResultsError: a run without counts, counts without a run or of one that failed, or a score that is not the
+            mIoU of its counts.
+    """
+    asked = {(arm, seed): score for arm, seed, score in rows}
+    for arm, runs in table.counts.items():
+        for seed in runs:
+            if asked.get((arm, seed)) is None:
+                what = "a run that failed" if (arm, seed) in asked else "no run of the results"
+                raise ResultsError(
+                    f"arm {arm!r}, seed {seed} has counts and is {what}, expected counts of finished runs"
+                )
+    found: dict[ArmName, dict[int, NDArray[np.int64] | None]] = {}
+    for (arm, seed), score in asked.items():
+        counts = table.counts.get(arm, {}).get(seed)
+        if score is not None:
+            if counts is None:
+                raise ResultsError(f"arm {arm!r}, seed {seed} has a score and no counts, expected counts of every run")
+            miou = float(image_influence(counts)[0]) / 100
+            if abs(miou - score) > SAME_MIOU:
+                raise ResultsError(
+                    f"arm {arm!r}, seed {seed} has the score {score:g} and counts whose mIoU is {miou:.4f}, expected "
+                    "the same: the mean over classes with a pixel in the masks of TP / (TP + FP + FN), each summed "
+                    "over all images"
+                )
+        found.setdefault(arm, {})[seed] = counts
+    return found
+
+
+# --- lines and cells ------------------------------------------------------------------------------
+
+
+def _lines(path: Path, expected: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Return the header's cells, and of every other line its number and cells."""
     try:
         # utf-8-sig: spreadsheets write a byte order mark, which would become part of the first column's name.
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
-        raise ResultsError(f"no results at {path}, expected a CSV file with arm, seed and miou") from error
+        raise ResultsError(f"no results at {path}, expected a CSV file with {expected}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ResultsError(f"cannot read the results {path}: {error}, expected a CSV file in UTF-8") from error
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
@@ -47,26 +197,33 @@ def read_results_csv(path: Path) -> list[Row]:
     except csv.Error as error:
         raise ResultsError(f"{path}, line {reader.line_num}: {error}, expected comma-separated values") from error
     if not lines:
-        raise ResultsError(f"the results {path} are empty, expected a header with arm, seed and miou")
-    header = lines[0][1]
-    arm_at, seed_at = (_column(path, header, name) for name in ("arm", "seed"))
-    score_at, unit = _score_column(path, header)
+        raise ResultsError(f"the results {path} are empty, expected a header with {expected}")
+    return lines[0][1], lines[1:]
 
-    rows: list[Row] = []
-    for number, cells in lines[1:]:
-        where = f"{path}, line {number}"
-        if len(cells) != len(header):
-            raise ResultsError(f"{where} has {len(cells)} cells, expected {len(header)} as in the header")
-        if not cells[arm_at]:
-            raise ResultsError(f"{where} names no arm, expected a name in the column 'arm'")
-        try:
-            seed = int(cells[seed_at])
-        except ValueError as error:
-            raise ResultsError(f"{where}: the seed is {cells[seed_at]!r}, expected a whole number") from error
-        rows.append((cells[arm_at], seed, _score(where, header[score_at], cells[score_at], unit)))
-    if not rows:
-        raise ResultsError(f"the results {path} hold a header and no run, expected a line per run")
-    return rows
+
+def _check_length(where: str, cells: list[str], header: list[str]) -> None:
+    if len(cells) != len(header):
+        raise ResultsError(f"{where} has {len(cells)} cells, expected {len(header)} as in the header")
+
+
+def _named(where: str, name: str, cell: str) -> str:
+    if not cell:
+        raise ResultsError(f"{where} names no {name}, expected a name in the column '{name}'")
+    return cell
+
+
+def _whole(where: str, name: str, cell: str) -> int:
+    try:
+        return int(cell)
+    except ValueError as error:
+        raise ResultsError(f"{where}: the {name} is {cell!r}, expected a whole number") from error
+
+
+def _pixels(where: str, name: str, cell: str) -> int:
+    value = _whole(where, name, cell)
+    if value < 0:
+        raise ResultsError(f"{where}: the {name} is {value}, expected a number of pixels, which is at least 0")
+    return value
 
 
 def _column(path: Path, header: list[str], name: str) -> int:

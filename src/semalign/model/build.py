@@ -13,12 +13,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from semalign.align.attention import Form
+from semalign.align.cost import FormChoice
 from semalign.align.presets import resolve_knobs
 from semalign.errors import ConfigError, nearest
+from semalign.model.backbones import Backbone, BackboneEncoder
 from semalign.model.decoder import Decoder, LinearClassifier, TextClassifier, TextFreeLevel
 from semalign.model.segmenter import Segmenter
 from semalign.model.text_fusion import DecoderAlignment, EncoderAlignment
+from semalign.model.text_guidance import Per, TextGuided, add_text_guidance
 from semalign.model.visual_encoder import Block, ConvNorm, Stage, VisualEncoder
 from semalign.seeds import derive_seed
 
@@ -58,9 +60,11 @@ def build_segmenter(
     classifier: str = "linear",
     depth: bool = False,
     preset: str = "recommended",
-    form: Form = "sdpa",
+    form: FormChoice = "auto",
     allow_dead: bool = False,
+    backbone: Backbone | None = None,
     encoder_stages: Sequence[int] = (1, 2, 3),
+    encoder_per: Per = "block",
     encoder_heads: int = 4,
     encoder_knobs: Mapping[str, Any] | None = None,
     decoder_levels: Sequence[int] = (0, 1, 2, 3),
@@ -79,9 +83,12 @@ def build_segmenter(
         classifier: "linear" or "text".
         depth: take a depth image as a further input.
         preset: alignment preset, see `semalign.align.presets`.
-        form: how the alignment is computed, "sdpa" or "reference".
+        form: how the alignment is computed, "auto", "folded", "sdpa" or "reference".
         allow_dead: accept a learnable temperature that cannot learn.
-        encoder_stages: stages, 0 to 3, whose every block is aligned.
+        backbone: a backbone of another library (`semalign.model.backbones`) in place of our own visual encoder; its
+            values are kept as they are, and ``size`` is the decoder's alone.
+        encoder_stages: stages, 0 to 3, whose blocks are aligned.
+        encoder_per: "block" aligns every block of those stages, "stage" the last block of each.
         encoder_heads: heads of the encoder alignment.
         encoder_knobs: knobs that differ from the preset's on the encoder side.
         decoder_levels: levels, 0 to 3, that are aligned.
@@ -91,7 +98,8 @@ def build_segmenter(
         seed: the run's seed.
 
     Raises:
-        ConfigError: an unknown size, stage or level, heads that do not divide a width, a dead temperature and the like.
+        ConfigError: an unknown size, stage or level, heads that do not divide a width, a dead temperature, depth for a
+            backbone of RGB images, and the like.
     """
     if size not in SIZES:
         raise ConfigError(f"model.size got '{size}'{nearest(size, SIZES)}")
@@ -100,10 +108,15 @@ def build_segmenter(
     for name, places in (("align.encoder.stages", encoder_stages), ("align.decoder.levels", decoder_levels)):
         if not set(places) <= set(range(4)):
             raise ConfigError(f"{name} got {list(places)}, expected some of 0, 1, 2, 3")
+    if backbone is not None and depth:
+        raise ConfigError(
+            "data.depth=true with model.backbone, whose models take RGB images alone, expected one of the two: leave "
+            "model.backbone out to use depth"
+        )
     widths = SIZES[size]
 
-    def encoder_alignment(stage: int, width: int) -> nn.Module | None:
-        if text_dim is None or stage not in encoder_stages:
+    def encoder_alignment(stage: int, width: int, is_last: bool) -> nn.Module | None:
+        if text_dim is None or stage not in encoder_stages or (encoder_per == "stage" and not is_last):
             return None
         return EncoderAlignment(
             width,
@@ -129,22 +142,40 @@ def build_segmenter(
             **dict(decoder_knobs or {}),
         )
 
-    before = (widths.stem, *widths.channels[:-1])
-    stages = [
-        Stage(
-            ConvNorm(channels_in, channels, 3, 2),
-            [Block(channels, encoder_alignment(stage, channels)) for _ in range(blocks)],
+    def guide(module: nn.Module) -> TextGuided:
+        assert text_dim is not None
+        return add_text_guidance(
+            module,
+            text_dim=text_dim,
+            stages=encoder_stages,
+            heads=encoder_heads,
+            preset=preset,
+            per=encoder_per,
+            form=form,
+            allow_dead=allow_dead,
+            **dict(encoder_knobs or {}),
         )
-        for stage, (channels_in, channels, blocks) in enumerate(
-            zip(before, widths.channels, widths.blocks, strict=True)
+
+    encoder: VisualEncoder | BackboneEncoder
+    if backbone is not None:
+        encoder = BackboneEncoder(backbone, guide if text_dim is not None and encoder_stages else None)
+    else:
+        before = (widths.stem, *widths.channels[:-1])
+        stages = [
+            Stage(
+                ConvNorm(channels_in, channels, 3, 2),
+                [Block(channels, encoder_alignment(stage, channels, i == blocks - 1)) for i in range(blocks)],
+            )
+            for stage, (channels_in, channels, blocks) in enumerate(
+                zip(before, widths.channels, widths.blocks, strict=True)
+            )
+        ]
+        encoder = VisualEncoder(
+            ConvNorm(3, widths.stem, 3, 2),
+            stages,
+            widths.channels,
+            ConvNorm(1, widths.stem, 3, 2) if depth else None,
         )
-    ]
-    encoder = VisualEncoder(
-        ConvNorm(3, widths.stem, 3, 2),
-        stages,
-        widths.channels,
-        ConvNorm(1, widths.stem, 3, 2) if depth else None,
-    )
     if classifier == "text":
         if class_dim is None:
             raise ConfigError(
@@ -156,22 +187,23 @@ def build_segmenter(
     else:
         raise ConfigError(f"model.classifier got '{classifier}', known: linear, text")
     decoder = Decoder(
-        [ConvNorm(channels, widths.decoder, 1) for channels in widths.channels],
+        [ConvNorm(channels, widths.decoder, 1) for channels in encoder.channels],
         [decoder_alignment(level) for level in range(4)],
         [ConvNorm(widths.decoder, widths.decoder) for _ in range(3)],
-        nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(widths.channels[-1], widths.decoder, 1)),
+        nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(encoder.channels[-1], widths.decoder, 1)),
         head,
     )
     model = Segmenter(encoder, decoder)
-    initialize(model, seed)
+    initialize(model, seed, but=None if backbone is None else backbone.module)
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
-def initialize(model: nn.Module, seed: int) -> None:
-    """Reset every module that can be reset, each from its own stream named after its path."""
+def initialize(model: nn.Module, seed: int, *, but: nn.Module | None = None) -> None:
+    """Reset every module that can be reset, each from its own stream named after its path; ``but`` stays as it is."""
+    kept = set() if but is None else set(but.modules())
     for path, module in model.named_modules():
         reset = getattr(module, "reset_parameters", None)
-        if callable(reset):
+        if callable(reset) and module not in kept:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(derive_seed(seed, "init", path))
                 reset()

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from semalign.errors import TextError
+from semalign.model.feed_forward import add_feed_forward
 
 __all__ = ["Decoder", "LinearClassifier", "TextClassifier", "TextFreeLevel"]
 
@@ -47,8 +48,8 @@ class TextFreeLevel(nn.Module):
             return x
         if self.residual == "normalized":
             z = self.norm2(self.norm1(x))
-            return z + self.ffn(z)  # type: ignore[no-any-return]
-        return x + self.ffn(self.norm2(x))  # type: ignore[no-any-return]
+            return add_feed_forward(z, None, self.ffn)
+        return add_feed_forward(x, self.norm2, self.ffn)
 
 
 class LinearClassifier(nn.Module):

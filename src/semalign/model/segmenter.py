@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from semalign.errors import TextError
+from semalign.model.backbones import BackboneEncoder
 from semalign.model.decoder import Decoder
 from semalign.model.text_fusion import alignment_sites
 from semalign.model.visual_encoder import VisualEncoder
@@ -21,11 +22,11 @@ class Segmenter(nn.Module):
     """Text-guided semantic segmentation.
 
     Args:
-        visual_encoder: image (and depth) to four levels.
+        visual_encoder: image (and depth) to four levels; our own, or one around another library's backbone.
         decoder: four levels to logits.
     """
 
-    def __init__(self, visual_encoder: VisualEncoder, decoder: Decoder) -> None:
+    def __init__(self, visual_encoder: VisualEncoder | BackboneEncoder, decoder: Decoder) -> None:
         super().__init__()
         self.visual_encoder = visual_encoder
         self.decoder = decoder

@@ -11,21 +11,33 @@ bounded temperatures inside after each optimizer step, and `parameter_role` tell
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from semalign.align.attention import Form, attend, attention_weights, has_text, silence_padding
+from semalign.align.attention import attend, attention_weights, has_text, silence_padding
+from semalign.align.cost import FORMS, FormChoice, cheapest_form
 from semalign.align.diagnostics import attention_entropy, branch_strength, logit_size, mean_defined
+from semalign.align.folded import (
+    FoldedText,
+    attend_folded,
+    fold,
+    present_tokens,
+    product_dtype,
+    runs_in_blocks,
+    without_autocast,
+)
 from semalign.align.gate import add_branch, gate_parameter, gate_value, gated_projection
 from semalign.align.presets import AlignmentKnobs, GateKnobs, Side, TemperatureKnobs, resolve_knobs
 from semalign.align.temperature import Liveness, attention_scale, base_value, check_live, project_log_scale_
 from semalign.errors import ConfigError, TextError, nearest
+from semalign.model.feed_forward import add_feed_forward
 
 __all__ = [
     "Alignment",
@@ -45,7 +57,6 @@ __all__ = [
 
 Role = Literal["weight", "norm_bias", "temperature", "gate"]
 
-_FORMS = ("sdpa", "reference")
 _FFN_EXPANSION = 4
 
 
@@ -176,6 +187,52 @@ class Gate(nn.Module):
         return gate_value(self.theta, self.knobs.activation)
 
 
+_steps = 0
+
+
+def _count_step(_optimizer: object, _args: object, _kwargs: object) -> None:
+    global _steps
+    _steps += 1
+
+
+# Fused optimizers change weights without raising their versions.
+register_optimizer_step_post_hook(_count_step)
+
+
+class _CachedFold(NamedTuple):
+    """A folded bank and what it was made of.
+
+    Weights are told by address, by version, which every in-place change raises, under `no_grad` too, and by the number
+    of optimizer steps in this process; only writing in place through ``.data`` escapes.  The aliases keep the addresses
+    from being used again.  Text and mask are compared by value: they are small, and often new tensors with the old
+    content.
+    """
+
+    stamps: list[tuple[int, int]]
+    aliases: list[Tensor]
+    text: Tensor
+    is_padding: Tensor | None
+    folded: FoldedText
+
+    @classmethod
+    def of(cls, weights: Sequence[Tensor], text: Tensor, is_padding: Tensor | None, folded: FoldedText) -> _CachedFold:
+        mask = None if is_padding is None else is_padding.clone()
+        aliases = [weight.detach() for weight in weights]
+        return cls(cls.stamp(weights), aliases, text.detach().clone(), mask, folded)
+
+    @staticmethod
+    def stamp(weights: Sequence[Tensor]) -> list[tuple[int, int]]:
+        return [(_steps, 0), *((weight.data_ptr(), weight._version) for weight in weights)]
+
+    def holds_for(self, weights: Sequence[Tensor], text: Tensor, is_padding: Tensor | None) -> bool:
+        if self.stamps != self.stamp(weights) or text.dtype != self.text.dtype:
+            return False
+        if (is_padding is None) != (self.is_padding is None):
+            return False
+        same = is_padding is None or self.is_padding is None or torch.equal(is_padding, self.is_padding)
+        return same and torch.equal(text, self.text)
+
+
 class Alignment(nn.Module):
     """What both alignments are made of: attention to text, projected, gated and added to a stream.
 
@@ -196,7 +253,7 @@ class Alignment(nn.Module):
         heads: int,
         *,
         preset: str,
-        form: Form,
+        form: FormChoice,
         allow_dead: bool,
         knobs: Mapping[str, object],
     ) -> None:
@@ -211,8 +268,8 @@ class Alignment(nn.Module):
                 f"{where} got heads={heads}, which does not divide its width {dim}, expected one of "
                 f"{', '.join(divisors)}"
             )
-        if form not in _FORMS:
-            raise ConfigError(f"{where} got form={form!r}, which is unknown{nearest(str(form), _FORMS)}")
+        if form not in FORMS:
+            raise ConfigError(f"{where} got form={form!r}, which is unknown{nearest(str(form), FORMS)}")
         self.knobs: AlignmentKnobs = resolve_knobs(preset, self.side, **dict(knobs))
         self.dim, self.text_dim, self.heads, self.form = dim, text_dim, heads, form
         self.q_proj = Projection(dim, dim)
@@ -232,6 +289,7 @@ class Alignment(nn.Module):
         self.last_attention: Tensor | None = None
         self.last_spatial_shape: tuple[int, int] | None = None
         self._meter: _Meter | None = None
+        self._cached: _CachedFold | None = None
         self._warned_of_single_token = False
 
     def extra_repr(self) -> str:
@@ -278,6 +336,124 @@ class Alignment(nn.Module):
             self.last_spatial_shape = (x.shape[1], x.shape[2]) if x.ndim == 4 else None
         return x.flatten(1, -2), text.to(x.dtype).reshape(-1, tokens, self.text_dim), is_padding
 
+    def _align(
+        self,
+        stream: Float[Tensor, "batch positions dim"],
+        source: Float[Tensor, "batch positions dim"],
+        text: Float[Tensor, "#batch tokens text_dim"],
+        is_padding: Bool[Tensor, "#batch tokens"] | None,
+    ) -> Float[Tensor, "batch positions dim"]:
+        """Return stream + has_text * g * (concat_h(weights_h v_h) Wo + bo), the queries being made of ``source``."""
+        if self.save_attention or self._meter is not None:
+            self._observe(source, text, is_padding)
+        present = None
+        if is_padding is not None and self.form != "reference" and runs_in_blocks(source):
+            # What is masked for every image is left out, so that it costs nothing.
+            kept, present = present_tokens(is_padding)
+            if kept is not None:
+                text, is_padding = text[:, kept], is_padding[:, kept]
+            if present is None and not is_padding.any():
+                is_padding = None
+        if self._folds(source, text):
+            bank = self._folded_text(text, is_padding)
+            dtype = product_dtype(source)
+            if self._meter is not None:
+                with torch.no_grad():
+                    branch = attend_folded(
+                        torch.zeros_like(stream),
+                        source,
+                        bank,
+                        is_padding=is_padding,
+                        present=present,
+                        top_k=self.knobs.top_k,
+                        dtype=dtype,
+                    )
+                    self._meter.add("strength", mean_defined(branch_strength(stream, branch, is_padding)))
+            return attend_folded(
+                stream, source, bank, is_padding=is_padding, present=present, top_k=self.knobs.top_k, dtype=dtype
+            )
+        branch = self._branch(source, text, is_padding)
+        if self._meter is not None:
+            with torch.no_grad():
+                self._meter.add("strength", mean_defined(branch_strength(stream, branch, is_padding)))
+        return add_branch(stream, branch, None if is_padding is None else has_text(is_padding))
+
+    def _folds(self, source: Tensor, text: Tensor) -> bool:
+        """Say whether this forward takes the folded form."""
+        if self.form not in ("auto", "folded"):
+            return False
+        # The fold multiplies weights: a projection that is more than a product with its weight has to be called.
+        plain = all(type(layer).forward is nn.Linear.forward for layer in (self.q_proj, self.k_proj, self.v_proj))
+        plain = plain and not self.q_proj._forward_hooks and not self.q_proj._forward_pre_hooks
+        if self.form == "folded":
+            if not plain:
+                raise ConfigError(
+                    f"the {self.side} alignment got form='folded' and projections that are not plain linear maps (an "
+                    "adapter or a hook), expected nn.Linear without hooks: use form='sdpa' or 'auto'"
+                )
+            return True
+        return (
+            plain
+            and runs_in_blocks(source)
+            and product_dtype(source).itemsize >= 4
+            and cheapest_form(
+                channels=self.dim,
+                heads=self.heads,
+                rows=source.shape[0] * source.shape[1],
+                tokens=text.shape[1],
+                texts=text.shape[0],
+                text_dim=self.text_dim,
+                cosine=self.knobs.similarity != "dot",
+                training=torch.is_grad_enabled(),
+            )
+            == "folded"
+        )
+
+    def _folded_text(
+        self, text: Float[Tensor, "#batch tokens text_dim"], is_padding: Bool[Tensor, "#batch tokens"] | None
+    ) -> FoldedText:
+        """Return the folded bank, without gradients from the cache where weights, text and mask are what they were."""
+        if torch.is_grad_enabled() or not runs_in_blocks(text):
+            return self._fold(text, is_padding)
+        weights = self._fold_weights()
+        if any(weight.is_inference() for weight in weights):
+            return self._fold(text, is_padding)
+        if self._cached is None or not self._cached.holds_for(weights, text, is_padding):
+            self._cached = _CachedFold.of(weights, text, is_padding, self._fold(text, is_padding))
+        return self._cached.folded
+
+    def _fold_weights(self) -> list[Tensor]:
+        layers = (self.q_proj, self.k_proj, self.v_proj, self.o_proj)
+        linear = [tensor for layer in layers for tensor in (layer.weight, layer.bias) if tensor is not None]
+        return [*linear, self.temperature.log_scale, self.gate.theta]
+
+    def _fold(
+        self, text: Float[Tensor, "#batch tokens text_dim"], is_padding: Bool[Tensor, "#batch tokens"] | None
+    ) -> FoldedText:
+        """Fold the text into the weights, in the weights' own dtype under autocast: the matrices are small."""
+        if is_padding is not None:
+            text = silence_padding(text, is_padding)
+        if product_dtype(text) != text.dtype or text.dtype.itemsize < self.k_proj.weight.dtype.itemsize:
+            text = text.to(self.k_proj.weight.dtype)
+        with without_autocast(text.device.type):
+            return fold(
+                self.k_proj(text),
+                self.v_proj(text),
+                self.temperature(),
+                self.gate(),
+                query_weight=self.q_proj.weight,
+                query_bias=self.q_proj.bias,
+                out_weight=self.o_proj.weight,
+                out_bias=self.o_proj.bias,
+                heads=self.heads,
+                similarity=self.knobs.similarity,
+                is_padding=is_padding,
+            )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the cache behind: a copy has weights of its own."""
+        return {**self.__dict__, "_cached": None}
+
     def _branch(
         self,
         query_input: Float[Tensor, "batch positions dim"],
@@ -289,41 +465,28 @@ class Alignment(nn.Module):
             # Before the projections too: their gradients multiply by these rows.
             text = silence_padding(text, is_padding)
         exact = self.form == "reference"
-        query = _apply(self.q_proj, query_input, exact=exact)
-        key, value = _apply(self.k_proj, text, exact=exact), _apply(self.v_proj, text, exact=exact)
-        scale = self.temperature()
         mixed = attend(
-            query,
-            key,
-            value,
-            scale,
+            _apply(self.q_proj, query_input, exact=exact),
+            _apply(self.k_proj, text, exact=exact),
+            _apply(self.v_proj, text, exact=exact),
+            self.temperature(),
             heads=self.heads,
             similarity=self.knobs.similarity,
             is_padding=is_padding,
             top_k=self.knobs.top_k,
-            form=self.form,
+            form="reference" if exact else "sdpa",
         )
-        if self.save_attention or self._meter is not None:
-            self._observe(query, key, scale, is_padding)
         weight, bias, gate = (t.double() if exact else t for t in (self.o_proj.weight, self.o_proj.bias, self.gate()))
         return gated_projection(mixed, weight, bias, gate)
 
-    def _add(
-        self,
-        stream: Float[Tensor, "batch positions dim"],
-        branch: Float[Tensor, "batch positions dim"],
-        is_padding: Bool[Tensor, "#batch tokens"] | None,
-    ) -> Float[Tensor, "batch positions dim"]:
-        """Return the stream plus the branch of the images that have text."""
-        if self._meter is not None:
-            with torch.no_grad():
-                self._meter.add("strength", mean_defined(branch_strength(stream, branch, is_padding)))
-        return add_branch(stream, branch, None if is_padding is None else has_text(is_padding))
-
     @torch.no_grad()
-    def _observe(self, query: Tensor, key: Tensor, scale: Tensor, is_padding: Tensor | None) -> None:
-        """Compute the attention weights once more, for whoever asked to see them."""
-        similarity = self.knobs.similarity
+    def _observe(self, source: Tensor, text: Tensor, is_padding: Tensor | None) -> None:
+        """Compute queries, keys and attention weights once more, for whoever asked to see them."""
+        if is_padding is not None:
+            text = silence_padding(text, is_padding)
+        exact = self.form == "reference"
+        query, key = _apply(self.q_proj, source, exact=exact), _apply(self.k_proj, text, exact=exact)
+        similarity, scale = self.knobs.similarity, self.temperature()
         scale = scale.to(torch.promote_types(scale.dtype, query.dtype))
         weights = attention_weights(
             query,
@@ -357,7 +520,8 @@ class EncoderAlignment(Alignment):
         text_dim: channels Ct of the text features.
         heads: attention heads; must divide ``dim``.
         preset: a name in `semalign.align.presets.PRESETS`.
-        form: ``"sdpa"`` (torch's fused kernel) or ``"reference"`` (plain, in float64); the same function.
+        form: how it is computed, the same function: ``"folded"`` (`semalign.align.folded`), ``"sdpa"`` (torch's fused
+            kernel), ``"reference"`` (plain, in float64), or ``"auto"``, the faster of the first two by measured costs.
         allow_dead: accept a learnable temperature whose gradient is exactly 0, with a warning.
         **knobs: changes to the preset, see `semalign.align.presets.resolve_knobs`.
 
@@ -374,7 +538,7 @@ class EncoderAlignment(Alignment):
         heads: int,
         *,
         preset: str = "recommended",
-        form: Form = "sdpa",
+        form: FormChoice = "auto",
         allow_dead: bool = False,
         **knobs: object,
     ) -> None:
@@ -400,7 +564,7 @@ class EncoderAlignment(Alignment):
             TextError: the shapes do not fit.
         """
         stream, rows, mask = self._open(x, text, is_padding)
-        return self._add(stream, self._branch(stream, rows, mask), mask).reshape(x.shape)
+        return self._align(stream, stream, rows, mask).reshape(x.shape)
 
 
 class DecoderAlignment(Alignment):
@@ -419,7 +583,7 @@ class DecoderAlignment(Alignment):
         text_dim: channels Ct of the text features.
         heads: attention heads; must divide ``dim``.
         preset: a name in `semalign.align.presets.PRESETS`.
-        form: ``"sdpa"`` or ``"reference"``, as in `EncoderAlignment`; it concerns the branch.
+        form: as in `EncoderAlignment`; it concerns the branch.
         allow_dead: accept a learnable temperature whose gradient is exactly 0, with a warning.
         **knobs: changes to the preset, see `semalign.align.presets.resolve_knobs`.
 
@@ -436,7 +600,7 @@ class DecoderAlignment(Alignment):
         heads: int,
         *,
         preset: str = "recommended",
-        form: Form = "sdpa",
+        form: FormChoice = "auto",
         allow_dead: bool = False,
         **knobs: object,
     ) -> None:
@@ -458,13 +622,12 @@ class DecoderAlignment(Alignment):
         stream, rows, mask = self._open(x, text, is_padding)
         residual = self.knobs.residual
         source = stream if residual == "plain" else self.norm1(stream)
-        branch = self._branch(source, rows, mask)
-        y = self._add(source if residual == "normalized" else stream, branch, mask)
+        y = self._align(source if residual == "normalized" else stream, source, rows, mask)
         if residual == "pre-norm":
-            y = y + self.ffn(self.norm2(y))
+            y = add_feed_forward(y, self.norm2, self.ffn)
         elif residual == "normalized":
             y = self.norm2(y)
-            y = y + self.ffn(y)
+            y = add_feed_forward(y, None, self.ffn)
         return y.reshape(x.shape)
 
 

@@ -135,7 +135,7 @@ def _one_block(
     for index in range(len(values)):
         moved = np.repeat(values[None], len(shifts), axis=0)
         moved[:, index] += shifts
-        other = np.flatnonzero(decide_blocks(moved, boundary, margin).code != WORDS.index(word))  # type: ignore[arg-type]
+        other = np.flatnonzero(decide_blocks(moved, boundary, margin).code != WORDS.index(word))
         if len(other):
             first = float(shifts[other[0]])
             found.append((abs(first), index, first))
@@ -147,5 +147,5 @@ def _one_block(
     moved = np.repeat(values[None], len(fine), axis=0)
     moved[:, index] += fine
     codes = decide_blocks(moved, boundary, margin).code
-    at = int(np.flatnonzero(codes != WORDS.index(word))[0])  # type: ignore[arg-type]
+    at = int(np.flatnonzero(codes != WORDS.index(word))[0])
     return OneBlock(seeds[index], round(float(fine[at]), 2), WORDS[int(codes[at])])

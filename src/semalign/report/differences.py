@@ -99,14 +99,14 @@ class ImageChange:
         name: the image.
         mean: over blocks.
         sd: over blocks; None with one.
-        up: blocks in which it is above 0.
+        agree: blocks whose difference has the sign of the mean.
         blocks: all blocks.
     """
 
     name: str
     mean: float
     sd: float | None
-    up: int
+    agree: int
     blocks: int
 
 
@@ -153,11 +153,11 @@ def image_changes(numbers: StudyNumbers, estimate: Estimate) -> ImageChanges | N
     """Return the effect image by image; None without counts per image or without a complete block."""
     if not numbers.has_images or not estimate.seeds:
         return None
-    total = 0.0
+    total = np.zeros((len(estimate.seeds), len(numbers.score.images)))
     for arm, weight in estimate.contrast.weights.items():
         scores = np.stack([image_scores(_score(numbers, arm, seed).counts) for seed in estimate.seeds])
-        total = total + weight * scores  # blocks x images
-    values = np.round(np.asarray(total), 9)
+        total += weight * scores  # blocks x images
+    values = np.round(total, 9)
     kept = np.flatnonzero(np.isfinite(values).all(axis=0))
     if not len(kept):
         return None
@@ -172,7 +172,7 @@ def image_changes(numbers: StudyNumbers, estimate: Estimate) -> ImageChanges | N
             numbers.score.images[int(kept[place])],
             float(mean[place]),
             float(sd[place]) if blocks > 1 else None,
-            int((values[:, kept[place]] > 0).sum()),
+            int((np.sign(values[:, kept[place]]) == np.sign(mean[place])).sum()),
             blocks,
         )
 
@@ -183,7 +183,7 @@ def image_changes(numbers: StudyNumbers, estimate: Estimate) -> ImageChanges | N
 
 # --- new images -----------------------------------------------------------------------------------
 
-Refusal: TypeAlias = Literal["looks", "scores only", "unfinished", "few blocks", "few clusters"]
+Refusal: TypeAlias = Literal["looks", "scores only", "unfinished", "few blocks", "clusters unknown", "few clusters"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,6 +220,11 @@ def clusters_of(numbers: StudyNumbers) -> tuple[tuple[str, ...], bool]:
     return score.images, False
 
 
+def _has_clusters(numbers: StudyNumbers) -> bool:
+    data = numbers.facts.get("data")
+    return isinstance(data, Mapping) and bool(data.get("clusters"))
+
+
 def new_images(numbers: StudyNumbers) -> NewImagesAnswer:
     """Judge the planned effects for new images too, once, when a study without looks has all its outcomes."""
     clusters, named = clusters_of(numbers)
@@ -234,6 +239,8 @@ def new_images(numbers: StudyNumbers) -> NewImagesAnswer:
         refused = "unfinished"
     elif any(estimate.n < 2 for estimate in numbers.judgement.estimates):
         refused = "few blocks"
+    elif not named and _has_clusters(numbers):
+        refused = "clusters unknown"
     elif count < FEWEST_CLUSTERS:
         refused = "few clusters"
     if refused is not None:

@@ -10,8 +10,8 @@ import functools
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from semalign.report.figures import draw_effects, draw_panel
-from semalign.report.page import EffectsFigure, Page, Titled
+from semalign.report.figures import Drawing, draw
+from semalign.report.page import Page
 from semalign.report.words import Words
 
 __all__ = ["render"]
@@ -31,15 +31,8 @@ def _environment() -> Environment:
 def render(page: Page, words: Words) -> str:
     """Return the report's HTML."""
 
-    def effects(figure: EffectsFigure) -> Markup:
-        return Markup(
-            draw_effects(
-                figure.key, figure.description, figure.marks, figure.margin, figure.x_label, figure.margin_label
-            )
-        )
-
-    def panel(titled: Titled) -> Markup:
-        return Markup(draw_panel(titled.panel))
+    def figure(drawing: Drawing) -> Markup:
+        return Markup(draw(drawing))
 
     template = _environment().get_template("report.html.jinja")
-    return template.render(page=page, words=words, draw_effects=effects, draw_panel=panel)
+    return template.render(page=page, words=words, draw=figure)

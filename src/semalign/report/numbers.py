@@ -51,6 +51,7 @@ __all__ = [
     "site_groups",
     "text_use",
     "timings_csv",
+    "train_score",
 ]
 
 RunKey: TypeAlias = tuple[str, int]
@@ -113,6 +114,12 @@ class StudyNumbers:
         if self.study.looks is None:
             return self.study.blocks
         return blocks_wanted(self.judgement, futility=self.study.futility)
+
+    @property
+    def judged_seeds(self) -> tuple[int, ...]:
+        """The blocks that the judgement rests on: with looks, those of the last one that has been reached."""
+        moments, seeds = self.judgement.moments, self.judgement.seeds
+        return seeds[: max((n for n in moments if n <= len(seeds)), default=0)] if moments else seeds
 
     @property
     def has_images(self) -> bool:
@@ -543,7 +550,7 @@ def cost_of(numbers: StudyNumbers, arm: str) -> Cost:
     """Return what the arm's finished runs recorded about their cost."""
     runs = numbers.runs_of(arm)
     level = 1 - numbers.study.alpha
-    fits = [(100 * train, 100 * _score(run).miou) for run in runs if (train := _train_score(run.facts)) is not None]
+    fits = [(100 * train, 100 * _score(run).miou) for run in runs if (train := train_score(run.facts)) is not None]
     return Cost(
         parameters=_distinct(runs, "parameters"),
         steps=_distinct(runs, "steps"),
@@ -553,7 +560,7 @@ def cost_of(numbers: StudyNumbers, arm: str) -> Cost:
     )
 
 
-def _train_score(facts: Mapping[str, Any]) -> float | None:
+def train_score(facts: Mapping[str, Any]) -> float | None:
     """Return the mIoU in [0, 1] on training images, stored as a number or with the number of images."""
     value = facts.get("train_score")
     if isinstance(value, Mapping):

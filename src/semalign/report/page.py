@@ -10,9 +10,35 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from semalign.config.reader import flatten
-from semalign.judge import Contrast, Estimate, Judgement, Verdict, format_level, format_p, format_points
-from semalign.report.figures import EffectMark, Line, Panel, line_style
+from semalign.judge import Contrast, Estimate, Judgement, Pilot, Verdict, format_level, format_p, format_points
+from semalign.judge.claims import judge_claims
+from semalign.report.differences import (
+    ImageChanges,
+    NewImagesAnswer,
+    class_changes,
+    image_changes,
+    new_images,
+    primary_estimates,
+)
+from semalign.report.evidence import study_evidence
+from semalign.report.figures import (
+    Drawing,
+    EffectMark,
+    EffectsPlot,
+    FactorPanel,
+    FactorsPlot,
+    ForestMark,
+    ForestPlot,
+    Line,
+    LookMark,
+    LooksPlot,
+    Panel,
+    PanelsPlot,
+    line_style,
+)
 from semalign.report.numbers import (
     Band,
     SiteGroup,
@@ -20,6 +46,26 @@ from semalign.report.numbers import (
     curve_band,
     site_band,
     site_groups,
+)
+from semalign.report.protocol import Fact, protocol_card
+from semalign.report.reasons import moment_of, reason_of
+from semalign.report.sections import (
+    advice_table,
+    aliases_table,
+    change_sentences,
+    changes_table,
+    claims_table,
+    class_changes_table,
+    data_root,
+    image_changes_table,
+    interactions_of,
+    levels_table,
+    look_sentence,
+    looks_sentences,
+    looks_table,
+    main_effects_of,
+    new_images_sentences,
+    new_images_table,
 )
 from semalign.report.tables import (
     Cell,
@@ -32,9 +78,11 @@ from semalign.report.tables import (
     cost_sentence,
     cost_table,
     data_sentence,
+    effect_name,
     effects_table,
     failures_table,
     families,
+    family_name,
     margin_sentence,
     named,
     needs_table,
@@ -46,7 +94,7 @@ from semalign.report.tables import (
 )
 from semalign.report.words import Words
 
-__all__ = ["Card", "EffectsFigure", "Fact", "Group", "Legend", "Page", "Titled", "build_page"]
+__all__ = ["Card", "Figure", "Group", "Legend", "Page", "Section", "Titled", "build_page"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,8 +106,8 @@ class Card:
         question: that it answers.
         word: the verdict in English, which colours it.
         verdict: the verdict as it is read.
-        sentence: the answer in plain words.
-        reason: the verdict's own sentence with all numbers, in English.
+        sentence: the answer in plain words, and at which look of a study with looks.
+        reason: the verdict's full sentence with all numbers.
         mark: a warning such as "leaking", or "".
     """
 
@@ -73,16 +121,11 @@ class Card:
 
 
 @dataclasses.dataclass(frozen=True)
-class EffectsFigure:
-    """A plot of the effects of one family."""
+class Figure:
+    """A plot with its title."""
 
-    key: str
     title: str
-    description: str
-    marks: tuple[EffectMark, ...]
-    margin: float
-    x_label: str
-    margin_label: str
+    plot: Drawing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,9 +138,10 @@ class Titled:
 
 @dataclasses.dataclass(frozen=True)
 class Legend:
-    """One entry of a legend: the line's colour (of --c0 to --c7), its dashes, the arm."""
+    """One entry of a legend: the arm, its line's index, colour (of --c0 to --c7) and dashes."""
 
     label: str
+    style: int
     colour: int
     dashes: str
 
@@ -114,12 +158,14 @@ class Group:
 
 
 @dataclasses.dataclass(frozen=True)
-class Fact:
-    """A term with what is to be said about it; ``code`` lines are set as they are."""
+class Section:
+    """A part of the evidence: heading, sentences, figures, tables, in this order."""
 
-    term: str
+    key: str
+    title: str
     sentences: tuple[str, ...] = ()
-    code: tuple[str, ...] = ()
+    figures: tuple[Figure, ...] = ()
+    tables: tuple[Table, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,60 +179,108 @@ class Page:
     summary: str
     state: tuple[str, ...]
     text_sentences: tuple[str, ...]
+    looks: tuple[str, ...]
     tally: str
     cards: tuple[Card, ...]
+    claims: Table | None
+    advice: Table | None
     tables: tuple[Table, ...]
-    effects: tuple[EffectsFigure, ...]
+    effects: tuple[Figure, ...]
     effects_table: Table
+    sections: tuple[Section, ...]
     groups: tuple[Group, ...]
-    classes: Table
+    classes: Table | None
     pilot: Table | None
     pilot_sentences: tuple[str, ...]
     cost: Table
     failures: Table | None
+    protocol: tuple[Fact, ...]
     method: tuple[Fact, ...]
     arms: Table
+    changes: Table
     needs: Table
     change: tuple[str, ...]
     watch: tuple[str, ...]
+    new_images: NewImagesAnswer
+
+    @property
+    def all_tables(self) -> tuple[Table, ...]:
+        """Every table of results, in the page's order."""
+        found = [
+            *self.tables,
+            self.effects_table,
+            *(table for section in self.sections for table in section.tables),
+            self.classes,
+            self.cost,
+            self.claims,
+            self.advice,
+            self.changes,
+            self.needs,
+            self.failures,
+        ]
+        return tuple(table for table in found if table is not None)
+
+    @property
+    def drawings(self) -> dict[str, Drawing]:
+        """The figures as files for a paper, by the file's name without its ending; curves of a group are one figure."""
+        found: dict[str, Drawing] = {figure.plot.key: figure.plot for figure in self.effects}
+        for section in self.sections:
+            found |= {figure.plot.key: figure.plot for figure in section.figures}
+        for group in self.groups:
+            if group.rows:
+                rows = tuple(tuple((one.title, one.panel) for one in row) for row in group.rows)
+                legend = tuple((entry.label, entry.style) for entry in group.legend)
+                found[group.key] = PanelsPlot(group.key, group.title, rows, legend)
+        return found
 
 
 def build_page(numbers: StudyNumbers, words: Words) -> Page:
     """Return the report of a study in one language."""
     digits = Digits(numbers.study.margin)
     judgement = numbers.judgement
+    evidence = study_evidence(numbers)
+    speaks = bool(judge_claims(evidence))
+    answer = new_images(numbers)
+    own = numbers.study.command is None
     return Page(
         lang="zh-CN" if words.lang == "zh" else "en",
         name=numbers.study.name,
         question=words.known(numbers.study.question),
-        source=words("source", source=numbers.study.source) if numbers.study.source else "",
+        source=words("source", source=words.known(numbers.study.source)) if numbers.study.source else "",
         summary=data_sentence(numbers, words),
         state=state_sentences(numbers, words),
         text_sentences=text_sentences(numbers, words, digits),
+        looks=looks_sentences(numbers, words)[1:],  # what was planned stands among the evidence
         tally=_tally(judgement, words),
         cards=tuple(
-            _card(estimate, verdict, numbers, words, digits)
-            for estimate, verdict in zip(judgement.estimates, judgement.verdicts, strict=True)
-            if estimate.contrast.family == "primary"
+            _card(estimate, judgement.of(estimate.contrast.name)[1], numbers, words, digits)
+            for estimate in primary_estimates(numbers)
         ),
+        claims=claims_table(numbers, evidence, words) if speaks else None,
+        advice=advice_table(numbers, evidence, words, digits) if speaks else None,
         tables=_notes_once(study_tables(numbers, words, digits)),
         effects=_effects_figures(numbers, words, digits),
         effects_table=effects_table(numbers, words, digits),
-        groups=_groups(numbers, words),
-        classes=classes_table(numbers, words, digits),
+        sections=_sections(numbers, answer, words, digits),
+        groups=_groups(numbers, words) if own or any(run.curves for run in numbers.finished.values()) else (),
+        classes=classes_table(numbers, words, digits) if numbers.score.class_names else None,
         pilot=_pilot_table(numbers, words, digits),
         pilot_sentences=_pilot_sentences(numbers, words),
         cost=cost_table(numbers, words, digits),
         failures=failures_table(numbers, words),
+        protocol=protocol_card(numbers, words),
         method=_method(numbers, words),
         arms=_arms_table(numbers, words),
+        changes=changes_table(numbers, words, digits),
         needs=needs_table(numbers, words),
         change=(
+            *change_sentences(numbers, words),
             margin_sentence(numbers, words),
             words("change margin", margin=f"{numbers.study.margin:g}"),
             words("change data"),
         ),
         watch=watch_sentences(numbers, words),
+        new_images=answer,
     )
 
 
@@ -222,8 +316,11 @@ def _card(estimate: Estimate, verdict: Verdict, numbers: StudyNumbers, words: Wo
         question=_question(contrast, words),
         word=verdict.word,
         verdict=verdict_text(verdict, words),
-        sentence=plain_sentence(estimate, verdict, numbers.study.margin, words, digits),
-        reason=verdict.reason,
+        sentence=words.run_on(
+            plain_sentence(estimate, verdict, numbers.judgement, words, digits),
+            look_sentence(numbers.judgement, estimate, words),
+        ),
+        reason=reason_of(numbers.judgement, estimate, verdict, words),
         mark=words("leaking") if numbers.leaking & set(contrast.weights) else "",
     )
 
@@ -239,8 +336,11 @@ def _question(contrast: Contrast, words: Words) -> str:
     return known
 
 
-def plain_sentence(estimate: Estimate, verdict: Verdict, margin: float, words: Words, digits: Digits) -> str:
+def plain_sentence(estimate: Estimate, verdict: Verdict, judgement: Judgement, words: Words, digits: Digits) -> str:
     """Return the answer in plain words, from the same numbers as the verdict's reason."""
+    moment, margin = moment_of(judgement, estimate), judgement.margin
+    if judgement.moments and moment is None:
+        return words("plain: before look", n=estimate.n, first=judgement.moments[0])
     if estimate.mean is None or estimate.low is None or estimate.high is None:
         return words("plain: no interval", n=estimate.n)
     values = {
@@ -263,21 +363,21 @@ def plain_sentence(estimate: Estimate, verdict: Verdict, margin: float, words: W
         assert estimate.high_equivalence is not None
         inner = digits.interval(estimate.low_equivalence, estimate.high_equivalence)
         return words("plain: equivalent", inner=inner, **values)
-    if verdict.blocks_needed is None:
-        return words("plain: other")
-    return words(
-        "plain: inconclusive",
-        n=estimate.n,
-        low=digits.points(estimate.low),
-        high=digits.points(estimate.high),
-        needed=verdict.blocks_needed,
-    )
+    low, high = digits.points(estimate.low), digits.points(estimate.high)
+    if verdict.blocks_needed is not None:
+        return words("plain: inconclusive", n=estimate.n, low=low, high=high, needed=verdict.blocks_needed)
+    lost = sum(item.contrast == estimate.contrast.name for item in judgement.left_out)
+    if estimate.low <= 0 <= estimate.high and moment is not None and moment[0] < len(judgement.moments):
+        return words("plain: open look", n=estimate.n, low=low, high=high, next=judgement.moments[moment[0]])
+    if lost:
+        return words("plain: lost", lost=lost, all=lost + estimate.n)
+    return words("plain: other")
 
 
 # --- figures --------------------------------------------------------------------------------------
 
 
-def _effects_figures(numbers: StudyNumbers, words: Words, digits: Digits) -> tuple[EffectsFigure, ...]:
+def _effects_figures(numbers: StudyNumbers, words: Words, digits: Digits) -> tuple[Figure, ...]:
     """Return one figure per family, so that a large effect of a control does not hide the small ones."""
     figures = []
     margin = f"{numbers.study.margin:g}"
@@ -290,25 +390,25 @@ def _effects_figures(numbers: StudyNumbers, words: Words, digits: Digits) -> tup
         if marks:
             values = words("detail separator").join(f"{mark.label} {mark.figure}" for mark in marks)
             figures.append(
-                EffectsFigure(
-                    key=f"effects-{index}",
-                    title=words(family) if family in ("primary", "controls") else family,
-                    description=words("effects description", margin=margin, values=values),
-                    marks=marks,
-                    margin=numbers.study.margin,
-                    x_label=words("effects axis"),
-                    margin_label=words("margin band", margin=margin),
+                Figure(
+                    family_name(family, words),
+                    EffectsPlot(
+                        key=f"effects-{index}",
+                        description=words("effects description", margin=margin, values=values),
+                        marks=marks,
+                        margin=numbers.study.margin,
+                        x_label=words("effects axis"),
+                        margin_label=words("margin band", margin=margin),
+                    ),
                 )
             )
     return tuple(figures)
 
 
 def _mark(estimate: Estimate, verdict: Verdict, numbers: StudyNumbers, words: Words, digits: Digits) -> EffectMark:
-    name = estimate.contrast.name
-    leaks = bool(numbers.leaking & set(estimate.contrast.weights))
     assert estimate.mean is not None
     return EffectMark(
-        label=words("with leaking", arm=name) if leaks else name,
+        label=effect_name(estimate, numbers, words),
         figure=f"{digits.effect(estimate.mean, estimate.low, estimate.high, '')} {words(verdict.word)}",
         word=verdict.word,
         mean=estimate.mean,
@@ -320,6 +420,206 @@ def _mark(estimate: Estimate, verdict: Verdict, numbers: StudyNumbers, words: Wo
         ),
         values=estimate.values,
     )
+
+
+def _sections(numbers: StudyNumbers, answer: NewImagesAnswer, words: Words, digits: Digits) -> tuple[Section, ...]:
+    found = [
+        _looks_section(numbers, words, digits),
+        *_factor_sections(numbers, words, digits),
+        _class_section(numbers, words, digits),
+        _image_section(numbers, words, digits),
+        _new_images_section(numbers, answer, words, digits),
+    ]
+    return tuple(section for section in found if section is not None)
+
+
+def _tables(*tables: Table | None) -> tuple[Table, ...]:
+    return tuple(table for table in tables if table is not None)
+
+
+def _looks_section(numbers: StudyNumbers, words: Words, digits: Digits) -> Section | None:
+    judgement = numbers.judgement
+    if not judgement.moments:
+        return None
+    figures = []
+    for index, estimate in enumerate(judgement.estimates):
+        looks = judgement.looks_of(estimate.contrast.name)
+        if not any(look.estimate.low is not None for look in looks):
+            continue
+        marks, values = [], []
+        for place, look in enumerate(looks, start=1):
+            here = look.estimate
+            if here.mean is None:
+                continue
+            label = words("look", index=place, blocks=look.blocks)
+            figure = digits.effect(here.mean, here.low, here.high, words("none"))
+            values.append(words("looks value", look=label, figure=figure, word=words(look.verdict.word)))
+            marks.append(
+                LookMark(
+                    label,
+                    look.verdict.word,
+                    here.mean,
+                    _ends(here.low, here.high),
+                    _ends(here.low_equivalence, here.high_equivalence),
+                    not look.judged,
+                )
+            )
+        # The first look's interval is several times the last one's, which is the one to be seen.
+        last = looks[-1].estimate
+        ends = [abs(end) for end in (last.low, last.high, last.mean) if end is not None]
+        description = words(
+            "looks description",
+            effect=estimate.contrast.name,
+            margin=f"{judgement.margin:g}",
+            values=words("detail separator").join(values),
+            state=look_sentence(judgement, estimate, words),
+        )
+        ahead = tuple(
+            words("look not reached", index=place) for place in range(len(looks) + 1, len(judgement.moments) + 1)
+        )
+        plot = LooksPlot(
+            f"looks-{index}",
+            description,
+            tuple(marks),
+            ahead,
+            judgement.margin,
+            max(1.6 * judgement.margin, 1.25 * max(ends)),
+            words("effects axis"),
+        )
+        figures.append(Figure(effect_name(estimate, numbers, words), plot))
+    text = (words("looks figure text"),) if figures else ()
+    table = looks_table(numbers, words, digits)
+    return Section("looks", words("looks"), (*looks_sentences(numbers, words), *text), tuple(figures), _tables(table))
+
+
+def _ends(low: float | None, high: float | None) -> tuple[float, float] | None:
+    return None if low is None or high is None else (low, high)
+
+
+def _factor_sections(numbers: StudyNumbers, words: Words, digits: Digits) -> list[Section]:
+    if not numbers.study.factors:
+        return []
+    effects = main_effects_of(numbers)
+    shared = aliases_table(numbers, words)
+    if not effects:
+        return [Section("factors", words("factors"), (words("factors none"),), (), _tables(shared))]
+
+    def said(factor: str, levels: tuple[str, ...], means: tuple[float, ...]) -> str:
+        values = [
+            words("factor value", level=level, value=digits.points(mean, signed=False))
+            for level, mean in zip(levels, means, strict=True)
+        ]
+        return words("factor values", factor=factor, values=words.join(values))
+
+    panels = tuple(FactorPanel(effect.factor, effect.levels, (("", effect.mean),), effect.blocks) for effect in effects)
+    values = words("detail separator").join(said(one.factor, one.levels, one.mean) for one in effects)
+    figure = Figure(
+        words("main effects"),
+        FactorsPlot("main-effects", words("factors description", values=values), panels, words("mean miou")),
+    )
+    sections = [
+        Section(
+            "factors",
+            words("factors"),
+            (words("factors text", n=len(effects[0].blocks)),),
+            (figure,),
+            _tables(levels_table(numbers, words, digits), shared),
+        )
+    ]
+    pairs = interactions_of(numbers)
+    if pairs:
+        panels = tuple(
+            # Two names side by side would run into the next panel's.
+            FactorPanel(f"{pair.one}\n× {pair.other}", pair.columns, pair.rows)
+            for pair in pairs
+        )
+        values = words("detail separator").join(
+            said(f"{words('factor title', one=pair.one, other=pair.other)}, {label}", pair.columns, means)
+            for pair in pairs
+            for label, means in pair.rows
+        )
+        judged = "interactions" in numbers.judgement.families
+        plot = FactorsPlot("interactions", words("factors description", values=values), panels, words("mean miou"))
+        text = words("interactions text" if judged else "interactions shown")
+        sections.append(
+            Section("interactions", words("interaction plot"), (text,), (Figure(words("interaction plot"), plot),))
+        )
+    return sections
+
+
+_MOST_CLASSES = 24
+_MOST_EFFECTS = 6
+
+
+def _class_section(numbers: StudyNumbers, words: Words, digits: Digits) -> Section:
+    table = class_changes_table(numbers, words, digits)
+    title = words("class changes")
+    if table is None:
+        return Section("classes", title, (words("class changes none"),))
+    figures = []
+    for index, estimate in enumerate(primary_estimates(numbers)[:_MOST_EFFECTS]):
+        changes = class_changes(numbers, estimate)
+        if not changes:
+            continue
+        # Of many classes those that change most, in the order of the change.
+        most = sorted(changes, key=lambda change: -abs(change.mean))[:_MOST_CLASSES]
+        most.sort(key=lambda change: -change.mean)
+        marks = tuple(ForestMark(change.name, change.mean, _ends(change.low, change.high)) for change in most)
+        values = words("detail separator").join(
+            f"{change.name} {digits.effect(change.mean, change.low, change.high, words('none'))}" for change in most
+        )
+        description = words("class description", effect=estimate.contrast.name, values=values)
+        plot = ForestPlot(f"classes-{index}", description, marks, words("effects axis"))
+        figures.append(Figure(effect_name(estimate, numbers, words), plot))
+    return Section("class-changes", title, table.notes, tuple(figures), (dataclasses.replace(table, notes=()),))
+
+
+def _image_section(numbers: StudyNumbers, words: Words, digits: Digits) -> Section:
+    title = words("image changes")
+    found = [
+        changes
+        for estimate in primary_estimates(numbers)[:_MOST_EFFECTS]
+        if (changes := image_changes(numbers, estimate)) is not None
+    ]
+    if not found:
+        return Section("image-changes", title, (words("image changes none"),))
+    root = data_root(numbers)
+    said = [words("image changes text", n=_blocks_text(found, numbers), images=len(found[0].mean))]
+    if root is None:
+        said.append(words("pictures missing"))
+    said.append(words("images panel text"))
+    figures = tuple(_images_figure(index, changes, numbers, words, digits) for index, changes in enumerate(found))
+    tables = tuple(image_changes_table(numbers, changes, root, words, digits) for changes in found)
+    return Section("image-changes", title, tuple(said), figures, _notes_once(tables))
+
+
+def _blocks_text(found: list[ImageChanges], numbers: StudyNumbers) -> str:
+    blocks = sorted({numbers.judgement.of(changes.contrast.name)[0].n for changes in found})
+    return str(blocks[0]) if len(blocks) == 1 else f"{blocks[0]}–{blocks[-1]}"
+
+
+def _images_figure(index: int, changes: ImageChanges, numbers: StudyNumbers, words: Words, digits: Digits) -> Figure:
+    name = effect_name(numbers.judgement.of(changes.contrast.name)[0], numbers, words)
+    ranks = np.arange(1, len(changes.mean) + 1, dtype=np.float64)
+    line = Line(0, ranks, changes.mean, changes.mean - changes.sd, changes.mean + changes.sd)
+    description = words(
+        "images description",
+        effect=name,
+        n=len(ranks),
+        up=int((changes.mean > 0).sum()),
+        down=int((changes.mean < 0).sum()),
+        median=digits.points(float(np.median(changes.mean))),
+    )
+    panel = Panel(f"images-{index}", description, words("images axis"), (line,), zero=True)
+    return Figure(words("images panel", effect=name), panel)
+
+
+def _new_images_section(numbers: StudyNumbers, answer: NewImagesAnswer, words: Words, digits: Digits) -> Section | None:
+    if not numbers.has_images and answer.refused == "scores only":
+        return None
+    said = new_images_sentences(numbers, answer, words)
+    table = new_images_table(numbers, answer, words, digits)
+    return Section("new-images", words("new images"), said, (), _tables(table))
 
 
 def _groups(numbers: StudyNumbers, words: Words) -> tuple[Group, ...]:
@@ -379,7 +679,7 @@ def _group(key: str, text: str, rows: list[list[Titled | None]], numbers: StudyN
             colour, dashes = line_style(index)
             # Dashes are in widths of the line, which is 2 pixels in the legend.
             pattern = " ".join(f"{2 * length:g}" for length in dashes)
-            legend.append(Legend(named(arm, numbers, words), colour, pattern))
+            legend.append(Legend(named(arm, numbers, words), index, colour, pattern))
     return Group(key, words(key), text if drawn else words("no curves"), tuple(legend), drawn)
 
 
@@ -426,7 +726,7 @@ def _pilot_sentences(numbers: StudyNumbers, words: Words) -> tuple[str, ...]:
     complete, started = numbers.pilot_blocks
     if numbers.pilot is None:
         return (words("pilot none", complete=complete, started=started),)
-    return (words("pilot text"), *numbers.pilot.notes)
+    return (words("pilot text"), *(words.known(note) for note in numbers.pilot.notes))
 
 
 def _pilot_table(numbers: StudyNumbers, words: Words, digits: Digits) -> Table | None:
@@ -449,10 +749,18 @@ def _pilot_table(numbers: StudyNumbers, words: Words, digits: Digits) -> Table |
         (words("pilot single"), plain(pilot.sd_single)),
         (words("pilot correlation"), correlation),
         (words("pilot pairing"), words(pilot.pairing)),
+        *_false_positives(pilot, words),
         *((words("pilot margin", n=n), f"±{plain(margin)}") for n, margin in pilot.margins.items()),
     ]
     columns = (Column(words("quantity")), Column(words("value"), numeric=True))
     return Table(words("pilot"), columns, tuple(Row((Cell(term), Cell(value))) for term, value in rows))
+
+
+def _false_positives(pilot: Pilot, words: Words) -> list[tuple[str, str]]:
+    if pilot.false_positives is None:
+        return []
+    found = words("false positives value", found=f"{pilot.false_positives:.1%}", level=f"{pilot.level:.1%}")
+    return [(words("pilot false positives"), found)]
 
 
 # --- method ---------------------------------------------------------------------------------------
@@ -461,31 +769,44 @@ def _pilot_table(numbers: StudyNumbers, words: Words, digits: Digits) -> Table |
 def _method(numbers: StudyNumbers, words: Words) -> tuple[Fact, ...]:
     study, score, facts = numbers.study, numbers.score, numbers.facts
     seeds = "0" if study.blocks == 1 else f"0–{study.blocks - 1}"
+    looks = words.join([str(blocks) for blocks in study.looks or ()])
+    own = study.command is None
     design = words(
-        "design text", arms=len(study.arms), blocks=study.blocks, runs=len(study.arms) * study.blocks, seeds=seeds
+        "design text" if study.looks is None else "design looks",
+        arms=len(study.arms),
+        blocks=study.blocks,
+        runs=len(study.arms) * study.blocks,
+        seeds=seeds,
+        futility=words("design futility") if study.futility else "",
     )
     intervals = words(
-        "intervals text",
+        "intervals text" if study.looks is None else "intervals looks",
         alpha=f"{study.alpha:g}",
         families=families(numbers, words),
         joint=format_level(1 - study.alpha),
     )
-    scoring = words("scoring text", images=len(score.images), split=score.split, weights=_weights(numbers, words))
+    verdicts = words(
+        "verdicts text" if study.looks is None else "verdicts looks", margin=f"{study.margin:g}", looks=looks
+    )
+    scoring = words("scoring given")
+    if numbers.has_images:
+        scoring = words("scoring text", images=len(score.images), split=score.split)
     command = facts.get("command")
     options = [f"{name} = {_value(value)}" for name, value in sorted(flatten(study.options).items())]
     found = [
         Fact(words("design"), (design,)),
         Fact(words("intervals"), (intervals,)),
-        Fact(words("verdicts"), (words("verdicts text", margin=f"{study.margin:g}"),)),
+        Fact(words("verdicts"), (verdicts,)),
         Fact(words("failed runs"), (words("failed text"),)),
-        Fact(words("scoring"), (scoring, absent_sentence(numbers, words))),
-        Fact(words("text head", arm=study.baseline), (_text_sentence(numbers, study.baseline, words),)),
-        Fact(words("data"), (data_sentence(numbers, words),), _fingerprints(facts, words)),
+        Fact(words("scoring"), (scoring, absent_sentence(numbers, words)) if score.class_names else (scoring,)),
+        Fact(words("text head", arm=study.baseline), (_text_sentence(numbers, study.baseline, words),))
+        if own
+        else None,
+        Fact(words("data"), (data_sentence(numbers, words),)),
         Fact(words("recipe"), code=_recipe(numbers)) if _recipe(numbers) else None,
         Fact(words("options"), code=tuple(options)) if options else None,
         Fact(words("command"), code=(str(command),)) if command else Fact(words("command"), (words("not recorded"),)),
         _plan(numbers, words),
-        Fact(words("versions"), (_pairs(facts.get("versions"), words),)),
         Fact(words("machine"), (cost_sentence(numbers, words),)),
     ]
     return tuple(fact for fact in found if fact is not None)
@@ -510,24 +831,13 @@ def _plan(numbers: StudyNumbers, words: Words) -> Fact | None:
     return Fact(words("plan"), tuple(said))
 
 
-def _weights(numbers: StudyNumbers, words: Words) -> str:
-    kinds = sorted({str(run.facts.get("scored_weights", words("not recorded"))) for run in numbers.finished.values()})
-    return words.join([words(kind) if kind in ("average", "last") else kind for kind in kinds])
-
-
 def _text_sentence(numbers: StudyNumbers, arm: str, words: Words) -> str:
     text = numbers.text_of(arm)
-    shown = [str(text["meaning"])] if text.get("meaning") else [str(text["kind"])] if text.get("kind") else []
+    shown = (
+        [words.known(str(text["meaning"]))] if text.get("meaning") else [str(text["kind"])] if text.get("kind") else []
+    )
     shown += [f"{key}: {_value(text[key])}" for key in ("encoder", "sentences", "tokens") if text.get(key) is not None]
     return words("detail separator").join(shown) or words("not recorded")
-
-
-def _fingerprints(facts: Mapping[str, Any], words: Words) -> tuple[str, ...]:
-    data = facts.get("data")
-    prints = data.get("fingerprints") if isinstance(data, Mapping) else None
-    if not isinstance(prints, Mapping):
-        return ()
-    return tuple(words("fingerprint", split=split, sha=sha) for split, sha in prints.items())
 
 
 _RECIPE = (
@@ -556,12 +866,6 @@ def _recipe(numbers: StudyNumbers) -> tuple[str, ...]:
     return ()
 
 
-def _pairs(value: Any, words: Words) -> str:
-    if not isinstance(value, Mapping) or not value:
-        return words("not recorded")
-    return words.join([f"{name} {_value(item)}" for name, item in value.items()])
-
-
 def _value(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
@@ -575,5 +879,7 @@ def _arms_table(numbers: StudyNumbers, words: Words) -> Table:
             Row((Cell(arm, mark=mark), Cell(own or words("as shared")), Cell(_text_sentence(numbers, arm, words))))
         )
     columns = (Column(words("arm")), Column(words("own options")), Column(words("text")))
+    kept = 2 if numbers.study.command is not None else 3
+    rows = [Row(row.cells[:kept]) for row in rows]
     notes = (words("leaking note"),) if numbers.leaking else ()
-    return Table(words("arms title"), columns, tuple(rows), notes)
+    return Table(words("arms title"), columns[:kept], tuple(rows), notes)

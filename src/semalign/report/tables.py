@@ -1,12 +1,11 @@
-"""The report's tables as plain text cells, and the page of them in Markdown.
+"""The report's tables as plain text cells, and sentences that stand in several outputs.
 
-It turns numbers into what a reader sees; it knows nothing of HTML, figures or files.
+It turns numbers into what a reader sees; it knows nothing of HTML, Markdown, LaTeX, figures or files.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
@@ -31,21 +30,26 @@ __all__ = [
     "Cell",
     "Column",
     "Digits",
+    "Picture",
     "Row",
     "Table",
     "classes_table",
+    "contrast_mark",
     "cost_table",
+    "count_text",
     "data_sentence",
+    "effect_name",
     "effects_table",
     "failures_table",
     "families",
+    "family_name",
     "level_of_means",
     "margin_sentence",
+    "md_facts",
     "named",
     "needs_table",
     "state_sentences",
     "study_tables",
-    "tables_md",
     "text_sentences",
     "verdict_text",
     "watch_sentences",
@@ -64,6 +68,14 @@ class Column:
 
 
 @dataclasses.dataclass(frozen=True)
+class Picture:
+    """A picture as a ``data:`` address, and what it shows in words."""
+
+    address: str
+    alt: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Cell:
     """What stands in a cell.
 
@@ -71,11 +83,13 @@ class Cell:
         text: the whole text.
         word: an English verdict, which colours it; "" for none.
         mark: a warning that stands after the text, such as "leaking"; "" for none.
+        picture: what stands before the text; None for none, and only a page can show it.
     """
 
     text: str
     word: str = ""
     mark: str = ""
+    picture: Picture | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,7 +195,7 @@ def families(numbers: StudyNumbers, words: Words) -> str:
     return words("detail separator").join(
         words(
             "family level one" if m == 1 else "family level",
-            family=_family(name, words),
+            family=family_name(name, words),
             m=m,
             level=format_level(1 - judgement.alpha / m),
         )
@@ -189,8 +203,9 @@ def families(numbers: StudyNumbers, words: Words) -> str:
     )
 
 
-def _family(name: str, words: Words) -> str:
-    return words(name) if name in ("primary", "controls") else name
+def family_name(name: str, words: Words) -> str:
+    """Return what a family is called; a user's own families keep their names."""
+    return words(name) if name in ("primary", "controls", "interactions") else name
 
 
 def level_of_means(numbers: StudyNumbers) -> str:
@@ -230,7 +245,12 @@ def count_text(value: int) -> str:
 
 
 def text_sentences(numbers: StudyNumbers, words: Words, digits: Digits) -> tuple[str, ...]:
-    """Return whether the model uses its text, in one sentence, and a second one where all images share one bank."""
+    """Return whether the model uses its text, in one sentence, and a second one where all images share one bank.
+
+    Empty for runs of a user's own command, of which nothing is known but the score.
+    """
+    if numbers.study.command is not None:
+        return ()
     use = text_use(numbers)
     main = words(f"text: {use.answer}", arm=use.arm)
     if use.gains:
@@ -270,16 +290,19 @@ def state_sentences(numbers: StudyNumbers, words: Words) -> tuple[str, ...]:
         )
     ]
     if numbers.failed:
-        said.append(words("state failed", runs=_runs(numbers.failed, words)))
+        said.append(words("state failed", runs=_runs(numbers.failed, len(numbers.arms), words)))
     if numbers.missing:
-        said.append(words("state missing", runs=_runs(numbers.missing, words)))
+        said.append(words("state missing", runs=_runs(numbers.missing, len(numbers.arms), words)))
     return (*said, words("preliminary"))
 
 
-def _runs(keys: Iterable[tuple[str, int]], words: Words) -> str:
+def _runs(keys: Iterable[tuple[str, int]], arms: int, words: Words) -> str:
     seeds: dict[str, list[str]] = {}
     for arm, seed in keys:
         seeds.setdefault(arm, []).append(str(seed))
+    # Blocks that no arm has are one thing to say, however many arms there are.
+    if len(seeds) == arms and len({tuple(of_arm) for of_arm in seeds.values()}) == 1:
+        seeds = {words("every arm"): next(iter(seeds.values()))}
     return words("detail separator").join(
         words("seed", arm=arm, seeds=words.join(of_arm)) for arm, of_arm in seeds.items()
     )
@@ -359,7 +382,7 @@ def study_tables(numbers: StudyNumbers, words: Words, digits: Digits) -> tuple[T
 
 def _study_table(table: TableOptions, numbers: StudyNumbers, words: Words, digits: Digits) -> Table:
     columns = (
-        *(Column(head) for head in table.columns),
+        *(Column(words.known(head)) for head in table.columns),
         Column(words("miou"), numeric=True),
         Column(words("effect"), numeric=True),
         Column(words("verdict")),
@@ -367,8 +390,9 @@ def _study_table(table: TableOptions, numbers: StudyNumbers, words: Words, digit
     rows = []
     for row in table.rows:
         mark = words("leaking") if row.arm in numbers.leaking else ""
-        head = Cell(row.cells[0], mark=mark) if row.cells else Cell(row.arm, mark=mark)
-        rows.append(_row(head, *row.cells[1:], *_figures(row.arm, numbers, words, digits)))
+        cells = [words.known(cell) for cell in row.cells]
+        head = Cell(cells[0], mark=mark) if cells else Cell(row.arm, mark=mark)
+        rows.append(_row(head, *cells[1:], *_figures(row.arm, numbers, words, digits)))
     notes = [
         words(
             "table note",
@@ -379,7 +403,7 @@ def _study_table(table: TableOptions, numbers: StudyNumbers, words: Words, digit
     ]
     if any(row.arm in numbers.leaking for row in table.rows):
         notes.append(words("leaking note"))
-    return Table(table.title, columns, tuple(rows), tuple(notes))
+    return Table(words.known(table.title), columns, tuple(rows), tuple(notes))
 
 
 def _figures(arm: str, numbers: StudyNumbers, words: Words, digits: Digits) -> tuple[Cell, Cell, Cell]:
@@ -402,9 +426,9 @@ def _miou(arm: str, summary: ArmSummary | None, numbers: StudyNumbers, words: Wo
         return words("all failed", n=summary.failed)
     n = summary.runs - summary.failed
     shown = digits.mean(_mean(summary), "")
-    if n == numbers.study.blocks:
+    if n == numbers.wanted:
         return shown
-    state = [words("runs", n=n, planned=numbers.study.blocks)]
+    state = [words("runs", n=n, planned=numbers.wanted)]
     if summary.failed:
         state.append(words("runs failed", failed=summary.failed))
     return f"{shown} ({words.join(state)})"
@@ -436,8 +460,8 @@ def effects_table(numbers: StudyNumbers, words: Words, digits: Digits) -> Table:
         low, high = estimate.low_equivalence, estimate.high_equivalence
         rows.append(
             _row(
-                Cell(estimate.contrast.name, mark=_contrast_mark(estimate, numbers, words)),
-                _family(estimate.contrast.family, words),
+                Cell(estimate.contrast.name, mark=contrast_mark(estimate, numbers, words)),
+                family_name(estimate.contrast.family, words),
                 _effect(estimate, words, digits),
                 none if low is None or high is None else digits.interval(low, high),
                 _p(estimate.p, none),
@@ -452,7 +476,14 @@ def effects_table(numbers: StudyNumbers, words: Words, digits: Digits) -> Table:
     return Table(words("effects title"), columns, tuple(rows), tuple(notes))
 
 
-def _contrast_mark(estimate: Estimate, numbers: StudyNumbers, words: Words) -> str:
+def effect_name(estimate: Estimate, numbers: StudyNumbers, words: Words) -> str:
+    """Return the effect's name, marked where its texts leak the answer."""
+    name = estimate.contrast.name
+    return words("with leaking", arm=name) if numbers.leaking & set(estimate.contrast.weights) else name
+
+
+def contrast_mark(estimate: Estimate, numbers: StudyNumbers, words: Words) -> str:
+    """Return the warning that stands beside an effect whose texts leak; "" for none."""
     return words("leaking") if numbers.leaking & set(estimate.contrast.weights) else ""
 
 
@@ -568,80 +599,31 @@ def needs_table(numbers: StudyNumbers, words: Words) -> Table:
         for margin in margins:
             blocks, hours = need.margins.get(margin, (None, None))
             cells += [none if blocks is None else count_text(blocks), none if hours is None else hours_text(hours)]
-        rows.append(_row(Cell(need.contrast, mark=_contrast_mark(estimate, numbers, words)), *cells))
+        rows.append(_row(Cell(need.contrast, mark=contrast_mark(estimate, numbers, words)), *cells))
     note = words("needs note", power=format_level(POWER))
     return Table(words("needs title"), tuple(columns), tuple(rows), (note,))
 
 
-# --- Markdown -------------------------------------------------------------------------------------
-
-
 def watch_sentences(numbers: StudyNumbers, words: Words) -> tuple[str, ...]:
     """Return what a reader must know beside the verdicts: state, notes of judgement, findings of runs."""
-    said = [*numbers.judgement.notes]
+    said = [words.known(note) for note in numbers.judgement.notes]
     for sentence, arms in findings(numbers):
         names = words.join([named(arm, numbers, words) for arm in arms])
-        said.append(words("finding", arms=names, sentence=sentence))
+        said.append(words("finding", arms=names, sentence=words.known(sentence)))
     return tuple(said) or (words("nothing"),)
 
 
-def tables_md(numbers: StudyNumbers, words: Words) -> str:
-    """Return the page of tables: command, cost, margin, use of text, then the tables."""
-    digits = Digits(numbers.study.margin)
-    study, score = numbers.study, numbers.score
-    command = str(numbers.facts.get("command") or words("no command"))
-    # A fence longer than any run of backticks in the command cannot be closed by it.
-    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", command)), default=0))
-    facts = [
-        cost_sentence(numbers, words),
-        margin_sentence(numbers, words),
-        words("md text", sentence=" ".join(text_sentences(numbers, words, digits))),
-        words("md scored", split=score.split, images=count_text(len(score.images)), data=data_sentence(numbers, words)),
-    ]
+def md_facts(numbers: StudyNumbers, words: Words) -> tuple[str, ...]:
+    """Return the sentences above the tables: cost, margin, use of text, what was scored, and what is missing."""
+    score = numbers.score
+    facts = [cost_sentence(numbers, words), margin_sentence(numbers, words)]
+    text = text_sentences(numbers, words, Digits(numbers.study.margin))
+    if text:
+        facts.append(words("md text", sentence=" ".join(text)))
+    if numbers.has_images:
+        data = data_sentence(numbers, words)
+        facts.append(words("md scored", split=score.split, images=count_text(len(score.images)), data=data))
     state = state_sentences(numbers, words)
     if state:
         facts.append(words("md state", state=" ".join(state)))
-    blocks = [
-        f"# {_escape(study.name)}",
-        _escape(words.known(study.question)),
-        f"{fence}console\n{command}\n{fence}",
-        "\n".join(f"- {_escape(fact)}" for fact in facts),
-    ]
-    tables = [
-        *study_tables(numbers, words, digits),
-        effects_table(numbers, words, digits),
-        classes_table(numbers, words, digits),
-        cost_table(numbers, words, digits),
-        needs_table(numbers, words),
-    ]
-    failures = failures_table(numbers, words)
-    if failures is not None:
-        tables.append(failures)
-    said: set[str] = set()
-    for table in tables:
-        blocks += [f"## {_escape(table.caption)}", _markdown(table)]
-        # A note that stands under an earlier table already is not said again.
-        blocks += [_escape(note) for note in table.notes if note not in said]
-        said.update(table.notes)
-    blocks += [
-        f"## {_escape(words('watch'))}",
-        "\n".join(f"- {_escape(note)}" for note in watch_sentences(numbers, words)),
-    ]
-    return "\n\n".join(blocks) + "\n"
-
-
-def _markdown(table: Table) -> str:
-    lines = [
-        [_escape(column.head) for column in table.columns],
-        ["---:" if column.numeric else "---" for column in table.columns],
-    ]
-    lines += [
-        [_escape(f"{cell.text} ({cell.mark})" if cell.mark else cell.text) for cell in row.cells] for row in table.rows
-    ]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
-def _escape(text: str) -> str:
-    """Return ``text`` so that Markdown shows it as it is, on one line."""
-    text = re.sub(r"[\\`*<|]|^#|(?<!\w)_|_(?!\w)", r"\\\g<0>", text)
-    return " ".join(text.split())
+    return tuple(facts)

@@ -5,6 +5,7 @@ Both languages of a sentence stand together, so that none is forgotten.  This mo
 
 from __future__ import annotations
 
+import re
 from typing import Literal, TypeAlias, get_args
 
 from semalign.errors import ConfigError
@@ -39,7 +40,18 @@ class Words:
 
     def known(self, text: str) -> str:
         """Return the translation of a text that the package itself wrote elsewhere, else the text."""
-        return _FIXED.get(text, text) if self.lang == "zh" else text
+        if self.lang == "en":
+            return text
+        if text in _FIXED:
+            return _FIXED[text]
+        for pattern, chinese in _PATTERNS:
+            if found := pattern.fullmatch(text):
+                return chinese.format(**found.groupdict())
+        return text
+
+    def run_on(self, *sentences: str) -> str:
+        """Return sentences one after the other; empty ones are left out."""
+        return ("" if self.lang == "zh" else " ").join(sentence for sentence in sentences if sentence)
 
     def join(self, items: list[str]) -> str:
         """Return the items as a list in a sentence."""
@@ -173,7 +185,7 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "plain: other": ("Cannot be told from these runs.", "无法由这些运行判断。"),
     "better called": ("Better", "更好"),
     "worse called": ("Worse", "更差"),
-    "reason": ("In full:", "完整理由（英文）："),
+    "reason": ("In full:", "完整理由："),
     # --- state ----------------------------------------------------------------------------------
     "state": (
         "{finished} of {planned} planned runs finished, {failed} failed, {missing} not run yet.",
@@ -182,6 +194,7 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "state failed": ("Failed: {runs}.", "失败：{runs}。"),
     "state missing": ("Not run yet: {runs}.", "尚未运行：{runs}。"),
     "seed": ("{arm}, seed {seeds}", "{arm}，种子 {seeds}"),
+    "every arm": ("every arm", "所有实验组"),
     "preliminary": (
         "Until the study is complete, a verdict stands only where it holds whatever the lost or missing runs may "
         "score.",
@@ -208,6 +221,7 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "family level one": ("{family}: 1 effect, {level}", "{family}：1 个效应，{level}"),
     "primary": ("primary", "主要"),
     "controls": ("controls", "对照"),
+    "interactions": ("interactions", "交互"),
     "leaking note": (
         "Leaking: the arm's texts are made from the masks that are scored. Its figure is an upper bound, not a result.",
         "泄漏：该组的文本由被评分的掩码生成，其数字只是上界，不是结果。",
@@ -379,9 +393,12 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "scoring text": (
         "Data set IoU from counts summed over the {images} images of split “{split}”, at each mask's own size; "
         "mIoU is "
-        "the mean over classes that occur. Scored weights: {weights}.",
-        "由划分“{split}”的 {images} 张图像的像素计数求和得到数据集 IoU，按掩码原尺寸计算；mIoU 为出现类别的均值。"
-        "评分所用权重：{weights}。",
+        "the mean over classes that occur.",
+        "由划分“{split}”的 {images} 张图像的像素计数求和得到数据集 IoU，按掩码原尺寸计算；mIoU 为出现类别的均值。",
+    ),
+    "scoring given": (
+        "The score that each run's command wrote to score.json, in [0, 1]; shown in points (0 to 100).",
+        "各次运行的命令写入 score.json 的得分，取值 [0, 1]，以点（0 到 100）显示。",
     ),
     "average": ("running average at the end of training", "训练结束时的滑动平均"),
     "last": ("last step of training", "训练最后一步"),
@@ -444,10 +461,9 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "换用 ±{margin} 以外的界限就是另一个问题：它在运行之前确定，不能根据这些结果来选择。",
     ),
     "change data": (
-        "The verdicts hold for this model, recipe and data; the blocks vary the seed, not the images, so a claim "
-        "about new "
-        "images is not made.",
-        "结论只适用于此模型、配方与数据；区组改变的是种子而非图像，因此不对新图像作断言。",
+        "The verdicts hold for this model, recipe and data; the blocks vary the seed, not the images, so by themselves "
+        "they make no claim about new images.",
+        "结论只适用于此模型、配方与数据；区组改变的是种子而非图像，因此结论本身不对新图像作断言。",
     ),
     # --- tables.md ------------------------------------------------------------------------------
     "md cost": (
@@ -478,6 +494,447 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "cpus": ("CPU cores: {n}", "CPU 核数：{n}"),
     "workers": ("runs at a time: {n}", "同时运行数：{n}"),
     "threads": ("threads a run: {n}", "每个运行 {n} 个线程"),
+    # --- looks ----------------------------------------------------------------------------------
+    "looks": ("Looks", "中期评判"),
+    "looks text": (
+        "Planned before any run: looks at {looks} blocks, and at no other moment. At each look an interval must be "
+        "wider than that of a study judged once, because there are {n} chances of a false claim.",
+        "在任何运行之前计划：在 {looks} 个区组时评判，此外不评判。由于有 {n} 次误判的机会，每次的区间都比只评判一次的"
+        "研究更宽。",
+    ),
+    "looks ahead": (
+        "{n} blocks are complete so far. Nothing is judged before the first look, at {first} blocks.",
+        "目前完整区组 {n} 个。在第一次评判（{first} 个区组）之前不作任何判定。",
+    ),
+    "looks next": (
+        "Reached: look {index} of {n}, at {blocks} blocks. Still open: {effects}. The next look is at {next} blocks.",
+        "已到第 {index} 次评判（共 {n} 次，{blocks} 个区组）。尚未判定：{effects}。下一次评判在 {next} 个区组时。",
+    ),
+    "looks decided": (
+        "The study has ended at look {index} of {n}, at {blocks} blocks: every effect is decided.",
+        "研究在第 {index} 次评判（共 {n} 次，{blocks} 个区组）时结束：所有效应都已判定。",
+    ),
+    "looks last": (
+        "The study has ended at its last look, at {blocks} blocks. Left open: {effects}; more blocks would be a new "
+        "study.",
+        "研究在最后一次评判（{blocks} 个区组）时结束。仍未判定：{effects}；更多区组属于新的研究。",
+    ),
+    "looks futile": (
+        "The study has ended at look {index} of {n}, at {blocks} blocks, for futility: what is open ({effects}) has "
+        "less than {chance} % chance of a verdict by the last look. No verdict rests on this.",
+        "研究在第 {index} 次评判（共 {n} 次，{blocks} 个区组）时因无望而结束：未判定的效应（{effects}）到最后一次评判时"
+        "得出结论的机会不足 {chance} %。任何结论都不依赖于此。",
+    ),
+    "look": ("look {index}: {blocks} blocks", "第 {index} 次：{blocks} 个区组"),
+    "look not reached": ("look {index}: not reached", "第 {index} 次：未到"),
+    "look decided": (
+        "Decided at look {index} of {n}, at {blocks} blocks.",
+        "在第 {index} 次评判（共 {n} 次，{blocks} 个区组）时判定。",
+    ),
+    "look open": (
+        "Open after look {index} of {n}; if mean and spread stay as they are, the chance of a verdict by the last "
+        "look is {chance}.",
+        "第 {index} 次评判（共 {n} 次）后仍未判定；若均值与离散不变，到最后一次评判时得出结论的机会为 {chance}。",
+    ),
+    "look open short": ("Open after look {index} of {n}.", "第 {index} 次评判（共 {n} 次）后仍未判定。"),
+    "look last open": ("Open at the last look, at {blocks} blocks.", "最后一次评判（{blocks} 个区组）时仍未判定。"),
+    "look none": ("Not judged yet.", "尚未评判。"),
+    "looks figure text": (
+        "One row for each look. Thin line: interval that judges direction; thick line: interval that judges "
+        "equivalence; grey band: the margin. An arrow: the interval reaches further. Pale: decided before, shown and "
+        "not judged.",
+        "每行一次评判。细线：判断方向的区间；粗线：判断等价的区间；灰带：界限。箭头：区间延伸到图外。浅色：之前已经"
+        "判定，仅供展示。",
+    ),
+    "looks description": (
+        "{effect} at each look, margin ±{margin}: {values}. {state}",
+        "{effect}，各次评判，界限 ±{margin}：{values}。{state}",
+    ),
+    "looks value": ("{look}: {figure} {word}", "{look}：{figure} {word}"),
+    "looks title": ("Effects at each look", "各次评判的效应"),
+    "look head": ("Look", "评判"),
+    "chance head": ("Chance of a verdict", "得出结论的机会"),
+    "shown only": ("shown only ({word} before)", "仅供展示（此前已判为{word}）"),
+    "futile": ("{chance}, may be given up", "{chance}，可以放弃"),
+    "looks table note": (
+        "Chance: that the last look decides the effect, if mean and spread stay as they are. Below {chance} % giving "
+        "up is allowed and forced by nothing.",
+        "机会：若均值与离散不变，最后一次评判能作出判定的机会。低于 {chance} % 时允许放弃，但并不强制。",
+    ),
+    "design looks": (
+        "{arms} arms × up to {blocks} blocks, at most {runs} runs. A block is one seed ({seeds}): all its arms share "
+        "the initial weights of common parameters, the order of images and the augmentation, so that an effect is a "
+        "paired difference. The study ends when every effect is decided, or at its last look{futility}.",
+        "{arms} 个实验组 × 至多 {blocks} 个区组，至多 {runs} 次运行。一个区组即一个种子（{seeds}）：其中各组共享公共参"
+        "数的初值、图像顺序和增强，因此效应是配对差。所有效应判定后，或到最后一次评判时，研究结束{futility}。",
+    ),
+    "design futility": (
+        ", or when every open effect is futile",
+        "；若所有未判定的效应都已无望，研究也可结束",
+    ),
+    "intervals looks": (
+        "Effects of a family share α = {alpha} (Bonferroni): {families}. The intervals are repeated confidence "
+        "intervals (Jennison and Turnbull 1989) of O'Brien-Fleming shape (spending of Lan and DeMets 1983), with "
+        "boundaries by Monte Carlo of the t path: those of all looks and all effects of a family cover at once with "
+        "probability at least {joint}, whatever rule stops the study.",
+        "同族效应共享 α = {alpha}（Bonferroni）：{families}。区间为重复置信区间（Jennison 与 Turnbull 1989），"
+        "O'Brien-Fleming 形状（Lan 与 DeMets 1983 的消耗函数），界值由 t 路径的蒙特卡罗得到：无论以何种规则停止，"
+        "一族所有效应在所有评判时的区间以至少 {joint} 的概率同时覆盖。",
+    ),
+    "verdicts looks": (
+        "Better or worse: the direction interval excludes 0. Equivalent: the equivalence interval lies inside the "
+        "margin of ±{margin} mIoU points. Else inconclusive. The margin and the looks ({looks} blocks) were fixed "
+        "before any run; an effect keeps the verdict of the look that decided it.",
+        "更好或更差：方向区间不含 0。等价：等价性区间落在 ±{margin} 个 mIoU 点的界限之内。其余为尚无定论。界限与各次评"
+        "判（{looks} 个区组）在任何运行之前确定；效应保留作出判定的那次评判的结论。",
+    ),
+    "plain: before look": (
+        "Not judged yet: {n} complete blocks, and the first look is at {first}.",
+        "尚未评判：完整区组 {n} 个，第一次评判在 {first} 个区组时。",
+    ),
+    "plain: open look": (
+        "Open so far: these {n} blocks are compatible with anything from {low} to {high} mIoU points; the study goes "
+        "on to {next} blocks.",
+        "目前尚无定论：这 {n} 个区组与 {low} 到 {high} 个 mIoU 点之间的任何效应都相容；研究继续到 {next} 个区组。",
+    ),
+    "plain: lost": (
+        "Cannot be told: {lost} of {all} blocks are incomplete, and what the others say would not hold for every score "
+        "that the lost runs might have had.",
+        "无法判断：{all} 个区组中有 {lost} 个不完整，其余区组的结论并非对缺失运行的任何得分都成立。",
+    ),
+    "aliased": ("undecided (aliased)", "未定（混杂）"),
+    # --- factors --------------------------------------------------------------------------------
+    "factors": ("Factors and how they act together", "因素及其共同作用"),
+    "factors text": (
+        "Mean mIoU of all arms at a level, over {n} complete blocks. Pale lines are the blocks: an effect is real "
+        "when they slope alike, however far apart they lie.",
+        "某一水平下所有实验组的平均 mIoU，取 {n} 个完整区组。浅线为各区组：无论相距多远，只要斜率一致，效应就是真实的"
+        "。",
+    ),
+    "factors none": ("No block has a finished run of every arm yet.", "还没有任何区组完成了所有实验组的运行。"),
+    "main effects": ("Main effects", "主效应"),
+    "interaction plot": ("Two factors at a time", "两个因素的共同作用"),
+    "interactions text": (
+        "Parallel lines: the two factors add up. What is judged are the effects of the family “interactions” in the "
+        "table below.",
+        "线条平行：两个因素的作用相加。被评判的是下表中“交互”族的效应。",
+    ),
+    "interactions shown": (
+        "Parallel lines: the two factors add up. Shown, not judged: with more than two levels no single effect says "
+        "it.",
+        "线条平行：两个因素的作用相加。仅供展示，不作判定：因素多于两个水平时没有单一的效应能够说明。",
+    ),
+    "factor title": ("{one} by {other}", "{one} × {other}"),
+    "factors description": ("Mean mIoU in points by level: {values}.", "各水平的平均 mIoU（点）：{values}。"),
+    "factor value": ("{level} {value}", "{level} {value}"),
+    "factor values": ("{factor}: {values}", "{factor}：{values}"),
+    "mean miou": ("mean mIoU (points)", "平均 mIoU（点）"),
+    "levels title": ("Mean mIoU by level", "各水平的平均 mIoU"),
+    "factor": ("Factor", "因素"),
+    "level": ("Level", "水平"),
+    "arms head": ("Arms", "实验组数"),
+    "levels note": (
+        "mIoU in points, mean over the arms at the level and over blocks. The intervals of the effects, not of these "
+        "means, judge: most of a mean's spread is shared by all arms of a block.",
+        "mIoU 以点计，为该水平各实验组与各区组的均值。判定依据是效应的区间而非这些均值：均值的离散大部分为同一区组的所"
+        "有实验组所共有。",
+    ),
+    "aliases title": ("What this half cannot tell apart", "此半数设计无法区分的效应"),
+    "aliases head": ("Shares its estimate with", "与之共享估计的效应"),
+    "aliases main": (
+        "judged, if effects of three factors and more are taken as nothing",
+        "可以评判（若三个及以上因素的交互视为零）",
+    ),
+    "aliases note": (
+        "A half fraction is for main effects. An effect of two factors has the same estimate as another one, so every "
+        "statement about two factors is undecided (aliased) here.",
+        "半数设计只用于主效应。两个因素的交互与另一效应的估计相同，因此关于两个因素的任何陈述在这里都是未定（混杂）。",
+    ),
+    # --- classes and images ---------------------------------------------------------------------
+    "class changes": ("Differences by class", "各类别的差异"),
+    "class changes text": (
+        "Exploratory, not judged: each interval is the {level} t interval of one class alone, over the same blocks as "
+        "the verdict. Of {n} classes about {chance} would exclude 0 by chance.",
+        "探索性结果，不作判定：每个区间是单个类别的 {level} t 区间，所用区组与结论相同。{n} 个类别中约有 {chance} 个会"
+        "仅因偶然而不含 0。",
+    ),
+    "class changes none": ("The runs hold no IoU by class.", "运行中没有各类别的 IoU。"),
+    "class changes title": ("Effects on the IoU of each class, points", "对各类别 IoU 的效应（点）"),
+    "class description": ("{effect}, effect on each class: {values}.", "{effect}，对各类别的效应：{values}。"),
+    "image changes": ("Images that changed most", "变化最大的图像"),
+    "image changes text": (
+        "Difference of an image's own mIoU (over the classes of its mask), averaged over {n} blocks. Exploratory, not "
+        "judged: the extremes of {images} images are extreme by chance too, which is why the spread over seeds and the "
+        "number of blocks that agree stand beside them.",
+        "单张图像自身 mIoU（取其掩码中的类别）之差，对 {n} 个区组取平均。探索性结果，不作判定：{images} 张图像中的极端"
+        "者也有偶然的成分，因此并列给出种子间的离散与方向一致的区组数。",
+    ),
+    "image changes none": (
+        "The runs hold no counts for each image, so it cannot be told which images changed.",
+        "运行中没有每张图像的计数，无法得知哪些图像发生了变化。",
+    ),
+    "image changes title": ("{effect}: images that gain and lose most", "{effect}：得益与受损最多的图像"),
+    "image": ("Image", "图像"),
+    "picture": ("Picture and mask", "图像与掩码"),
+    "picture alt": ("{name}: image, and beside it its mask", "{name}：图像及其掩码"),
+    "gain head": ("Difference", "差异"),
+    "sd seeds": ("Spread over seeds", "种子间离散"),
+    "agree": ("Blocks that agree", "方向一致的区组"),
+    "agree value": ("{n} of {blocks}", "{blocks} 个中的 {n} 个"),
+    "image changes note": (
+        "Points. Spread: standard deviation over blocks. Agree: blocks whose difference has the sign of the mean.",
+        "单位为点。离散：各区组的标准差。一致：差异与均值同号的区组数。",
+    ),
+    "pictures missing": (
+        "The data folder cannot be read from here, so there are names and no pictures.",
+        "此处无法读取数据文件夹，因此只有名称而没有图像。",
+    ),
+    "images axis": ("images, from loss to gain", "图像，从受损到得益"),
+    "images panel": ("{effect}: difference of each image (points)", "{effect}：每张图像的差异（点）"),
+    "images description": (
+        "{effect}: {up} of {n} images gain and {down} lose; the middle one changes by {median} points.",
+        "{effect}：{n} 张图像中 {up} 张得益，{down} 张受损；居中者改变 {median} 点。",
+    ),
+    "images panel text": (
+        "Each image's difference, in order; the band is ± one standard deviation over seeds.",
+        "每张图像的差异，按大小排列；色带为种子间 ± 一个标准差。",
+    ),
+    # --- new images -----------------------------------------------------------------------------
+    "new images": ("New seeds, and new images too", "新种子，以及新图像"),
+    "new images text": (
+        "The verdicts speak of new seeds on these images. Whoever asks about new images as well must add what the "
+        "choice of these {images} images contributes, which makes the intervals wider.",
+        "上述结论针对的是在这些图像上的新种子。若还要推及新图像，必须加上选取这 {images} 张图像所带来的变异，区间因此"
+        "更宽。",
+    ),
+    "new images clusters": (
+        "The data name {clusters} clusters (sequences, scenes); clusters count as independent.",
+        "数据指明了 {clusters} 个簇（序列、场景）；簇之间视为独立。",
+    ),
+    "new images own": (
+        "The data name no clusters, so every image counts as independent of the others.",
+        "数据没有指明簇，因此每张图像都视为相互独立。",
+    ),
+    "new images suspect": (
+        "But the names look like frames of {n} sequences, and frames of one sequence are alike: unless they are "
+        "independent, these intervals are too narrow. Name the sequences in clusters.txt of the data folder.",
+        "但文件名看起来像 {n} 个序列的帧，而同一序列的帧彼此相似：除非它们相互独立，否则这些区间过窄。请在数据文件夹的 "
+        "clusters.txt 中指明序列。",
+    ),
+    "new images suspect one": (
+        "But the names look like frames of one sequence, and frames of one sequence are alike: unless they are "
+        "independent, these intervals are too narrow. Name the sequences in clusters.txt of the data folder.",
+        "但文件名看起来像同一个序列的帧，而同一序列的帧彼此相似：除非它们相互独立，否则这些区间过窄。请在数据文件夹的 "
+        "clusters.txt 中指明序列。",
+    ),
+    "new images: looks": (
+        "Not judged: the study has looks, whose boundaries are made for the spread over seeds alone. Fix the number "
+        "of seeds (--seeds) to ask about new images.",
+        "不作判定：本研究有中期评判，其界值只针对种子间的离散。若要推及新图像，请固定种子数（--seeds）。",
+    ),
+    "new images: scores only": (
+        "Not judged: the runs hold scores without counts for each image.",
+        "不作判定：运行中只有得分，没有每张图像的计数。",
+    ),
+    "new images: unfinished": (
+        "Not judged yet: this is done once, when every planned run has an outcome.",
+        "尚未评判：待所有计划的运行都有结果时评判一次。",
+    ),
+    "new images: few blocks": (
+        "Not judged: an effect has fewer than 2 complete blocks.",
+        "不作判定：有效应的完整区组少于 2 个。",
+    ),
+    "new images: clusters unknown": (
+        "Not judged: the data name clusters (sequences, scenes), and the study's folder does not hold which image "
+        "belongs to which.",
+        "不作判定：数据指明了簇（序列、场景），但研究的文件夹中没有记录每张图像属于哪个簇。",
+    ),
+    "new images: few clusters": (
+        "Not judged: the images come from {clusters} clusters, and below {fewest} their variance is too uncertain to "
+        "speak of new images.",
+        "不作判定：图像来自 {clusters} 个簇，少于 {fewest} 个时其方差过于不确定，无法推及新图像。",
+    ),
+    "new images title": ("Both questions side by side", "两个问题并列"),
+    "on these": ("New seeds, these images", "新种子，这些图像"),
+    "on new": ("New seeds and new images", "新种子与新图像"),
+    "share images": ("Variance from images", "图像带来的方差"),
+    "new images note": (
+        "Points [interval]. Variance from images: its share of the variance of the mean; 0 % where it does not exceed "
+        "what images and seeds together explain.",
+        "点 [区间]。图像带来的方差：其在均值方差中的占比；若不超过图像与种子的交互所能解释的部分，则为 0 %。",
+    ),
+    # --- claims ---------------------------------------------------------------------------------
+    "claims": ("The document's statements", "原文档的陈述"),
+    "claims text": (
+        "Each statement of the source document, with what this study found. An answer is supported or refuted only "
+        "where an interval says so.",
+        "原文档的每条陈述以及本研究的发现。只有区间支持时才判为支持或不成立。",
+    ),
+    "claims title": ("Statements and answers", "陈述与回答"),
+    "claims note": (
+        "Effects are the judged ones and share their alpha. All other intervals are {level} t intervals over {n} "
+        "blocks, each at its own level and not adjusted for there being several{looks}. x: a factor, 1 is no change. "
+        "A loss spike is a recorded loss above {spike:g} times the median of the nine before it; steps to 90 % are "
+        "read off straight lines between validations.",
+        "效应为被评判的效应，共享其 alpha。其余区间均为 {n} 个区组上的 {level} t 区间，各自独立，未作多重校正{looks}。"
+        "x 表示倍数，1 为无变化。损失尖峰：记录的损失高于前九个中位数的 {spike:g} 倍；达到 90 % 的步数由两次验证之间的"
+        "直线读出。",
+    ),
+    "claims note looks": (", nor for the looks", "，也未针对中期评判校正"),
+    "statement": ("Statement", "陈述"),
+    "answer head": ("Answer", "回答"),
+    "finding head": ("What was found", "发现"),
+    "supported": ("supported", "支持"),
+    "refuted": ("refuted", "不成立"),
+    "undecided": ("undecided", "未定"),
+    "silent": ("this study cannot speak to it", "本研究无法回答"),
+    "silent why": ("It {need}.", "{need}。"),
+    "quoted claim": ("{answer}: {statement} {finding}", "{answer}：{statement}{finding}"),
+    "advice": ("What to do", "如何选择"),
+    "advice text": (
+        "For the document's three situations. The rule: what is not shown to gain something that may matter is kept "
+        "fixed, because a knob less is a knob less; gates stay learnable unless fixing them is shown to cost nothing "
+        "that matters.",
+        "针对原文档的三种情况。规则：未显示有意义收益的，就保持固定，因为少一个可调参数总是好的；门控保持可学习，除非"
+        "已证明固定它没有有意义的损失。",
+    ),
+    "situation": ("Situation", "情况"),
+    "reasons head": ("Why", "理由"),
+    "gates apart": (
+        "This study fixes one gate at a time: {effects}.",
+        "本研究每次只固定一个门控：{effects}。",
+    ),
+    "gate effect": ("{effect} {figure}, {word}", "{effect} {figure}，{word}"),
+    # --- change ---------------------------------------------------------------------------------
+    "changes title": ("What each verdict turns on", "每个结论取决于什么"),
+    "at this spread": ("At this spread", "按此离散程度"),
+    "thresholds": (
+        "better from +{direction}, worse from -{direction}, equivalent within ±{equivalent}",
+        "达到 +{direction} 为更好，达到 -{direction} 为更差，±{equivalent} 之内为等价",
+    ),
+    "thresholds no": (
+        "better from +{direction}, worse from -{direction}, equivalent nowhere",
+        "达到 +{direction} 为更好，达到 -{direction} 为更差，无处可判等价",
+    ),
+    "one block head": ("Nearest change of one block", "单个区组的最小改变"),
+    "one block": ("{shift} points in seed {seed}: {word}", "种子 {seed} 改变 {shift} 点：{word}"),
+    "one block none": ("none within ±{largest:g} points", "±{largest:g} 点之内没有"),
+    "without head": ("One block left out", "去掉一个区组"),
+    "without none": ("stays {word}", "仍为{word}"),
+    "without some": ("seed {seed}: {word}", "去掉种子 {seed}：{word}"),
+    "by lost": ("the {n} lost blocks keep it open", "因缺失的 {n} 个区组而未定"),
+    "changes note": (
+        "At this spread: the mean effects at which the verdict would turn, in points. One block: the smallest change "
+        "of one block's value that gives another verdict. Left out: the same judgement without each block in turn; it "
+        "says whether any single block decides, and is no verdict.",
+        "按此离散程度：使结论改变的平均效应（点）。单个区组：使结论改变的单个区组值的最小改变。去掉一个区组：依次去掉"
+        "每个区组后的同样评判；它说明是否由单个区组决定，本身不是结论。",
+    ),
+    "changes lone": (
+        "One block decides {effects}: without it the verdict is another. Read it with that in mind.",
+        "{effects} 由单个区组决定：去掉它结论就不同，阅读时请留意。",
+    ),
+    "changes stable": (
+        "No single block decides any verdict: leaving out any one of them gives the same words.",
+        "没有任何结论由单个区组决定：去掉任何一个区组，结论都相同。",
+    ),
+    # --- protocol -------------------------------------------------------------------------------
+    "protocol": ("Protocol", "研究方案"),
+    "margin": ("Margin", "界限"),
+    "margin value": ("±{margin} mIoU points, fixed before any run", "±{margin} 个 mIoU 点，在任何运行之前确定"),
+    "alpha": ("α and families", "α 与效应族"),
+    "alpha value": ("α = {alpha} in each family; {families}", "每族 α = {alpha}；{families}"),
+    "seeds value": ("{seeds}, fixed before any run, judged once", "{seeds}，在任何运行之前确定，只评判一次"),
+    "looks value card": ("at {looks} blocks{futility}", "在 {looks} 个区组时{futility}"),
+    "futility card": (", stops for futility allowed", "，允许因无望而停止"),
+    "splits": ("Splits", "数据划分"),
+    "split value": ("{split}: {n} images, SHA-256 {sha}", "{split}：{n} 张图像，SHA-256 {sha}"),
+    "split value short": ("{split}: {n} images", "{split}：{n} 张图像"),
+    "weights": ("Scored weights", "评分所用权重"),
+    "times scored": ("How often splits were scored", "各划分被评分的次数"),
+    "times value": (
+        "{split}: {final} times for the verdicts, once at the end of each finished run, and {curve} times during "
+        "training for curves, which choose nothing",
+        "{split}：为得出结论 {final} 次（每次完成的运行结束时一次），训练中为画曲线 {curve} 次，曲线不用于任何选择",
+    ),
+    "times selection": (
+        "{split}: best.safetensors was chosen on it in {n} runs; the verdicts score the last weights all the same",
+        "{split}：有 {n} 次运行据此挑选 best.safetensors；结论仍用最后的权重评分",
+    ),
+    "times no test": (
+        "no other split, a test split above all, was scored",
+        "没有对其他任何划分（尤其是测试集）评分",
+    ),
+    "decay": ("Decay", "权重衰减"),
+    "decay value": ("{role} {decay:g}", "{role} {decay:g}"),
+    "decay arm": ("{arm}: {values}", "{arm}：{values}"),
+    "role weights": ("weights", "权重"),
+    "role norms and biases": ("norms and biases", "归一化与偏置"),
+    "role temperatures": ("temperatures", "温度"),
+    "role gates": ("gates", "门控"),
+    "runner": ("Runs made by", "运行由"),
+    "runner own": ("semalign's own training", "semalign 自身的训练"),
+    "pilot false positives": ("Directions found in swapped pairs", "交换配对后仍得出方向的比例"),
+    "false positives value": ("{found} (should be {level})", "{found}（应为 {level}）"),
+    # --- paper ----------------------------------------------------------------------------------
+    "paper heading": ("Methods and results", "方法与结果"),
+    "paper arms": (
+        "We compared {arms} configurations ({names}) on {data}, scored on the {images} images of the split “{split}” "
+        "by mean intersection over union from summed counts.",
+        "我们在{data}上比较了 {arms} 种配置（{names}），在划分“{split}”的 {images} 张图像上评分，指标为由像素计数求和"
+        "得到的平均交并比。",
+    ),
+    "paper arms command": (
+        "We compared {arms} configurations ({names}) by the score of one run each per seed.",
+        "我们比较了 {arms} 种配置（{names}），每个种子各运行一次并取其得分。",
+    ),
+    "paper blocks": (
+        "The runs of one seed form a block and share initial weights, data order and augmentation; an effect is the "
+        "mean paired difference over blocks. The number of seeds ({blocks}) and the margin of ±{margin} mIoU points "
+        "were fixed before any run.",
+        "同一种子的运行构成一个区组，共享初始权重、数据顺序与增强；效应为各区组配对差的均值。种子数（{blocks}）与界限 "
+        "±{margin} 个 mIoU 点在任何运行之前确定。",
+    ),
+    "paper looks": (
+        "The runs of one seed form a block and share initial weights, data order and augmentation; an effect is the "
+        "mean paired difference over blocks. The margin of ±{margin} mIoU points and looks at {looks} blocks were "
+        "fixed before any run; intervals are repeated confidence intervals (Jennison and Turnbull, 1989) of "
+        "O'Brien-Fleming shape (Lan and DeMets, 1983) for the t statistic.",
+        "同一种子的运行构成一个区组，共享初始权重、数据顺序与增强；效应为各区组配对差的均值。界限 ±{margin} 个 mIoU 点"
+        "以及在 {looks} 个区组时的评判均在任何运行之前确定；区间为针对 t 统计量的 O'Brien-Fleming 形状（Lan 与 DeMets"
+        "，1983）的重复置信区间（Jennison 与 Turnbull，1989）。",
+    ),
+    "paper judged": (
+        "Effects of a family share α = {alpha} by Bonferroni ({families}): an effect has a direction when its "
+        "interval excludes 0, and two configurations are called equivalent when the interval of two one-sided tests "
+        "lies inside the margin.",
+        "同族效应以 Bonferroni 法共享 α = {alpha}（{families}）：区间不含 0 时效应有方向；双单侧检验的区间落在界限之内"
+        "时，两种配置判为等价。",
+    ),
+    "paper failed": (
+        "{failed} of {runs} runs failed; failed runs are outcomes, and a verdict stands only where it holds whatever "
+        "they had scored.",
+        "{runs} 次运行中有 {failed} 次失败；失败的运行也是结果，只有无论其得分如何都成立的结论才成立。",
+    ),
+    "paper none failed": ("None of the {runs} runs failed.", "{runs} 次运行均未失败。"),
+    "paper effect": (
+        "{effect}: {figure} mIoU points ({level} interval, {n} blocks), {word}.",
+        "{effect}：{figure} 个 mIoU 点（{level} 区间，{n} 个区组），{word}。",
+    ),
+    "paper open": ("{effect}: not judged yet.", "{effect}：尚未评判。"),
+    "paper images": (
+        "These intervals speak of new seeds on the same images.",
+        "这些区间针对的是相同图像上的新种子。",
+    ),
+    "paper new images": (
+        "For new images too ({clusters} clusters): {effects}.",
+        "若还推及新图像（{clusters} 个簇）：{effects}。",
+    ),
+    "paper state": ("The study is not finished: {state}", "研究尚未完成：{state}"),
+    "tex notes": (
+        "Tables of the study {name}; needs the package booktabs.",
+        "研究 {name} 的表格；需要 booktabs 宏包，以及 ctex（用 XeLaTeX 编译）。",
+    ),
 }
 """By key the English and the Chinese sentence; both take the same values."""
 
@@ -507,4 +964,164 @@ _FIXED = {
     "Do temperature and gate do the same work?": "温度与门控的作用是否相同？",
     "temperature and gate reinforce each other": "温度与门控相互增强",
     "temperature and gate compete": "温度与门控相互竞争",
+    "more together than apart": "合用的收益大于分别之和",
+    "less together than apart": "合用的收益小于分别之和",
+    # Texts of the built-in study files.
+    "Which of temperature and gate, in encoder and decoder, should be learnable?": (
+        "编码器与解码器的温度与门控中，哪些应当可学习？"
+    ),
+    "At which stages of the encoder and which levels of the decoder should text come in?": (
+        "文本应在编码器的哪些阶段、解码器的哪些层级引入？"
+    ),
+    "Does a learnable encoder temperature gain by learning, or only by the value it ends with?": (
+        "可学习的编码器温度是因学习而得益，还是仅因其最终的值而得益？"
+    ),
+    "Should weight decay act on temperatures and gates?": "权重衰减应当作用于温度与门控吗？",
+    "Does learning gain anything over having the learned value from the first step on?": (
+        "与从第一步起就取学到的值相比，学习本身有收益吗？"
+    ),
+    "Does the learned value gain anything over the value that a temperature starts with?": (
+        "与温度的起始值相比，学到的值有收益吗？"
+    ),
+    "Does a learnable encoder temperature gain anything over one that is fixed at its start?": (
+        "与固定在起始值的编码器温度相比，可学习的编码器温度有收益吗？"
+    ),
+    "On scenes whose objects only the text can name, does the model use its text, and should the encoder's "
+    "temperature be learnable?": "在只有文本能指明物体类别的场景上，模型是否用到了文本？编码器温度应当可学习吗？",
+    "Encoder/Decoder temperature design analysis, Ablation 1": "《Encoder/Decoder温度参数设计对比分析》，消融 1",
+    "Encoder/Decoder temperature design analysis, Ablation 2": "《Encoder/Decoder温度参数设计对比分析》，消融 2",
+    "Encoder/Decoder temperature design analysis, Ablation 1 and 2": (
+        "《Encoder/Decoder温度参数设计对比分析》，消融 1 与 2"
+    ),
+    "Encoder/Decoder temperature design analysis, all settings of its four knobs": (
+        "《Encoder/Decoder温度参数设计对比分析》，四个参数的全部组合"
+    ),
+    "Encoder/Decoder temperature design analysis, half of all settings of its four knobs": (
+        "《Encoder/Decoder温度参数设计对比分析》，四个参数全部组合的一半"
+    ),
+    "Encoder/Decoder temperature design analysis, where its two alignments stand": (
+        "《Encoder/Decoder温度参数设计对比分析》，两种对齐所在的位置"
+    ),
+    "Encoder/Decoder temperature design analysis, what a fixed temperature gives up": (
+        "《Encoder/Decoder温度参数设计对比分析》，固定温度所放弃的"
+    ),
+    "the optimizer's part in a learnable temperature and gate": "优化器在可学习温度与门控中的作用",
+    "Ablation 1: encoder temperature": "消融 1：编码器温度",
+    "Ablation 2: temperature vs gate": "消融 2：温度与门控",
+    "Controls: does the model use its text?": "对照：模型是否用到了文本？",
+    "Control: does the model use its text?": "对照：模型是否用到了文本？",
+    "Learning and value of the encoder's temperature, one per layer and head": ("编码器温度的学习与取值，每层每头一个"),
+    "Arm": "实验组",
+    "Encoder temperature": "编码器温度",
+    "Decoder temperature": "解码器温度",
+    "Encoder": "编码器",
+    "Decoder": "解码器",
+    "Text": "文本",
+    "Variant A": "变体 A",
+    "Variant B": "变体 B",
+    "Variant C": "变体 C",
+    "fixed": "固定",
+    "learnable": "可学习",
+    "fixed temperature + learnable gate": "固定温度 + 可学习门控",
+    "learnable temperature + learnable gate": "可学习温度 + 可学习门控",
+    "fixed temperature + fixed gate": "固定温度 + 固定门控",
+    "learnable temperature + fixed gate": "可学习温度 + 固定门控",
+    "as given": "原样",
+    "none (trained without)": "无（训练时不用）",
+    "random vectors of equal norm": "等范数的随机向量",
+    "class names read off each image's mask (leaking)": "由每张图像的掩码读出的类别名（泄漏）",
+    "each image's own caption": "每张图像自己的描述",
+    "fixed at 1/sqrt(d)": "固定为 1/sqrt(d)",
+    "learnable, starting from 1/sqrt(d)": "可学习，从 1/sqrt(d) 开始",
+    "fixed at the value that the same seed's learnable run ended with": "固定为同一种子的可学习运行最终得到的值",
+    "value-matched": "数值匹配",
+    "no text": "无文本",
+    "random vectors": "随机向量",
+    "mask texts": "掩码文本",
+    # Texts of semalign.train and of a pilot.
+    "no text: the model is built without it": "无文本：模型不含文本",
+    "one sentence per class, the same for every image": "每个类别一句，所有图像相同",
+    "each image's own texts": "每张图像自己的文本",
+    "names of the classes in each image's mask (leaks the answer)": "每张图像掩码中的类别名（泄漏答案）",
+    "random vectors of equal norm in place of the class sentences": "以等范数的随机向量代替类别句子",
+    "the text is the same for all images and carries no information about any one of them": (
+        "所有图像的文本相同，不携带任何单张图像的信息"
+    ),
+    "the text is made from the masks that are scored (leaking)": "文本由被评分的掩码生成（泄漏）",
+    "Whether pairing pays cannot be told: it takes 4 blocks whose scores vary.": (
+        "无法判断配对是否有益：需要 4 个得分有变化的区组。"
+    ),
+    "The paired runs are identical to the last digit, so this pilot shows no noise of an effect: arms that differ "
+    "will show more.": "配对的运行完全相同，因此此预试验没有显示效应的噪声：不同的实验组会显示更多。",
 }
+
+_PATTERNS = tuple(
+    (re.compile(pattern), chinese)
+    for pattern, chinese in (
+        # Questions of semalign.judge.contrasts.
+        (r"Does (?P<first>.+) score otherwise than (?P<second>.+)\?", "{first} 的得分与 {second} 不同吗？"),
+        (
+            r"Does (?P<factor>.+) in place of (?P<usual>.+) change the mIoU, over all settings of the rest\?",
+            "在其余因素的所有设置下取平均，以 {factor} 代替 {usual} 会改变 mIoU 吗？",
+        ),
+        (
+            r"Do changes of (?P<one>.+) and of (?P<other>.+) add up, or gain more or less together\?",
+            "{one} 与 {other} 的改变是相加，还是合用时收益更大或更小？",
+        ),
+        # Notes of semalign.judge.judgement and of a pilot.
+        (
+            r"(?P<n>\d+) of (?P<all>\d+) planned blocks have no run: the study is not finished, and a verdict stands "
+            r"only where it holds whatever they may bring\.",
+            "计划的 {all} 个区组中有 {n} 个没有运行：研究尚未完成，只有无论其结果如何都成立的结论才成立。",
+        ),
+        (
+            r"(?P<n>\d+) blocks have runs, and the study was planned for looks at (?P<looks>.+): the judgement is that "
+            r"of the first (?P<reached>\d+) blocks, and more blocks after a look at the results are a new study\.",
+            "已有 {n} 个区组的运行，而研究计划在 {looks} 个区组时评判：判定取自前 {reached} 个区组；看过结果后更多的区"
+            "组属于新的研究。",
+        ),
+        (
+            r"(?P<n>\d+) blocks have runs, and nothing is judged before the first look, at (?P<first>\d+) blocks\.",
+            "已有 {n} 个区组的运行；在第一次评判（{first} 个区组）之前不作任何判定。",
+        ),
+        (
+            r"(?P<n>\d+) blocks have runs, and the study is judged at (?P<looks>.+) blocks and at no other moment: the "
+            r"judgement is that of the first (?P<reached>\d+) blocks, and the next look is at (?P<next>\d+)\.",
+            "已有 {n} 个区组的运行，而研究只在 {looks} 个区组时评判：判定取自前 {reached} 个区组，下一次评判在 {next} "
+            "个区组时。",
+        ),
+        (
+            r"(?P<name>.+): the difference is 0 in every block, so these arms compute the same\.",
+            "{name}：每个区组的差都是 0，因此这些实验组的计算相同。",
+        ),
+        (
+            r"(?P<name>.+): the difference is the same in all (?P<n>\d+) blocks, which real runs hardly ever give: "
+            r"check how the scores were made\.",
+            "{name}：全部 {n} 个区组的差都相同，真实的运行几乎不会如此：请检查得分是如何得到的。",
+        ),
+        (
+            r"Swapping the two runs of each block in all ways, the t test finds a direction in (?P<found>\S+) of them, "
+            r"twice or more what it should \((?P<level>\S+)\): this noise has heavier tails than the normal one, and a "
+            r"verdict near its boundary is to be doubted\.",
+            "以所有方式交换各区组的两次运行，t 检验在其中 {found} 得出方向，达到应有比例（{level}）的两倍或更多：此噪"
+            "声的尾部比正态更重，接近边界的结论值得怀疑。",
+        ),
+        (
+            r"The two identical recipes differ by (?P<mean>\S+) points \(p (?P<p>\S+)\): look for what differs between "
+            r"them before believing any effect of that size\.",
+            "两个相同的配方相差 {mean} 点（p {p}）：在相信任何同样大小的效应之前，请先查明二者的差别。",
+        ),
+        # Notes of semalign.train.
+        (
+            r"the temperature of (?P<site>\S+) is learnable in name only: outside its clamp its gradient is exactly 0",
+            "{site} 的温度只是名义上可学习：在其截断范围之外，梯度恰为 0",
+        ),
+        (
+            r"(?P<file>\S+) was chosen by its score on the split '(?P<split>.+)' that is also scored: its score there "
+            r"is too high; the score given here is of the averaged weights of the last step",
+            "{file} 是按其在划分“{split}”上的得分挑选的，而该划分也被评分：它在那里的得分偏高；此处给出的是最后一步平"
+            "均权重的得分",
+        ),
+    )
+)
+"""English texts with numbers or names in them, and their Chinese."""

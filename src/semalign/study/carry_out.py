@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import platform
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import semalign
+from semalign.config import Options
 from semalign.config.study import StudyOptions
 from semalign.errors import StudyError
 from semalign.files import write_json
@@ -14,9 +17,23 @@ from semalign.judge.contrasts import family_sizes
 from semalign.judge.growth import Outcomes, blocks_wanted, judge_study
 from semalign.judge.pilot import Pilot, judge_pilot
 from semalign.results import read_result
+from semalign.study.command import check_program, command_facts
 from semalign.study.design import PlannedRun, pilot_runs, planned_runs, study_contrasts
-from semalign.study.plan import check_arms_differ
-from semalign.study.runner import check_study_folder, claim_study_folder, machine_facts, run_planned, worker_count
+from semalign.study.lock import study_lock
+from semalign.study.plan import check_arms_differ, check_device
+from semalign.study.runner import (
+    FACTS_FILE,
+    RESULT_FILE,
+    check_blocks,
+    check_study_folder,
+    claim_study_folder,
+    keep_threads,
+    machine_facts,
+    open_engine,
+    run_planned,
+    training_facts,
+    worker_count,
+)
 
 __all__ = ["carry_out"]
 
@@ -34,17 +51,17 @@ def carry_out(
     command: str = "",
     pilot_only: bool = False,
     progress: Progress | None = None,
+    engine: str = "local",
 ) -> None:
     """Run the pilot, then what the study lacks; what has finished stays as it is.
 
     Raises:
-        SemalignError: options, data or the folder do not fit; nothing has been written then.
+        OutputError: another process carries out a study in the folder.
+        SemalignError: options, data, the folder or the engine do not fit; nothing has been written then.
     """
-    from semalign.api import open_source
-    from semalign.train.loop import make_fabric, versions
-
-    count = worker_count(workers)
-    make_fabric(device)
+    worker_count(workers)
+    # The machines of a cluster have devices of their own.
+    check_device(study, device if engine == "local" or study.command is not None else "auto")
     study_contrasts(study)
     check_study_folder(folder, study)
     runs, pilot = planned_runs(study), pilot_runs(study)
@@ -54,34 +71,64 @@ def carry_out(
             f"blocks={study.blocks}), expected at least 2: add --seeds or --set pilot_blocks=2"
         )
     check_arms_differ(study)
-    check_models(study, runs, scan)
-    assert study.data is not None
-    options = runs[0].options
-    source = open_source(study.data, options, scan=scan)
-    splits = (options.data.train_split, options.data.val_split)
-    facts = {
-        "command": command,
-        "data": {**source.describe(), "fingerprints": {split: source.fingerprint(split) for split in splits}},
-        "versions": {**versions(), "semalign": semalign.__version__},
-        "machine": machine_facts(count),
-    }
-    claim_study_folder(folder, study, facts)
+    if study.command is not None:
+        check_program(study)
+        own = {**command_facts(study), "versions": {"python": platform.python_version()}}
+    else:
+        own = _facts_of_training(study, runs, scan)
+    data = study.data or ""
 
     def tell(run: PlannedRun, status: str, miou: float | None, done: int, total: int) -> None:
         if progress is not None:
             progress(run.arm, run.seed, status, miou, done, total)
 
-    run_planned(pilot, study.data, folder, workers=count, device=device, scan=scan, progress=tell)
-    judged = pilot_figures(study, folder)
-    if judged is not None:
-        write_json(folder / "pilot.json", judged.to_dict())
-    if pilot_only:
-        return
-    for blocks in study.looks or (study.blocks,):
-        here = [run for run in runs if run.seed < blocks]
-        run_planned(here, study.data, folder, workers=count, device=device, scan=scan, progress=tell)
-        if has_ended(study, folder, blocks):
-            break
+    # Let go of last: when it is free, no worker writes any more.
+    with study_lock(folder), open_engine(engine, workers, device) as pool:
+        facts = {
+            "command": command,
+            **own,
+            "versions": {**own["versions"], "semalign": semalign.__version__},
+            "machine": machine_facts(pool),
+        }
+        claim_study_folder(folder, study, facts)
+        both = [*pilot, *runs]
+        if study.command is not None and not any((folder / run.folder / RESULT_FILE).exists() for run in both):
+            # A script that was mended before its first run finished is the study's script.
+            write_json(folder / FACTS_FILE, facts)
+        keep_threads(folder, pool)
+        depends = functools.partial(training_facts, device=device) if study.command is None else None
+        check_blocks(folder, both, pool.begin(folder, data, depends))
+
+        run_planned(pilot, data, folder, device=device, scan=scan, progress=tell, engine=pool)
+        judged = pilot_figures(study, folder)
+        if judged is not None:
+            write_json(folder / "pilot.json", judged.to_dict())
+        if pilot_only:
+            return
+        for blocks in study.looks or (study.blocks,):
+            here = [run for run in runs if run.seed < blocks]
+            run_planned(here, data, folder, device=device, scan=scan, progress=tell, engine=pool)
+            if has_ended(study, folder, blocks):
+                break
+
+
+def _facts_of_training(study: StudyOptions, runs: list[PlannedRun], scan: bool) -> dict[str, Any]:
+    """Return what is known of the data and of the libraries that train, once every arm has been looked at."""
+    from semalign.api import open_source
+    from semalign.train.loop import versions
+
+    check_models(study, runs, scan)
+    assert study.data is not None
+    options = _trained(runs[0])
+    source = open_source(study.data, options, scan=scan)
+    splits = (options.data.train_split, options.data.val_split)
+    prints = {split: source.fingerprint(split) for split in splits}
+    return {"data": {**source.describe(), "fingerprints": prints}, "versions": versions()}
+
+
+def _trained(run: PlannedRun) -> Options:
+    assert isinstance(run.options, Options), "a study without a command trains its runs"
+    return run.options
 
 
 def has_ended(study: StudyOptions, folder: Path, blocks: int) -> bool:
@@ -120,7 +167,7 @@ def check_models(study: StudyOptions, runs: list[PlannedRun], scan: bool) -> Non
 
     assert study.data is not None
     for run in runs[: len(study.arms)]:
-        options = run.options
+        options = _trained(run)
         source = open_source(study.data, options, scan=scan)
         check_source(source, options)
         guidance, classes = prepare_text(source, options)

@@ -15,6 +15,7 @@ from semalign.config.study import StudyOptions, arm_options
 from semalign.errors import ConfigError, StudyError, nearest
 from semalign.judge.contrasts import contrasts_of
 from semalign.judge.verdict import Contrast
+from semalign.study.command import CommandOptions, check_command, command_options
 
 __all__ = [
     "PILOT_ARMS",
@@ -22,6 +23,7 @@ __all__ = [
     "builtin_studies",
     "pilot_runs",
     "planned_runs",
+    "read_protocol",
     "read_study",
     "slug",
     "study_contrasts",
@@ -44,14 +46,14 @@ class PlannedRun:
     Attributes:
         arm: the arm's name.
         seed: the run's seed, which is its block.
-        options: resolved options.
+        options: resolved options; of a study with a command what makes its runs.
         folder: where the run lives, relative to the study's folder.
         after: the folder of a run that must have finished before, or None.
     """
 
     arm: str
     seed: int
-    options: Options
+    options: Options | CommandOptions
     folder: str
     after: str | None = None
 
@@ -81,14 +83,7 @@ def read_study(
         StudyError: an unknown study, no seeds, or no data.
         ConfigError: the file or an option in it is wrong.
     """
-    known = builtin_studies()
-    path = known.get(spec)
-    if path is None:
-        path = Path(spec)
-        if path.suffix not in (".yaml", ".yml"):
-            raise StudyError(f"unknown study '{spec}'{nearest(spec, known)} (or a YAML file)")
-        if not path.is_file():
-            raise StudyError(f"no study file at {spec}{nearest(path.stem, known)}")
+    path = _study_file(spec)
     value = read_yaml(path)
     if seeds is not None:
         if seeds < 1:
@@ -102,17 +97,47 @@ def read_study(
         # A study's own options can be set too; all others are options of the arms.
         own = {name: item for name, item in changes.items() if name in OWN_OPTIONS}
         rest = {name: item for name, item in changes.items() if name not in own}
-        validate(Options, rest, "--set")
+        if value.get("command") is None:
+            validate(Options, rest, "--set")
         value |= own
         if "looks" in own and seeds is None:
             value.pop("seeds", None)
         value["options"] = merge(nested(_mapping(value.get("options"), path)), rest)
+    if value.get("command") is not None:
+        # A script of the user's gives the same score for the same seed, or should: its pilot is run when asked for.
+        value = {"pilot_blocks": 0} | value
+        study = validate(StudyOptions, value, str(path))
+        check_command(study)
+        return study
     study = validate(StudyOptions, value, str(path))
     if study.data is None:
         raise StudyError(f"the study {study.name} names no data, add --data DATA (a folder, or scenes)")
     for arm in study.arms:
         arm_options(study, arm)
     return study
+
+
+def read_protocol(spec: str) -> StudyOptions:
+    """Return what a study has fixed beforehand, for judging: its data and the options of its arms are not looked at.
+
+    Raises:
+        StudyError: an unknown study.
+        ConfigError: the file is no study.
+    """
+    path = _study_file(spec)
+    return validate(StudyOptions, read_yaml(path), str(path))
+
+
+def _study_file(spec: str) -> Path:
+    known = builtin_studies()
+    if spec in known:
+        return known[spec]
+    path = Path(spec)
+    if path.suffix not in (".yaml", ".yml"):
+        raise StudyError(f"unknown study '{spec}'{nearest(spec, known)} (or a YAML file)")
+    if not path.is_file():
+        raise StudyError(f"no study file at {spec}{nearest(path.stem, known)}")
+    return path
 
 
 def _mapping(value: Any, path: Path) -> Mapping[str, Any]:
@@ -148,9 +173,11 @@ def planned_runs(study: StudyOptions) -> list[PlannedRun]:
 
 def planned_run(study: StudyOptions, arm: str, seed: int) -> PlannedRun:
     """Return one run; that of a matched arm waits for the run whose learned values it takes."""
+    folder = f"runs/{slug(arm)}/seed-{seed}"
+    if study.command is not None:
+        return PlannedRun(arm, seed, command_options(study, arm, seed), folder)
     options = run_options(study, arm, seed)
     source = study.matched.get(arm)
-    folder = f"runs/{slug(arm)}/seed-{seed}"
     if source is None:
         return PlannedRun(arm, seed, options, folder)
     after = f"runs/{slug(source)}/seed-{seed}"
@@ -170,11 +197,16 @@ def study_contrasts(study: StudyOptions) -> tuple[Contrast, ...]:
 def pilot_runs(study: StudyOptions) -> list[PlannedRun]:
     """Return the pilot's runs: the baseline's recipe, and the same with initial weights changed by chance alone.
 
-    The first are the study's own runs of the baseline, so they cost nothing more.
+    The first are the study's own runs of the baseline, so they cost nothing more.  What chance means to a command is
+    not known: its second runs repeat the same command line, and show the noise of a script that is not deterministic.
     """
     second = PILOT_ARMS[1]
     runs = []
     for seed in range(min(study.pilot_blocks, study.blocks)):
+        if study.command is not None:
+            first = planned_run(study, study.baseline, seed)
+            runs += [first, PlannedRun(second, seed, first.options, f"pilot/{slug(second)}/seed-{seed}")]
+            continue
         options = run_options(study, study.baseline, seed)
         runs.append(PlannedRun(study.baseline, seed, options, f"runs/{slug(study.baseline)}/seed-{seed}"))
         changed = validate(Options, merge(to_dict(options), {"train": {"nudge": NUDGE}}), "the pilot")

@@ -6,7 +6,9 @@ import contextlib
 import dataclasses
 import itertools
 import json
+import statistics
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,9 @@ from semalign.files import read_json
 from semalign.judge.contrasts import aliases, family_sizes
 from semalign.judge.planning import cannot_decide, effect_sd, precision
 from semalign.judge.verdict import Contrast
+from semalign.results import RunResult, read_result
 from semalign.study.design import pilot_runs, planned_runs, study_contrasts
-from semalign.study.runner import check_study_folder, threads_per_worker, unfinished, worker_count
+from semalign.study.runner import RESULT_FILE, check_study_folder, threads_per_worker, unfinished, worker_count
 
 __all__ = ["PROBE_STEPS", "plan_study"]
 
@@ -38,6 +41,8 @@ def plan_study(
 ) -> dict[str, Any]:
     """Return the plan as plain values: runs, hours from a short measured probe, resolvable margins.
 
+    A command is not probed: its hours come from runs that have finished, and are None where there is none.
+
     Args:
         study: the study.
         folder: where runs may already have finished, or None.
@@ -50,16 +55,19 @@ def plan_study(
         SemalignError: options, data or the folder do not fit.
         StudyError: the design cannot decide: one block, two arms alike, or more noise than its blocks can see through.
     """
-    from semalign.train.loop import make_fabric
-
     count = worker_count(workers)
-    make_fabric(device)
+    check_device(study, device)
     check_sense(study)
     runs = {run.folder: run for run in [*pilot_runs(study), *planned_runs(study)]}
     is_begun = folder is not None and check_study_folder(folder, study)
     missing = unfinished(folder, runs.values()) if folder is not None and is_begun else list(runs.values())
-    baseline = next(run for run in planned_runs(study) if run.arm == study.baseline)
-    seconds = probe_seconds(study.data or "", baseline.options, threads_per_worker(count), device, scan)
+    seconds: float | None
+    if study.command is None:
+        baseline = next(run for run in planned_runs(study) if run.arm == study.baseline)
+        seconds = probe_seconds(study.data or "", baseline.options, threads_per_worker(count), device, scan)
+    else:
+        done = runs.keys() - {run.folder for run in missing}
+        seconds = median_seconds(read_result(folder / name / RESULT_FILE) for name in done) if folder else None
     contrasts = study_contrasts(study)
     families = family_sizes(contrasts)
     pilot = read_pilot(folder)
@@ -84,11 +92,35 @@ def plan_study(
         "missing": len(missing),
         "seconds_per_run": seconds,
         "workers": count,
-        "hours": len(missing) * seconds / count / 3600,
+        "hours": None if seconds is None else len(missing) * seconds / count / 3600,
         "sd_from": "assumed" if pilot_sd is None else "pilot",
         "precision": rows,
         "pilot": pilot,
     }
+
+
+def check_device(study: StudyOptions, device: str) -> None:
+    """Refuse a device that is not there, or one that could have no effect.
+
+    Raises:
+        ConfigError: no such device here.
+        StudyError: a study whose command chooses its device itself.
+    """
+    if study.command is None:
+        from semalign.train.loop import make_fabric
+
+        make_fabric(device)
+    elif device != "auto":
+        raise StudyError(
+            f"--device got {device} and the study {study.name} runs a command, which chooses its device itself: put it "
+            "into the command"
+        )
+
+
+def median_seconds(results: Iterable[RunResult]) -> float | None:
+    """Return the median of the seconds that finished runs took, all their parts together; None without any."""
+    seconds = [sum(result.timings.values()) for result in results if result.status == "finished" and result.timings]
+    return statistics.median(seconds) if seconds else None
 
 
 def check_sense(study: StudyOptions) -> None:

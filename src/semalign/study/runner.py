@@ -1,4 +1,4 @@
-"""Runs what a study still lacks, in parallel local processes; what has finished is never run again.
+"""Runs what a study still lacks, by processes of an engine; what has finished is never run again.
 
 A run is one folder; its result.json appears whole when it has finished, and a run that was stopped goes on from its
 own saved state.  It knows nothing of judging.
@@ -10,14 +10,10 @@ import functools
 import json
 import os
 import platform
-import signal
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context, parent_process
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +24,25 @@ from semalign.config.study import StudyOptions
 from semalign.errors import OutputError, ResultsError, SemalignError, StudyError
 from semalign.files import make_folder, read_json, write_json, write_text
 from semalign.results import RunResult, read_result, write_result
+from semalign.study.command import CommandFailed, run_command
 from semalign.study.design import PlannedRun, pilot_runs, planned_runs
+from semalign.study.engines import ENGINES, Engine, WorkerDied
+from semalign.study.engines.local import LocalEngine
+from semalign.study.lock import run_lock
 
 __all__ = [
+    "check_blocks",
     "check_study_folder",
     "claim_study_folder",
     "default_workers",
+    "keep_threads",
+    "machine_facts",
+    "open_engine",
+    "run_one",
     "run_planned",
     "run_study",
+    "threads_per_worker",
+    "training_facts",
     "unfinished",
     "worker_count",
 ]
@@ -43,8 +50,8 @@ __all__ = [
 STUDY_FILE = "study.yaml"
 FACTS_FILE = "facts.json"
 RESULT_FILE = "result.json"
-MOST_CRASHES = 3
-"""How often a worker may die before the study gives up."""
+MOST_DEATHS = 3
+"""How often a run may end its worker before the study gives up."""
 
 Progress = Callable[[PlannedRun, str, float | None, int, int], None]
 """Called with (run, what happened, mIoU in [0, 1] or None, runs done, runs)."""
@@ -150,12 +157,13 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def machine_facts(workers: int) -> dict[str, Any]:
-    """Return what the timings depend on."""
+def machine_facts(engine: Engine) -> dict[str, Any]:
+    """Return what the timings depend on, and the bits."""
     return {
-        "cpus": default_workers(),
-        "workers": workers,
-        "threads": threads_per_worker(workers),
+        "engine": engine.name,
+        "cpus": engine.cpus,
+        "workers": engine.workers,
+        "threads": engine.threads,
         "machine": platform.machine(),
         "python": platform.python_version(),
     }
@@ -181,6 +189,86 @@ def unfinished(folder: Path, runs: Iterable[PlannedRun]) -> list[PlannedRun]:
     return list(lacking.values())
 
 
+def open_engine(name: str = "local", workers: int | None = None, device: str = "auto") -> Engine:
+    """Return the engine of that name.
+
+    Raises:
+        StudyError: no such engine, fewer than one worker, or no Ray.
+    """
+    if name not in ENGINES:
+        raise StudyError(f"--engine got '{name}', known: {', '.join(ENGINES)}")
+    count = worker_count(workers)
+    if name == "ray":
+        from semalign.study.engines.ray import RayEngine
+
+        return RayEngine(workers, device, default_workers())
+    return LocalEngine(count, threads_per_worker(count), default_workers())
+
+
+def keep_threads(folder: Path, engine: Engine) -> None:
+    """Go on with the threads per run that a study was begun with, and say so: other threads round otherwise."""
+    try:
+        threads = read_json(folder / FACTS_FILE)["machine"]["threads"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if not isinstance(threads, int) or threads < 1 or threads == engine.threads:
+        return
+    engine.keep_threads(threads)
+    warnings.warn(
+        f"the study in {folder} was begun with {threads} threads per run, which are kept ({engine.workers} runs at a "
+        "time): with another number its runs would differ by rounding",
+        stacklevel=2,
+    )
+
+
+def training_facts(threads: int, device: str = "auto") -> dict[str, Any]:
+    """Return what the bits of a training on this machine depend on, beside its options and data."""
+    import torch
+
+    from semalign.train.loop import make_fabric
+
+    where = make_fabric(device).device
+    processor = where.type
+    if where.type == "cpu":
+        processor = torch.backends.cpu.get_cpu_capability()
+    elif where.type == "cuda":
+        processor = torch.cuda.get_device_name(where)
+    return {"threads": threads, "device": where.type, "processor": processor, "torch": torch.__version__}
+
+
+def check_blocks(folder: Path, runs: Iterable[PlannedRun], now: dict[str, Any]) -> None:
+    """Refuse to go on with a block whose finished runs were computed otherwise: the rest of it would not be comparable.
+
+    Args:
+        folder: the study's folder.
+        runs: its runs.
+        now: what the bits of the runs to come depend on, by name; nothing is refused for names left out.
+
+    Raises:
+        StudyError: a begun block has runs of another device, kind of processor or GPU, torch or number of threads.
+    """
+    blocks: dict[int, dict[str, PlannedRun]] = {}
+    for run in runs:
+        blocks.setdefault(run.seed, {})[run.folder] = run
+    for block, here in blocks.items():
+        files = {name: folder / name / RESULT_FILE for name in here}
+        done = [file for file in files.values() if file.exists()]
+        if not done or len(done) == len(files):
+            continue
+        for run, file in ((run, files[name]) for name, run in here.items() if files[name] in done):
+            facts = read_result(file).facts
+            versions = facts.get("versions", {})
+            before = {**facts, "torch": versions.get("torch"), "device": str(facts.get("device", "")).split(":")[0]}
+            for name, value in now.items():
+                if before.get(name) not in (None, "", value):
+                    raise StudyError(
+                        f"block {block} of the study in {folder} was begun with {name} {before[name]} "
+                        f"(arm {run.arm}) and would go on with {value}, so that its runs would differ "
+                        "by more than their arms: finish it with the former, or begin the study in another folder with "
+                        "--out"
+                    )
+
+
 def run_study(
     study: StudyOptions,
     folder: Path,
@@ -203,124 +291,91 @@ def run_planned(
     data: str,
     folder: Path,
     *,
-    workers: int,
+    workers: int | None = None,
     device: str = "auto",
     scan: bool = True,
     progress: Progress | None = None,
+    engine: Engine | None = None,
 ) -> None:
-    """Run each run without a result in a pool of processes; a dead worker is replaced and its run goes on.
+    """Run each run without a result; a dead worker is replaced and its run goes on.
+
+    Args:
+        runs: the runs, in the order in which they are begun where nothing else decides.
+        data: a folder, or the name of built-in data.
+        folder: the study's folder.
+        workers: processes of this machine, by default one per processor; of no account with ``engine``.
+        device: where to compute.
+        scan: check the data in full first.
+        progress: told of each run that has finished.
+        engine: which computes the runs and has begun with ``folder``; by default processes of this machine.
 
     Raises:
-        StudyError: workers keep dying.
+        StudyError: a run ends its worker every time.
         SemalignError: a run's options, data or folder do not fit; what has finished is kept.
     """
-    worker_count(workers)
     unique = {run.folder: run for run in runs}
-    todo = unfinished(folder, unique.values())
-    done = len(unique) - len(todo)
-    if not todo:
+    if engine is None:
+        count = worker_count(workers)
+        todo = unfinished(folder, unique.values())
+        if todo:
+            with LocalEngine(min(count, len(todo)), threads_per_worker(count), default_workers()) as own:
+                _run_all(todo, len(unique), data, folder, own, device, scan, progress)
         return
-    threads = threads_per_worker(workers)
-    crashes = 0
-
-    def told(run: PlannedRun, outcome: Outcome) -> None:
-        nonlocal done
-        status, miou, _, warned = outcome
-        for text, category in warned:
-            warnings.warn(text, category, stacklevel=3)
-        done += 1
-        if progress is not None:
-            progress(run, status, miou, done, len(unique))
-
-    while todo:
-        try:
-            _run_in_processes(todo, data, folder, workers, threads, device, scan, told)
-            return
-        except BrokenProcessPool as error:
-            crashes += 1
-            todo = unfinished(folder, todo)
-            done = len(unique) - len(todo)
-            if crashes >= MOST_CRASHES and todo:
-                raise StudyError(
-                    f"worker processes died {crashes} times (out of memory?), {len(todo)} runs are missing: start "
-                    "the same command again with fewer --workers; finished runs are kept"
-                ) from error
+    todo = unfinished(folder, unique.values())
+    _run_all(todo, len(unique), data, folder, engine, device, scan, progress)
 
 
-def _run_in_processes(
+def _run_all(
     runs: list[PlannedRun],
+    total: int,
     data: str,
     folder: Path,
-    workers: int,
-    threads: int,
+    engine: Engine,
     device: str,
     scan: bool,
-    told: Callable[[PlannedRun, Outcome], None],
+    progress: Progress | None,
 ) -> None:
-    """Run all ``runs``, each after the one it waits for; raises BrokenProcessPool where a worker dies."""
+    """Run all ``runs``, each after the one it waits for."""
+    done = total - len(runs)
     lacking = {run.folder for run in runs}
     waiting = list(runs)
     futures: dict[Future[Outcome], PlannedRun] = {}
-    # An own process for each worker, started afresh: forked torch threads can hang.
-    context = get_context("spawn")
-    with (
-        _one_thread_each(threads),
-        ProcessPoolExecutor(min(workers, len(runs)), context, initializer=_live_with_parent) as pool,
-    ):
-        try:
-            while waiting or futures:
-                for run in [run for run in waiting if run.after not in lacking]:
-                    waiting.remove(run)
-                    options = to_dict(run.options)
-                    future = pool.submit(
-                        run_one, data, str(folder), run.arm, run.seed, options, run.folder, threads, device, scan
-                    )
-                    futures[future] = run
-                for future in wait(futures, return_when=FIRST_COMPLETED).done:
-                    run = futures.pop(future)
-                    told(run, future.result())
-                    lacking.remove(run.folder)
-        except BrokenProcessPool:
-            raise
-        except BaseException:
-            # Asked for first: a pool that is shut down no longer knows its processes.
-            processes = list((getattr(pool, "_processes", None) or {}).values())
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in processes:
-                process.terminate()
-            raise
-
-
-def _live_with_parent() -> None:
-    """Leave an interrupt to the parent, and end with it: an orphan would write into a folder that is claimed anew."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = parent_process()
-
-    def end_with(process: Any) -> None:
-        process.join()
-        os._exit(1)
-
-    threading.Thread(target=end_with, args=(parent,), daemon=True).start()
-
-
-class _one_thread_each:  # noqa: N801 (used like a function)
-    """Sets the thread count in the environment that workers start with, so that libraries read it when loaded."""
-
-    def __init__(self, threads: int) -> None:
-        self.value = str(threads)
-        self.before: dict[str, str | None] = {}
-
-    def __enter__(self) -> None:
-        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-            self.before[name] = os.environ.get(name)
-            os.environ[name] = self.value
-
-    def __exit__(self, *_: object) -> None:
-        for name, value in self.before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+    deaths: dict[str, int] = {}
+    failed: CommandFailed | None = None
+    while waiting or futures:
+        for run in [run for run in waiting if run.after not in lacking][: engine.workers - len(futures)]:
+            waiting.remove(run)
+            options = to_dict(run.options)
+            arguments = (data, str(folder), run.arm, run.seed, options, run.folder, engine.threads, device, scan)
+            futures[engine.submit(run_one, *arguments)] = run
+        for future in wait(futures, return_when=FIRST_COMPLETED).done:
+            run = futures.pop(future)
+            try:
+                status, miou, _, warned = engine.result(future)
+            except CommandFailed as error:
+                # The user's other runs may be hours old and not know how to go on: what has begun may finish.
+                failed = failed or error
+                waiting.clear()
+                continue
+            except WorkerDied as error:
+                deaths[run.folder] = deaths.get(run.folder, 0) + 1
+                if deaths[run.folder] >= MOST_DEATHS:
+                    raise StudyError(
+                        f"arm {run.arm}, seed {run.seed}: its worker process died {MOST_DEATHS} times (out of "
+                        f"memory?), {len(lacking)} runs are missing: start the same command again with fewer "
+                        "--workers, or make the run smaller; finished runs are kept"
+                    ) from error
+                if failed is None:
+                    waiting.insert(0, run)
+                continue
+            for text, category in warned:
+                warnings.warn(text, category, stacklevel=3)
+            lacking.remove(run.folder)
+            done += 1
+            if progress is not None:
+                progress(run, status, miou, done, total)
+    if failed is not None:
+        raise failed
 
 
 def run_one(
@@ -334,7 +389,31 @@ def run_one(
     device: str,
     scan: bool,
 ) -> Outcome:
-    """Train and score one run in this process and write its result."""
+    """Train and score one run in this process, or have its command do so, and write its result.
+
+    One that another process has just finished is not run again.
+    """
+    folder = make_folder(Path(study_folder) / run_folder)
+    with run_lock(folder):
+        if (folder / RESULT_FILE).exists():
+            result = read_result(folder / RESULT_FILE)
+            return result.status, None if result.score is None else result.score.miou, 0.0, []
+        if "command" in options:
+            return run_command(study_folder, arm, seed, options, run_folder, threads)
+        return _train_one(data, Path(study_folder), arm, seed, options, folder, threads, device, scan)
+
+
+def _train_one(
+    data: str,
+    root: Path,
+    arm: str,
+    seed: int,
+    options: dict[str, Any],
+    folder: Path,
+    threads: int,
+    device: str,
+    scan: bool,
+) -> Outcome:
     import torch
 
     from semalign.train.folder import CONFIG_FILE, STATE_FILE
@@ -343,17 +422,17 @@ def run_one(
     torch.set_num_threads(threads)
     started = time.monotonic()
     resolved = validate(Options, options, f"arm {arm}")
-    folder = make_folder(Path(study_folder) / run_folder)
     write_text(folder / CONFIG_FILE, yaml.safe_dump(options, sort_keys=False, allow_unicode=True))
+    here = training_facts(threads, device)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
         inputs = cached_inputs(data, _input_key(options), scan)
         try:
-            _check_source(resolved, Path(study_folder))
-            root = Path(study_folder)
-            _, result = fit(inputs, resolved, out=folder, arm=arm, fabric=make_fabric(device), root=root)
+            _check_source(resolved, root)
+            facts = {"processor": here["processor"]}
+            _, result = fit(inputs, resolved, out=folder, arm=arm, fabric=make_fabric(device), root=root, facts=facts)
         except (TrainingDiverged, SourceFailed) as error:
-            facts = {"failure": str(error), "config": options, "versions": versions(), "threads": threads, "notes": []}
+            facts = {"failure": str(error), "config": options, "versions": versions(), "notes": [], **here}
             result = RunResult(arm, seed, "failed", None, {}, facts, {"train": time.monotonic() - started})
     write_result(folder / RESULT_FILE, result)
     (folder / STATE_FILE).unlink(missing_ok=True)

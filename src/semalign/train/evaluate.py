@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from semalign.data.batches import DepthScale, plain_batches
+from semalign.data.batches import DepthScale, ScoredSet, plain_batches
 from semalign.data.sample import DataSource
 from semalign.errors import ConfigError
 from semalign.metrics import confusion, counts_of_confusion
@@ -139,8 +139,11 @@ def score_split(
     names: Sequence[str] | None = None,
     batch_size: int = 8,
     progress: Progress | None = None,
+    scored: ScoredSet | None = None,
 ) -> Score:
     """Return the counts of ``split`` (or of ``names`` of it) at each mask's own size.
+
+    Images that ``scored`` holds at the predictor's size are not decoded.
 
     Raises:
         ConfigError: the model has other classes than the data.
@@ -151,7 +154,15 @@ def score_split(
     n_classes = len(source.class_names)
     counts: list[np.ndarray] = []
     total = np.zeros((n_classes, n_classes), dtype=np.int64)
-    batches = plain_batches(source, split, chosen, size=predictor.size, depth_scale=depth_scale, batch_size=batch_size)
+    batches = plain_batches(
+        source,
+        split,
+        chosen,
+        size=predictor.size,
+        depth_scale=depth_scale,
+        batch_size=batch_size,
+        scored=scored,
+    )
     for batch, masks in batches:
         places = torch.tensor([position[chosen[i]] for i in batch.index.tolist()])
         text, is_padding = guidance.batch(split, places)

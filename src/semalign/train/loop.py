@@ -13,7 +13,7 @@ import importlib.metadata
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,15 @@ from torch.nn import functional as F
 
 import semalign
 from semalign.config import Options, to_dict
-from semalign.data.batches import DepthScale, ImageSet, augmented_batch, epoch_order, load_images
+from semalign.data.batches import (
+    DepthScale,
+    ImageSet,
+    ScoredSet,
+    augmented_batch,
+    epoch_order,
+    load_images,
+    load_scored,
+)
 from semalign.data.sample import DataSource
 from semalign.data.transforms import Augmentation
 from semalign.errors import CheckpointError, ConfigError, DataError, SemalignError
@@ -40,7 +48,9 @@ from semalign.train.checkpoint import read_tensors, write_tensors
 from semalign.train.evaluate import Predictor, score_split
 from semalign.train.folder import STATE_FILE
 from semalign.train.guidance import Guidance, encode_classes, prepare_guidance
+from semalign.train.leaking import find_leaking
 from semalign.train.optimizer import GroupRow, learning_rate_factor, make_optimizer, parameter_groups
+from semalign.train.precision import autocast, choose_precision, compiled
 from semalign.train.run import BEST_FILE, WEIGHTS_FILE, TrainedRun, build_model, parameter_count, save_run, take_values
 
 __all__ = [
@@ -52,6 +62,7 @@ __all__ = [
     "make_fabric",
     "prepare_inputs",
     "prepare_text",
+    "train_score_names",
 ]
 
 SAVE_EVERY_SECONDS = 20.0
@@ -77,6 +88,7 @@ class Inputs:
         guidance: the text of the training and the scored splits.
         class_bank: class sentences for the `text` classifier, else None.
         depth_scale: how depth is standardised, or None.
+        scored: by split, what scoring it reads; a split that is not here is decoded whenever it is scored.
     """
 
     source: DataSource
@@ -84,6 +96,7 @@ class Inputs:
     guidance: Guidance
     class_bank: TextBank | None
     depth_scale: DepthScale | None
+    scored: Mapping[str, ScoredSet] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass
@@ -134,7 +147,22 @@ def prepare_inputs(source: DataSource, options: Options) -> Inputs:
     check_source(source, options)
     guidance, classes = prepare_text(source, options)
     images = load_images(source, data.train_split, depth=data.depth, size=data.size, zoom=max(1.0, data.zoom[1]))
-    return Inputs(source, images, guidance, classes, images.depth_scale() if data.depth else None)
+    scored = {}
+    for split in _splits(options):
+        # Of the training split a part is scored, unless it is also another split of the run.
+        is_part = split == data.train_split and split not in (data.val_split, options.train.select_split)
+        names = train_score_names(images.names) if is_part else source.names(split)
+        found = load_scored(source, split, names, size=data.size, depth=data.depth)
+        if found is not None:
+            scored[split] = found
+    return Inputs(source, images, guidance, classes, images.depth_scale() if data.depth else None, scored)
+
+
+def train_score_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the training images that are scored at the end: all, or `TRAIN_SCORE_IMAGES` of them, always the same."""
+    count = min(len(names), TRAIN_SCORE_IMAGES)
+    chosen = numpy_generator(0, "train score").choice(len(names), count, replace=False)
+    return tuple(names[place] for place in sorted(chosen.tolist()))
 
 
 def check_source(source: DataSource, options: Options) -> None:
@@ -281,10 +309,15 @@ def _fit(
         for path, site in alignment_sites(model).items()
         if site.temperature.liveness == "dead"
     ]
+    precision = choose_precision(train.precision, fabric.device)
     model.to(fabric.device)
     optimizer = make_optimizer(model, groups)
     wrapped, fabric_optimizer = fabric.setup(model, optimizer)
-    average = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    # Not through Fabric, which would compile its own wrapper anew.
+    forward = compiled(model, fabric.device) if train.compile else wrapped
+    # Aliases of the model's tensors: steps and loading write into these and never replace them.
+    state = model.state_dict()
+    average = {name: tensor.detach().clone() for name, tensor in state.items()}
 
     batch_size = min(train.batch_size, n_images)
     per_epoch = n_images // batch_size
@@ -330,8 +363,11 @@ def _fit(
             group["lr"] = factor * group["peak_lr"]
         _seed_dropout(fabric.device, derive_seed(train.seed, "dropout", step))
         is_recorded = step % record_every == 0 or step == steps - 1
-        with _recording(model, is_recorded) as record:
-            logits = wrapped(image, text, is_padding, depth=depth, class_features=class_features, size=loss_size)
+        with _recording(model, is_recorded) as record, autocast(precision, fabric.device):
+            # Recording would be compiled as a step of its own.
+            call = wrapped if is_recorded else forward
+            logits = call(image, text, is_padding, depth=depth, class_features=class_features, size=loss_size)
+        logits = logits.float()
         if train.loss.stride > 1:
             mask = mask[:, :: train.loss.stride, :: train.loss.stride]
         loss = F.cross_entropy(
@@ -358,7 +394,7 @@ def _fit(
                 progress.add(f"{site}/grad_norm", _gradient_norm(model.get_submodule(site)))
         fabric_optimizer.step()
         progress.step += 1
-        _update_average(average, model, train.average, progress.step)
+        _update_average(average, state, train.average, progress.step)
         events.stepped(progress.step, steps, value)
 
         is_last = progress.step == steps
@@ -388,9 +424,8 @@ def _fit(
     score = _score(run, inputs, data.val_split)
     progress.add("val/miou", score.miou)
     events.scored(progress.step, data.val_split, score.miou)
-    count = min(n_images, TRAIN_SCORE_IMAGES)
-    chosen = sorted(numpy_generator(0, "train score").choice(n_images, count, replace=False).tolist())
-    train_score = _score(run, inputs, data.train_split, [images.names[i] for i in chosen])
+    chosen = train_score_names(images.names)
+    train_score = _score(run, inputs, data.train_split, chosen)
     notes = [*facts.pop("notes", []), *dead]
     if train.select_split == data.val_split:
         notes.append(
@@ -399,8 +434,8 @@ def _fit(
         )
     if guidance.is_shared:
         notes.append("the text is the same for all images and carries no information about any one of them")
-    if guidance.is_leaking:
-        notes.append("the text is made from the masks that are scored (leaking)")
+    leaking = find_leaking(guidance, source, score)
+    notes += leaking.notes
     run.facts = {
         "fingerprints": {data.train_split: source.fingerprint(data.train_split)},
         "select_split": train.select_split,
@@ -419,12 +454,17 @@ def _fit(
             "parameters": parameter_count(model),
             "scored_weights": "average" if train.average else "last",
             "steps": steps,
-            "text": guidance.facts(),
-            "train_score": {"miou": train_score.miou, "images": count},
+            "text": {
+                **guidance.facts(),
+                "leaking": leaking.is_leaking,
+                "agreement": None if leaking.agreement is None else leaking.agreement.to_dict(),
+            },
+            "train_score": {"miou": train_score.miou, "images": len(chosen)},
             "groups": [{**dataclasses.asdict(row), "names": list(row.names)} for row in rows],
             "best": None if train.select_split is None else {"miou": progress.best, "step": progress.best_step},
             "versions": versions(),
             "threads": torch.get_num_threads(),
+            "precision": precision,
             "device": str(fabric.device),
             "notes": notes,
             **facts,
@@ -467,15 +507,15 @@ def class_weights(images: ImageSet, n_classes: int, power: float) -> Tensor | No
     return torch.tensor(weights / (weights * frequency).sum(), dtype=torch.float32)
 
 
-def _update_average(average: dict[str, Tensor], model: nn.Module, decay: float, step: int) -> None:
+def _update_average(average: Mapping[str, Tensor], state: Mapping[str, Tensor], decay: float, step: int) -> None:
     """Move the average towards the model; the first steps weigh more, so that the initial weights are forgotten."""
     reach = min(decay, (1 + step) / (10 + step)) if decay else 0.0
-    state = model.state_dict()
     floating = [name for name, tensor in state.items() if tensor.is_floating_point()]
+    others = [name for name, tensor in state.items() if not tensor.is_floating_point()]
     with torch.no_grad():
         torch._foreach_lerp_([average[name] for name in floating], [state[name] for name in floating], 1 - reach)
-        for name in state.keys() - set(floating):
-            average[name].copy_(state[name])
+        if others:
+            torch._foreach_copy_([average[name] for name in others], [state[name] for name in others])
 
 
 def _gradient_norm(module: nn.Module) -> float:
@@ -483,9 +523,17 @@ def _gradient_norm(module: nn.Module) -> float:
     return math.sqrt(sum(squares))
 
 
-def _score(run: TrainedRun, inputs: Inputs, split: str, names: list[str] | None = None) -> Score:
+def _score(run: TrainedRun, inputs: Inputs, split: str, names: Sequence[str] | None = None) -> Score:
     predictor = Predictor(run.model, run.size, class_features=run.class_features)
-    return score_split(predictor, inputs.source, split, inputs.guidance, depth_scale=inputs.depth_scale, names=names)
+    return score_split(
+        predictor,
+        inputs.source,
+        split,
+        inputs.guidance,
+        depth_scale=inputs.depth_scale,
+        names=names,
+        scored=inputs.scored.get(split),
+    )
 
 
 def _score_average(run: TrainedRun, average: Mapping[str, Tensor], inputs: Inputs, split: str) -> Score:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from semalign.config import Options, to_dict, validate
 from semalign.data.batches import DepthScale
 from semalign.errors import CheckpointError, ConfigError
+from semalign.model.backbones import BackboneEncoder, make_backbone, restore_backbone
 from semalign.model.build import build_segmenter
 from semalign.model.segmenter import Segmenter
 from semalign.text.bank import TextBank
@@ -64,10 +65,23 @@ class TrainedRun:
 
 
 def build_model(
-    options: Options, n_classes: int, text_dim: int | None, class_dim: int | None, *, seed: int
+    options: Options,
+    n_classes: int,
+    text_dim: int | None,
+    class_dim: int | None,
+    *,
+    seed: int,
+    backbone_facts: Mapping[str, Any] | None = None,
 ) -> Segmenter:
-    """Build the segmenter that ``options`` describe."""
+    """Build the segmenter that ``options`` describe; a backbone from its ``backbone_facts`` where these are given."""
     align = options.align
+    backbone = None
+    if backbone_facts is not None:
+        backbone = restore_backbone(backbone_facts)
+    elif options.model.backbone is not None:
+        backbone = make_backbone(
+            options.model.backbone, size=options.model.size, options=options.model.backbone_options, seed=seed
+        )
 
     def knobs(side: Any) -> dict[str, Any]:
         given: dict[str, Any] = side.model_dump(
@@ -85,7 +99,9 @@ def build_model(
         form=align.form,
         # As published these presets have a temperature that cannot learn; naming them is consent, and it is warned of.
         allow_dead=align.allow_dead or options.model.preset in ("seed", "document"),
+        backbone=backbone,
         encoder_stages=align.encoder.stages,
+        encoder_per=align.encoder.per or "block",
         encoder_heads=align.encoder.heads,
         encoder_knobs=knobs(align.encoder),
         decoder_levels=align.decoder.levels,
@@ -105,6 +121,8 @@ def save_run(path: Path, run: TrainedRun, state: Mapping[str, Tensor]) -> None:
         "depth_scale": None if run.depth_scale is None else dataclasses.asdict(run.depth_scale),
         "facts": run.facts,
     }
+    if isinstance(run.model.visual_encoder, BackboneEncoder):
+        facts["backbone"] = run.model.visual_encoder.facts
     for key, bank in (("bank", run.bank), ("class_bank", run.class_bank)):
         facts[key] = None if bank is None else {"sentences": list(bank.sentences), "encoder": bank.encoder}
         if bank is not None:
@@ -137,6 +155,7 @@ def load_run(path: Path) -> TrainedRun:
         scale = None if facts["depth_scale"] is None else DepthScale(**facts["depth_scale"])
         bank, class_bank = banks
         extra = dict(facts["facts"])
+        backbone_facts = None if facts.get("backbone") is None else dict(facts["backbone"])
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise CheckpointError(
             f"the checkpoint {file} does not describe a run ({type(error).__name__}: {error}), train it again"
@@ -147,6 +166,7 @@ def load_run(path: Path) -> TrainedRun:
         None if bank is None else bank.dim,
         None if class_bank is None else class_bank.dim,
         seed=options.train.seed,
+        backbone_facts=backbone_facts,
     )
     load_into(
         model, {name.removeprefix("model."): tensor for name, tensor in tensors.items()}, f"the checkpoint {file}"

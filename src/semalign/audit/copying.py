@@ -1,0 +1,243 @@
+"""A model, its batch, optimizer and loss to experiment with, such that the caller's stay as they are, to the bit.
+
+A deep copy where one can be had.  Some models cannot be copied (an attribute without a copy) or reach back to the
+original (a hook or a lambda that closes over it); these are borrowed and put back afterwards.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+import types
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from semalign.audit.trace import storage_key
+
+__all__ = ["Loose", "Subject", "borrow", "duplicate", "loose_tensors", "untouched"]
+
+_DEPTH = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Loose:
+    """A floating-point tensor that a module holds and does not know as a parameter or buffer.
+
+    Attributes:
+        path: dotted path, list places and keys in brackets.
+        home: path of the loose module that holds it, where it is in a module kept in a plain list; else "".
+        tensor: the tensor.
+        kind: "parameter" (a learnable leaf), "derived" (made by an operation) or "plain".
+    """
+
+    path: str
+    home: str
+    tensor: Tensor
+    kind: str
+
+
+@dataclasses.dataclass
+class Subject:
+    """What the audit experiments with.
+
+    Attributes:
+        model: the model.
+        batch: its input.
+        optimizer: the caller's optimizer over this model's parameters, or None.
+        loss: the caller's loss, or None.
+        copies: by id of an original tensor, the one that stands for it.
+    """
+
+    model: nn.Module
+    batch: Any
+    optimizer: torch.optim.Optimizer | None
+    loss: Callable[..., Tensor] | None
+    copies: dict[int, Tensor]
+
+    def standing_for(self, tensor: Tensor) -> Tensor:
+        """Return the tensor of the subject that stands for an original one."""
+        return self.copies.get(id(tensor), tensor)
+
+
+def loose_tensors(model: nn.Module) -> list[Loose]:
+    """Return the floating-point tensors in the modules' attributes that are no parameters or buffers."""
+    known = {id(t) for t in (*model.parameters(), *model.buffers())}
+    modules = {id(module) for module in model.modules()}
+    seen: set[int] = set()
+    found: list[Loose] = []
+
+    def visit(value: Any, path: str, home: str, depth: int) -> None:
+        if isinstance(value, Tensor):
+            if id(value) in known or id(value) in seen or not value.is_floating_point():
+                return
+            seen.add(id(value))
+            kind = "derived" if value.grad_fn is not None else "parameter" if value.requires_grad else "plain"
+            found.append(Loose(path, home, value, kind))
+            return
+        if depth > _DEPTH or id(value) in seen:
+            return
+        if isinstance(value, nn.Module):
+            if id(value) not in modules:
+                seen.add(id(value))
+                for name, module in value.named_modules():
+                    own = f"{path}.{name}" if name else path
+                    for key, item in (*module._parameters.items(), *module._buffers.items()):
+                        if item is not None and key in module._parameters:
+                            visit(item, f"{own}.{key}", home or path, depth + 1)
+            return
+        if isinstance(value, Mapping):
+            seen.add(id(value))
+            for key, item in value.items():
+                visit(item, f"{path}[{key}]", home, depth + 1)
+        elif isinstance(value, (list, tuple, set)):
+            seen.add(id(value))
+            for index, item in enumerate(value):
+                visit(item, f"{path}[{index}]", home, depth + 1)
+        elif hasattr(value, "__dict__") and not isinstance(value, (type, types.ModuleType, types.FunctionType)):
+            if type(value).__module__.partition(".")[0] in ("torch", "transformers", "numpy", "builtins"):
+                return
+            seen.add(id(value))
+            for key, item in vars(value).items():
+                visit(item, f"{path}.{key}", home, depth + 1)
+
+    for name, module in model.named_modules():
+        for key, value in vars(module).items():
+            if key not in ("_parameters", "_buffers", "_modules") and not key.endswith(
+                ("_hooks", "_hooks_with_kwargs")
+            ):
+                visit(value, f"{name}.{key}" if name else key, "", 0)
+    return found
+
+
+def duplicate(
+    model: nn.Module,
+    batch: Any,
+    optimizer: torch.optim.Optimizer | None,
+    loss: Callable[..., Tensor] | None,
+    loose: list[Loose],
+) -> Subject:
+    """Return a deep copy of everything, aliases kept.
+
+    Raises:
+        Exception: whatever an attribute without a copy raises.
+    """
+    memo: dict[int, Any] = {}
+    by_storage: dict[int, Tensor] = {}
+    for parameter in model.parameters():
+        twin = copy.deepcopy(parameter, memo)
+        key = storage_key(parameter)
+        if key is not None:
+            by_storage[key] = twin
+    keep = []
+    for item in loose:
+        tensor = item.tensor
+        if tensor.grad_fn is None or id(tensor) in memo:
+            continue
+        key = storage_key(tensor)
+        base = by_storage.get(key) if key is not None else None
+        if base is not None and base.is_leaf:
+            # A view of a parameter lives on with it.
+            memo[id(tensor)] = base.as_strided(tensor.size(), tensor.stride(), tensor.storage_offset())
+        else:
+            # torch refuses to copy the result of an operation.
+            memo[id(tensor)] = tensor.detach().clone().requires_grad_()
+        keep.append(tensor)
+    twin_model, twin_loss = copy.deepcopy(model, memo), copy.deepcopy(loss, memo)
+    twin_optimizer = copy.deepcopy(optimizer, memo)
+    if isinstance(optimizer, torch.optim.Optimizer):
+        for name in ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks"):
+            for key, hook in getattr(optimizer, name).items():
+                getattr(twin_optimizer, name)[key] = _rebound(hook, memo)
+    for parameter in model.parameters():
+        for hook in (getattr(parameter, "_backward_hooks", None) or {}).values():
+            memo[id(parameter)].register_hook(_rebound(hook, memo))
+    copies = {key: value for key, value in memo.items() if isinstance(value, Tensor)}
+    return Subject(twin_model, _copied(batch), twin_optimizer, twin_loss, copies)
+
+
+def _copied(batch: Any) -> Any:
+    if isinstance(batch, Tensor):
+        return batch.detach().clone().requires_grad_(batch.requires_grad)
+    if isinstance(batch, Mapping):
+        return {key: _copied(value) for key, value in batch.items()}
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*(_copied(value) for value in batch))
+    if isinstance(batch, (list, tuple)):
+        return type(batch)(_copied(value) for value in batch)
+    return copy.deepcopy(batch)
+
+
+def _rebound(function: Any, memo: dict[int, Any]) -> Any:
+    """Return a function that closes over the copies of what the given one closes over."""
+    if isinstance(function, functools.partial):
+        return functools.partial(
+            _rebound(function.func, memo), *(memo.get(id(a), a) for a in function.args), **function.keywords
+        )
+    if isinstance(function, types.MethodType):
+        return types.MethodType(function.__func__, memo.get(id(function.__self__), function.__self__))
+    if not isinstance(function, types.FunctionType) or function.__closure__ is None:
+        return function
+    cells = tuple(types.CellType(copy.deepcopy(cell.cell_contents, memo)) for cell in function.__closure__)
+    rebound = types.FunctionType(
+        function.__code__, function.__globals__, function.__name__, function.__defaults__, cells
+    )
+    rebound.__kwdefaults__ = function.__kwdefaults__
+    return rebound
+
+
+@contextmanager
+def borrow(
+    model: nn.Module,
+    batch: Any,
+    optimizer: torch.optim.Optimizer | None,
+    loss: Callable[..., Tensor] | None,
+) -> Iterator[Subject]:
+    """Give the model itself, and put everything back on leaving: values, gradients, attributes, optimizer state."""
+    parts = [part for part in (model, loss) if isinstance(part, nn.Module)]
+    modules = {id(module): module for part in parts for module in part.modules()}.values()
+    attributes = [(module, {key: _shallow(value) for key, value in vars(module).items()}) for module in modules]
+    tensors = {id(t): t for part in parts for t in (*part.parameters(), *part.buffers())}
+    tensors |= {id(item.tensor): item.tensor for item in loose_tensors(model) if item.tensor.is_leaf}
+    values = [
+        (t, t.data, t.detach().clone(), t.grad, None if t.grad is None else t.grad.clone(), t.requires_grad)
+        for t in tensors.values()
+    ]
+    state = None if optimizer is None else copy.deepcopy(optimizer.state_dict())
+    for t in tensors.values():
+        t.grad = None
+    try:
+        yield Subject(model, _copied(batch), optimizer, loss, {})
+    finally:
+        with torch.no_grad():
+            for t, data, value, grad, grad_value, learns in values:
+                t.data = data
+                t.copy_(value)
+                if grad is not None and grad_value is not None:
+                    grad.copy_(grad_value)
+                t.grad = grad
+                if t.is_leaf:
+                    t.requires_grad_(learns)
+        for module, before in attributes:
+            vars(module).clear()
+            vars(module).update(before)
+        if optimizer is not None and state is not None:
+            optimizer.load_state_dict(state)
+
+
+def _shallow(value: Any) -> Any:
+    if type(value) in (dict, list, set) or type(value).__name__ == "OrderedDict":
+        return copy.copy(value)
+    return value
+
+
+@contextmanager
+def untouched() -> Iterator[None]:
+    """Leave the random streams and the gradient mode as they were."""
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices=list(devices)), torch.enable_grad():
+        yield

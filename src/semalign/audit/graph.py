@@ -1,0 +1,137 @@
+"""Where in autograd's graph a gradient dies.
+
+It walks from a loss to its leaves; it knows nothing of modules.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+from torch import Tensor
+
+__all__ = ["Death", "find_deaths", "first_sinks", "leaves"]
+
+_FLAT = ("Round", "Sign", "Floor", "Ceil", "Trunc", "Heaviside", "Frac")
+
+
+@dataclasses.dataclass(frozen=True)
+class Death:
+    """The operation where a gradient becomes 0.
+
+    Attributes:
+        op: autograd's name of the operation; "" where no gradient arrives at all.
+    """
+
+    op: str
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether its derivative is 0 everywhere."""
+        return self.op.startswith(_FLAT)
+
+    @property
+    def is_softmax(self) -> bool:
+        """Whether it is a softmax, which gives 0 where it is saturated."""
+        return "Softmax" in self.op or "ScaledDotProduct" in self.op
+
+
+def _nodes(root: Any) -> dict[Any, list[tuple[Any, int]]]:
+    """Return each node below ``root`` with its consumers, the nodes that take its gradient from their input slot."""
+    consumers: dict[Any, list[tuple[Any, int]]] = {root: []}
+    stack = [root]
+    while stack:
+        node = stack.pop()
+        for slot, (child, _) in enumerate(node.next_functions):
+            if child is None:
+                continue
+            if child not in consumers:
+                consumers[child] = []
+                stack.append(child)
+            consumers[child].append((node, slot))
+    return consumers
+
+
+def leaves(loss: Tensor) -> list[Tensor]:
+    """Return the leaves that get a gradient from ``loss``."""
+    if loss.grad_fn is None:
+        return []
+    return [node.variable for node in _nodes(loss.grad_fn) if hasattr(node, "variable")]
+
+
+def find_deaths(loss: Tensor, tensors: Iterable[Tensor]) -> dict[int, Death]:
+    """Run backward and return by id of a leaf where its gradient dies; leaves without a path to ``loss`` are left out.
+
+    The search goes from the leaf towards the loss to the first operation that receives a gradient and passes on none.
+    """
+    wanted = {id(t) for t in tensors}
+    if loss.grad_fn is None or not wanted:
+        return {}
+    consumers = _nodes(loss.grad_fn)
+    starts = {
+        id(node.variable): node for node in consumers if hasattr(node, "variable") and id(node.variable) in wanted
+    }
+    above: set[Any] = set()
+    stack = list(starts.values())
+    while stack:
+        for node, _ in consumers[stack.pop()]:
+            if node not in above:
+                above.add(node)
+                stack.append(node)
+    passed: dict[Any, tuple[list[bool], bool]] = {}
+    handles = []
+    for node in above:
+
+        def hook(gradients: Any, received: Any, node: Any = node) -> None:
+            flows = [g is not None and bool((g != 0).any()) for g in gradients]
+            arrives = any(g is not None and bool((g != 0).any()) for g in received)
+            passed[node] = (flows, arrives)
+
+        handles.append(node.register_hook(hook))
+    try:
+        loss.backward()  # type: ignore[no-untyped-call]
+    finally:
+        for handle in handles:
+            handle.remove()
+    deaths = {}
+    for key, start in starts.items():
+        deaths[key] = Death("")
+        seen, front = {start}, [start]
+        while front:
+            node = front.pop(0)
+            for consumer, slot in consumers[node]:
+                flows, arrives = passed.get(consumer, ([], False))
+                if arrives and not (slot < len(flows) and flows[slot]):
+                    deaths[key] = Death(consumer.name())
+                    front = []
+                    break
+                if consumer not in seen:
+                    seen.add(consumer)
+                    front.append(consumer)
+    return deaths
+
+
+def first_sinks(loss: Tensor, tensors: Iterable[Tensor]) -> dict[int, str]:
+    """Return by id of a leaf the first softmax or normalisation on its way to ``loss``, "" where there is none."""
+    wanted = {id(t) for t in tensors}
+    if loss.grad_fn is None or not wanted:
+        return {}
+    consumers = _nodes(loss.grad_fn)
+    found = {}
+    for node in consumers:
+        if not hasattr(node, "variable") or id(node.variable) not in wanted:
+            continue
+        found[id(node.variable)] = ""
+        seen, front = {node}, [node]
+        while front:
+            for consumer, _ in consumers[front.pop(0)]:
+                name = consumer.name()
+                if any(word in name for word in ("Softmax", "ScaledDotProduct", "Norm")):
+                    found[id(node.variable)] = name
+                    front = []
+                    break
+                if consumer not in seen:
+                    seen.add(consumer)
+                    front.append(consumer)
+    return found

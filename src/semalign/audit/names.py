@@ -1,0 +1,116 @@
+"""What a module's code and names say: hints only, never a verdict of their own.
+
+It reads classes and attribute names; it knows nothing of values.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+import re
+import textwrap
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch import nn
+
+__all__ = ["asks_to_learn", "is_builtin", "is_container", "is_hint", "learn_flags", "mentioned", "split_owner"]
+
+_HINT = re.compile(
+    r"scale|temp|tau|gate|gating|gamma|alpha|beta|lambda|lamb|lmbd|logit|sharp|kappa|theta|strength|coef|mix|"
+    r"res_?w|skip|sigma|margin|log_?var|eta$|blend|factor|slope|ratio|weighting"
+)
+_NO_HINT = re.compile(
+    r"token|embed|pos_|bias|mask|query|prompt|class|mean|running|center|shift|template|temporal|attempt"
+)
+_LEARN = re.compile(r"learn(able|ed|ing|s)?(?!_?rate)|trainable")
+_SETUP = ("__init__", "reset_parameters", "init_weights", "_init_weights", "extra_repr", "__repr__", "build", "setup")
+_CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
+
+
+def is_hint(name: str) -> bool:
+    """Whether a name is that of a temperature, a gate or a scale."""
+    lower = name.lower()
+    return bool(_HINT.search(lower)) and not _NO_HINT.search(lower)
+
+
+def asks_to_learn(name: str) -> bool:
+    """Whether a name says learnable."""
+    lower = name.lower()
+    return bool(_LEARN.search(lower)) and not re.search(r"learning_?rate", lower)
+
+
+def is_builtin(module: nn.Module) -> bool:
+    """Whether a module is torch's own, whose parameters are no temperatures or gates."""
+    return type(module).__module__.startswith("torch.nn")
+
+
+def is_container(module: nn.Module) -> bool:
+    """Whether a module only holds others, without a forward of its own."""
+    return isinstance(module, _CONTAINERS)
+
+
+def split_owner(model: nn.Module, name: str) -> tuple[str, nn.Module, str]:
+    """Return path and module of a tensor's first owner that is no container, and the attribute's name there."""
+    parts = name.split(".")
+    modules = dict(model.named_modules(remove_duplicate=False))
+    for cut in range(len(parts) - 1, -1, -1):
+        path = ".".join(parts[:cut])
+        module = modules.get(path)
+        if module is not None and not is_container(module):
+            return path, module, re.sub(r"\[.*", "", parts[cut])
+    return "", model, parts[0]
+
+
+def learn_flags(module: nn.Module) -> list[str]:
+    """Return the names of a module's (or its config's) flags that say learnable and are true."""
+    found = []
+    for holder in _holders(module):
+        for name, value in holder.items():
+            if value is True and isinstance(name, str) and asks_to_learn(name):
+                found.append(name)
+    return found
+
+
+def _holders(module: nn.Module) -> Iterator[Mapping[str, Any]]:
+    own = vars(module)
+    yield own
+    for name in ("cfg", "config", "args", "opt", "opts", "options", "hparams", "params", "settings"):
+        value = own.get(name)
+        if isinstance(value, Mapping):
+            yield value
+        elif value is not None and hasattr(value, "__dict__") and not isinstance(value, nn.Module):
+            yield vars(value)
+
+
+def mentioned(module: nn.Module, attribute: str) -> bool | None:
+    """Whether the module's own code reads ``attribute`` anywhere but in its set-up; None where there is no code."""
+    known = False
+    for kind in type(module).__mro__:
+        if kind in (nn.Module, object) or kind.__module__.startswith("torch."):
+            continue
+        names = _mentions(kind)
+        if names is None:
+            continue
+        known = True
+        if attribute in names:
+            return True
+    return False if known else None
+
+
+@functools.cache
+def _mentions(kind: type) -> frozenset[str] | None:
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(kind)))
+    except (OSError, TypeError, SyntaxError):
+        return None
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name not in _SETUP:
+            for inner in ast.walk(node):
+                if isinstance(inner, ast.Attribute) and isinstance(inner.ctx, ast.Load):
+                    names.add(inner.attr)
+                elif isinstance(inner, ast.Constant) and isinstance(inner.value, str):
+                    names.add(inner.value)
+    return frozenset(names)

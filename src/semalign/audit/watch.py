@@ -1,0 +1,164 @@
+"""The audit's dynamic findings over a real training, for anybody's own loop.
+
+    watch = Watch(model, optimizer)
+    for batch in loader:
+        loss = ...
+        optimizer.zero_grad()
+        loss.backward()
+        watch.after_backward()
+        optimizer.step()
+        watch.after_step()
+    print(watch.report())
+
+It looks at learnable tensors of at most 4096 numbers in one axis, and costs a few small kernels per step.  What only a
+traced forward can tell is the audit's own work: see `semalign.audit.liveness`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor, nn
+
+from semalign.audit.findings import AuditReport, Finding, make_report
+from semalign.audit.names import is_builtin, is_hint, split_owner
+from semalign.audit.trace import is_small
+from semalign.errors import ConfigError
+
+__all__ = ["Watch"]
+
+SAME_STEPS = 5
+"""Steps in a row that a value must stand still, with a gradient, before it counts as pinned."""
+
+
+@dataclasses.dataclass
+class _Seen:
+    start: Tensor
+    last: Tensor
+    decayed: Tensor | None
+    gradients: int = 0
+    zero: int = 0
+    still: int = 0
+    moved: int = 0
+    alive_after: int = -1
+
+
+class Watch:
+    """Watches the knobs of a model while it is trained.
+
+    Args:
+        model: the model; temperatures, gates and other small factors are found by their names, scalars in any case.
+        optimizer: what trains it.
+
+    Raises:
+        ConfigError: ``model`` is no module or ``optimizer`` no optimizer.
+    """
+
+    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        if not isinstance(model, nn.Module) or not isinstance(optimizer, torch.optim.Optimizer):
+            raise ConfigError(
+                f"Watch got {type(model).__name__} and {type(optimizer).__name__}, expected a torch.nn.Module and a "
+                "torch.optim.Optimizer"
+            )
+        self.model, self.optimizer = model, optimizer
+        self.steps = 0
+        self._bad_gradient: tuple[str, int] | None = None
+        self._seen: dict[str, _Seen] = {}
+        self._known: dict[str, Tensor] = {}
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad and _is_knob(model, name, parameter):
+                value = parameter.detach().clone()
+                self._seen[name] = _Seen(value, value.clone(), value.clone())
+                self._known[name] = parameter
+
+    @torch.no_grad()
+    def after_backward(self) -> None:
+        """Look at the gradients; to be called between ``backward`` and the optimizer's step."""
+        for name, seen in self._seen.items():
+            grad = self._known[name].grad
+            if grad is None:
+                continue
+            seen.gradients += 1
+            if not bool(grad.isfinite().all()):
+                self._bad_gradient = self._bad_gradient or (name, self.steps)
+            elif not bool(torch.count_nonzero(grad)):
+                seen.zero += 1
+            elif seen.alive_after < 0:
+                seen.alive_after = self.steps
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """Look at the values; to be called after the optimizer's step and whatever puts values back into bounds."""
+        rates = {id(p): group for group in self.optimizer.param_groups for p in group["params"]}
+        for name, seen in self._seen.items():
+            parameter = self._known[name]
+            group = rates.get(id(parameter), {})
+            if seen.decayed is not None:
+                seen.decayed *= 1 - float(group.get("lr", 0.0)) * float(group.get("weight_decay", 0.0))
+            if torch.equal(parameter, seen.last):
+                seen.still += 1
+            else:
+                seen.moved += 1
+                seen.still = 0
+                seen.last = parameter.detach().clone()
+        self.steps += 1
+
+    def report(self) -> AuditReport:
+        """Return what the steps so far have shown, in the audit's terms."""
+        return make_report(self._findings(), {"steps": self.steps, "knobs": sorted(self._seen)})
+
+    def _findings(self) -> list[Finding]:
+        found = []
+        held = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
+        now = dict(self.model.named_parameters())
+        if self._bad_gradient is not None:
+            name, step = self._bad_gradient
+            found.append(Finding("non-finite", (name,), f"its gradient at step {step} is not finite"))
+        for name, other in now.items():
+            if other.requires_grad and name not in self._known and id(other) not in held:
+                found.append(Finding("created-after-optimizer", (name,), "it was not there when the watch began"))
+        if not self.steps:
+            return found
+        for name, seen in self._seen.items():
+            parameter = self._known[name]
+            if now.get(name) is not parameter:
+                found.append(Finding("created-after-optimizer", (name,), "another parameter stands in its place"))
+                continue
+            value = f"value {float(parameter.detach().flatten()[0]):.4g}"
+            numbers = {"steps": float(self.steps), "value": float(parameter.detach().flatten()[0])}
+            alive = seen.gradients - seen.zero
+            if alive == 0:
+                how = "absent" if seen.gradients == 0 else "exactly 0"
+                found.append(
+                    Finding("zero-gradient", (name,), f"{value}; gradient {how} at all {self.steps} steps", numbers)
+                )
+                moved_by_decay = (
+                    seen.moved > 0 and seen.decayed is not None and torch.allclose(seen.last, seen.decayed, rtol=1e-3)
+                )
+                if moved_by_decay and not torch.equal(seen.start, seen.last):
+                    start = float(seen.start.flatten()[0])
+                    found.append(Finding("decay-only", (name,), f"from {start:.4g} to {value}", numbers))
+            elif id(parameter) not in held:
+                found.append(Finding("not-in-optimizer", (name,), f"{value}; gradients at {alive} steps", numbers))
+            elif seen.still >= SAME_STEPS:
+                found.append(
+                    Finding(
+                        "pinned-at-bound",
+                        (name,),
+                        f"{value} for the last {seen.still} of {self.steps} steps, with a gradient",
+                        numbers,
+                    )
+                )
+            elif seen.alive_after > 0:
+                found.append(
+                    Finding("wakes-up", (name,), f"its first gradient came at step {seen.alive_after}", numbers)
+                )
+        return found
+
+
+def _is_knob(model: nn.Module, name: str, parameter: Tensor) -> bool:
+    _, owner, attribute = split_owner(model, name)
+    if not is_small(parameter) or is_builtin(owner) or "norm" in type(owner).__name__.lower():
+        return False
+    return parameter.numel() == 1 or (is_hint(attribute) and attribute not in ("weight", "bias"))

@@ -1,0 +1,474 @@
+"""Backbones of other libraries as visual encoders: made by name or read from a folder, guided, brought to four levels.
+
+transformers and timm are extras, imported when one of their models is asked for.  Nothing is downloaded: a name gives a
+small model built from scratch, pretrained weights come from a folder on this machine, as safetensors.  It knows nothing
+of decoders and training.
+"""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import json
+import math
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from semalign.errors import CheckpointError, ConfigError, DataError, nearest
+from semalign.model.text_guidance import STAGES, TextGuided
+from semalign.seeds import derive_seed
+
+__all__ = ["HF_NAMES", "Backbone", "BackboneEncoder", "make_backbone", "restore_backbone"]
+
+Output = Literal["feature_maps", "hidden_states", "list", "channels-last list"]
+
+LEVEL_STRIDES = (4, 8, 16, 32)
+"""Strides of the four levels that a backbone with a single stride is resampled to (Li et al. 2022, ViTDet)."""
+
+HF_NAMES: dict[str, str] = {
+    "swin": "swin",
+    "swinv2": "swinv2",
+    "convnextv2": "convnextv2",
+    "pvtv2": "pvt_v2",
+    "segformer": "segformer",
+    "dinov2": "dinov2",
+    "resnet": "resnet",
+}
+"""Names after "hf:", and the types of transformers' configurations that they stand for."""
+
+_READABLE = (*HF_NAMES.values(), "convnext", "dinov2_with_registers")
+"""Types of configurations that a folder may hold."""
+
+_MAY_BE_MISSING = ("hidden_states_norms.", "mask_token", "layernorm.", "pooler.")
+"""Parts that a backbone has and a checkpoint of the same model with another head need not."""
+
+
+def _windows(embed_dim: int, depths: Sequence[int], heads: int, **more: Any) -> dict[str, Any]:
+    return {"embed_dim": embed_dim, "depths": depths, "num_heads": [heads * 2**i for i in range(STAGES)], **more}
+
+
+def _pyramid(widths: Sequence[int], depths: Sequence[int], heads: Sequence[int] | None = None) -> dict[str, Any]:
+    own = {"hidden_sizes": widths, "depths": depths}
+    return own if heads is None else {**own, "num_attention_heads": heads}
+
+
+def _swin(**more: Any) -> dict[str, dict[str, Any]]:
+    return {
+        "nano": _windows(24, (2, 2, 2, 2), 1, **more),
+        "tiny": _windows(48, (2, 2, 4, 2), 2, **more),
+        "small": _windows(64, (2, 2, 6, 2), 2, **more),
+        "base": _windows(96, (2, 2, 6, 2), 3, **more),
+    }
+
+
+def _mixed() -> dict[str, dict[str, Any]]:
+    return {
+        "nano": _pyramid((32, 64, 96, 128), (2, 2, 2, 2), (1, 2, 3, 4)),
+        "tiny": _pyramid((32, 64, 160, 256), (2, 2, 2, 2), (1, 2, 5, 8)),
+        "small": _pyramid((64, 128, 320, 512), (2, 2, 2, 2), (1, 2, 5, 8)),
+        "base": _pyramid((64, 128, 320, 512), (3, 4, 6, 3), (1, 2, 5, 8)),
+    }
+
+
+def _plain(dim: int, depth: int, heads: int, patch: int) -> dict[str, Any]:
+    sizes = {"hidden_size": dim, "num_hidden_layers": depth, "num_attention_heads": heads, "patch_size": patch}
+    return {**sizes, "image_size": 224, "use_mask_token": False}
+
+
+def _basic(widths: Sequence[int], depths: Sequence[int]) -> dict[str, Any]:
+    return {**_pyramid(widths, depths), "layer_type": "basic", "embedding_size": widths[0]}
+
+
+# From scratch the published sizes are the largest here: Swin-T, MiT-B2, PVT-v2-B2, ConvNeXt-T, ViT-B, ResNet-50.
+HF_SIZES: dict[str, dict[str, dict[str, Any]]] = {
+    "swin": _swin(window_size=7),
+    # Its windows are fixed at construction, from the grid that image_size leaves at each stage.
+    "swinv2": _swin(window_size=8, image_size=256),
+    "convnextv2": {
+        "nano": _pyramid((32, 64, 96, 128), (1, 2, 2, 1)),
+        "tiny": _pyramid((48, 96, 160, 256), (2, 2, 4, 2)),
+        "small": _pyramid((64, 128, 256, 512), (2, 2, 6, 2)),
+        "base": _pyramid((96, 192, 384, 768), (3, 3, 9, 3)),
+    },
+    "pvt_v2": _mixed(),
+    "segformer": _mixed(),
+    "dinov2": {
+        "nano": _plain(128, 8, 4, 8),
+        "tiny": _plain(192, 12, 4, 8),
+        "small": _plain(384, 12, 6, 14),
+        "base": _plain(768, 12, 12, 14),
+    },
+    "resnet": {
+        "nano": _basic((32, 64, 96, 128), (1, 2, 2, 1)),
+        "tiny": _basic((48, 96, 160, 256), (2, 2, 2, 2)),
+        "small": _basic((64, 128, 256, 512), (2, 2, 2, 2)),
+        "base": {**_pyramid((256, 512, 1024, 2048), (3, 4, 6, 3)), "layer_type": "bottleneck", "embedding_size": 64},
+    },
+}
+
+
+class Backbone(NamedTuple):
+    """A backbone as it comes from its library.
+
+    Attributes:
+        module: the model itself.
+        channels: of its four feature maps, finest first.
+        strides: of its four feature maps; all the same for a plain transformer.
+        multiple: what both sides of its input must be divisible by.
+        output: what its forward returns: an object with "feature_maps" or with "hidden_states", or a list.
+        facts: how to build it again without its folder; plain values.
+    """
+
+    module: nn.Module
+    channels: tuple[int, ...]
+    strides: tuple[int, ...]
+    multiple: int
+    output: Output
+    facts: dict[str, Any]
+
+
+def make_backbone(name: str, *, size: str, options: Mapping[str, Any] | None = None, seed: int = 0) -> Backbone:
+    """Make a backbone.
+
+    Args:
+        name: "hf:NAME" for a model of transformers (`HF_NAMES`) or "timm:NAME" for one of timm, both from scratch; else
+            a folder with config.json and model.safetensors as transformers saves them, whose weights are used.
+        size: which of the four sizes of "hf:NAME".
+        options: fields of the library's own configuration that differ.
+        seed: the run's seed, for what is not read from the folder.
+
+    Raises:
+        ConfigError: the name or an option is unknown, the library is not installed, or the model has not four stages.
+        CheckpointError: the folder holds no such model, or its weights do not fit.
+    """
+    library, colon, model = name.partition(":")
+    # What the libraries draw comes from one stream, whatever was drawn before.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, "init", "backbone"))
+        if colon and library == "timm":
+            return _timm_backbone(model, options or {})
+        if colon and library == "hf":
+            if model not in HF_NAMES:
+                raise ConfigError(f"model.backbone got '{name}'{nearest(model, HF_NAMES)}, written hf:NAME")
+            kind = HF_NAMES[model]
+            given = {**HF_SIZES[kind][size], **(options or {})}
+            return _hf_backbone(_hf_config(kind, given, f"model.backbone={name}"))
+        folder = Path(name)
+        if not folder.is_dir():
+            raise ConfigError(
+                f"model.backbone got '{name}', which is no folder, expected hf:NAME (NAME one of "
+                f"{', '.join(HF_NAMES)}), timm:NAME, or a folder with config.json and model.safetensors"
+            )
+        return _read_hf(folder, options or {})
+
+
+def restore_backbone(facts: Mapping[str, Any]) -> Backbone:
+    """Build a backbone again from its ``facts``, with values to be replaced by a checkpoint's.
+
+    Raises:
+        ConfigError: its library is not installed.
+        CheckpointError: the facts describe no backbone.
+    """
+    try:
+        if facts["library"] == "timm":
+            return _timm_backbone(str(facts["name"]), dict(facts["options"]))
+        config = dict(facts["config"])
+        return _hf_backbone(_hf_config(str(config.pop("model_type")), config, "the checkpoint's backbone"))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"the checkpoint does not describe its backbone ({type(error).__name__}: {error}), train it again"
+        ) from error
+
+
+def _transformers(name: str) -> Any:
+    try:
+        return importlib.import_module("transformers")
+    except ImportError as error:
+        raise ConfigError(
+            f"{name} needs the package transformers, which cannot be imported ({error}), expected it: pip install "
+            "'semalign[hf]'"
+        ) from error
+
+
+def _hf_config(kind: str, given: Mapping[str, Any], where: str) -> Any:
+    """Return transformers' configuration of a kind with the given fields."""
+    library = _transformers(where)
+    known = library.AutoConfig.for_model(kind)
+    for field in given:
+        if not hasattr(known, field):
+            fields = [name for name in known.to_dict() if not name.startswith("_")]
+            raise ConfigError(
+                f"{where} got the unknown option '{field}' in model.backbone_options{nearest(field, fields)}"
+            )
+    try:
+        # As if read from config.json: some models add lists to their sizes, which tuples do not allow.
+        return type(known).from_dict(json.loads(json.dumps(given)))
+    except Exception as error:  # each version of the library raises its own
+        raise ConfigError(f"{where} got options that it does not take: {_first_line(error)}") from error
+
+
+def _hf_backbone(config: Any, weights: Path | None = None) -> Backbone:
+    """Build the backbone of a configuration, with the weights of a folder or from scratch."""
+    library = _transformers(f"the backbone {config.model_type}")
+    channels, strides, multiple = _geometry(config)
+    is_backbone = config.model_type != "segformer"
+    if is_backbone:
+        names = [name for name in config.stage_names if name != "stem"]
+        config.out_features = [names[end] for end in _ends(len(names))]
+    maker = library.AutoBackbone if is_backbone else library.AutoModel
+    try:
+        module = maker.from_config(config)
+        if weights is not None:
+            # By the model's own class: AutoBackbone would ask the hub about any path.
+            module = _read_weights(type(module), config, weights)
+    except CheckpointError:
+        raise
+    except Exception as error:  # each model checks its own sizes, or leaves it to torch
+        raise ConfigError(
+            f"the backbone {config.model_type} cannot be built with its options: {_first_line(error)}"
+        ) from error
+    facts = {
+        "library": "hf",
+        "version": library.__version__,
+        "config": json.loads(config.to_json_string(use_diff=False)),
+    }
+    backbone = Backbone(module, channels, strides, multiple, "feature_maps" if is_backbone else "hidden_states", facts)
+    _try_out(backbone)
+    return backbone
+
+
+def _try_out(backbone: Backbone) -> None:
+    """Run a small image through, for sizes that contradict each other do so in the forward at the earliest."""
+    was_training = backbone.module.training
+    side = math.ceil(64 / backbone.multiple) * backbone.multiple
+    try:
+        with torch.no_grad():
+            levels = BackboneEncoder(backbone).eval()(torch.zeros(1, 3, side, side))
+    except Exception as error:  # whatever the model's layers say of their sizes
+        raise ConfigError(
+            f"the backbone {backbone.facts['config']['model_type']} cannot be run with its options, do its widths and "
+            f"heads fit? {_first_line(error)}"
+        ) from error
+    finally:
+        backbone.module.train(was_training)
+    got = [level.shape[1] for level in levels]
+    if got != list(backbone.channels):
+        raise ConfigError(
+            f"the backbone {backbone.facts['config']['model_type']} gives levels of {got} channels, expected "
+            f"{list(backbone.channels)}"
+        )
+
+
+def _ends(depth: int) -> list[int]:
+    """Return the last block of each quarter of ``depth`` blocks: what stands for four stages.
+
+    >>> _ends(12)
+    [2, 5, 8, 11]
+    """
+    return [math.ceil((stage + 1) * depth / STAGES) - 1 for stage in range(STAGES)]
+
+
+def _geometry(config: Any) -> tuple[tuple[int, ...], tuple[int, ...], int]:
+    """Return channels, strides and the divisor of the input's sides."""
+    kind = config.model_type
+    if kind.startswith("dinov2"):
+        if config.num_hidden_layers < STAGES:
+            raise ConfigError(
+                f"the backbone {kind} got {config.num_hidden_layers} layers, expected at least {STAGES}, one for each "
+                "level of the decoder"
+            )
+        return (config.hidden_size,) * STAGES, (config.patch_size,) * STAGES, config.patch_size
+    if len(config.depths) != STAGES:
+        raise ConfigError(
+            f"the backbone {kind} got {len(config.depths)} stages, expected {STAGES}: the decoder's levels"
+        )
+    doubling = [2**stage for stage in range(STAGES)]
+    if kind.startswith("swin"):
+        return (
+            tuple(config.embed_dim * factor for factor in doubling),
+            tuple(config.patch_size * factor for factor in doubling),
+            1,
+        )
+    widths = tuple(config.hidden_sizes)
+    if kind.startswith("convnext"):
+        # Its strided convolutions do not pad: what does not fill a patch would be cut off.
+        return widths, tuple(config.patch_size * factor for factor in doubling), config.patch_size * doubling[-1]
+    if kind == "resnet":
+        first = 8 if config.downsample_in_first_stage else 4
+        return widths, tuple(first * factor for factor in doubling), 1
+    return widths, tuple(itertools.accumulate(config.strides, operator.mul)), 1
+
+
+def _read_hf(folder: Path, options: Mapping[str, Any]) -> Backbone:
+    where = f"model.backbone={folder}"
+    library = _transformers(where)
+    if options:
+        raise ConfigError(
+            f"{where} is a folder with a configuration of its own, and model.backbone_options sets "
+            f"{', '.join(options)}, expected none: leave them out"
+        )
+    try:
+        about = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        kind = str(about["model_type"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{where} has no config.json that names a model_type ({_first_line(error)}), expected a folder that "
+            "transformers' save_pretrained wrote"
+        ) from error
+    if kind not in _READABLE:
+        raise ConfigError(f"{where} holds a model of the type '{kind}', known: {', '.join(sorted(_READABLE))}")
+    if not list(folder.glob("*.safetensors")):
+        raise CheckpointError(
+            f"{where} has no weights as safetensors, expected model.safetensors: other formats can run code when they "
+            "are read, convert them first"
+        )
+    config = library.AutoConfig.from_pretrained(str(folder), local_files_only=True)
+    return _hf_backbone(config, folder)
+
+
+def _read_weights(kind: Any, config: Any, folder: Path) -> nn.Module:
+    try:
+        module, loading = kind.from_pretrained(
+            str(folder),
+            config=config,
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+            dtype=torch.float32,
+        )
+    except Exception as error:  # the library raises many kinds: of files, of shapes
+        raise CheckpointError(
+            f"the weights in {folder} cannot be read ({_first_line(error)}), expected whole safetensors that fit its "
+            "config.json"
+        ) from error
+    missing = sorted(name for name in loading["missing_keys"] if not any(part in name for part in _MAY_BE_MISSING))
+    if missing:
+        raise CheckpointError(
+            f"the weights in {folder} lack {missing[0]}"
+            f"{f' and {len(missing) - 1} more' if len(missing) > 1 else ''}, expected all of the backbone's: is it "
+            "another model's folder?"
+        )
+    loaded: nn.Module = module
+    return loaded
+
+
+def _timm_backbone(name: str, options: Mapping[str, Any]) -> Backbone:
+    try:
+        timm = importlib.import_module("timm")
+    except ImportError as error:
+        raise ConfigError(
+            f"model.backbone=timm:{name} needs the package timm, which cannot be imported ({error}), expected it: pip "
+            "install 'semalign[timm]'"
+        ) from error
+
+    def make(**more: Any) -> Any:
+        try:
+            return timm.create_model(name, features_only=True, pretrained=False, **{**options, **more})
+        except Exception as error:  # an unknown name, an option the model does not take
+            raise ConfigError(f"model.backbone=timm:{name} cannot be built: {_first_line(error)}") from error
+
+    module = make()
+    reductions = list(module.feature_info.reduction())
+    if len(set(reductions)) == 1:
+        depth = len(timm.create_model(name, pretrained=False, **options).blocks)
+        module = make(out_indices=_ends(depth))
+    else:
+        indices = [
+            index
+            for index, reduction in zip(module.feature_info.out_indices, reductions, strict=True)
+            if reduction >= LEVEL_STRIDES[0]
+        ]
+        if len(indices) != STAGES:
+            raise ConfigError(
+                f"model.backbone=timm:{name} has features at strides {reductions}, expected four from stride 4 on, or "
+                "one stride for all"
+            )
+        module = make(out_indices=indices)
+    strides = tuple(int(reduction) for reduction in module.feature_info.reduction())
+    facts = {"library": "timm", "version": timm.__version__, "name": name, "options": dict(options)}
+    channels = tuple(int(width) for width in module.feature_info.channels())
+    is_last = module.output_fmt.value == "NHWC" if hasattr(module, "output_fmt") else False
+    return Backbone(module, channels, strides, max(strides), "channels-last list" if is_last else "list", facts)
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else 'no reason given'}"
+
+
+class BackboneEncoder(nn.Module):
+    """A backbone as the segmenter's visual encoder: four levels, finest first, for images of any size.
+
+    The image is padded with zeros (the mean colour) at the right and at the bottom where the backbone asks for sides
+    of some multiple, and the levels are cut to the image again.  A backbone of one stride is resampled to
+    `LEVEL_STRIDES`.
+
+    Args:
+        backbone: see `make_backbone`.
+        guide: from the backbone's module to the guided one; None leaves it without text.
+
+    Attributes:
+        backbone: the backbone's module, or the `TextGuided` around it.
+        channels: of the levels.
+        strides: of the levels.
+        facts: how to build the backbone again.
+    """
+
+    def __init__(self, backbone: Backbone, guide: Callable[[nn.Module], TextGuided] | None = None) -> None:
+        super().__init__()
+        self.backbone = backbone.module if guide is None else guide(backbone.module)
+        self.channels = backbone.channels
+        self.own_strides = backbone.strides
+        is_plain = len(set(backbone.strides)) == 1
+        self.strides = LEVEL_STRIDES if is_plain else backbone.strides
+        self.multiple = backbone.multiple
+        self.output = backbone.output
+        self.facts = backbone.facts
+
+    @property
+    def original(self) -> nn.Module:
+        """The backbone's own module, guided or not."""
+        return self.backbone.backbone if isinstance(self.backbone, TextGuided) else self.backbone
+
+    def forward(
+        self,
+        image: Float[Tensor, "b 3 h w"],
+        text: Float[Tensor, ...] | None = None,
+        is_padding: Bool[Tensor, ...] | None = None,
+        depth: Float[Tensor, "b 1 h w"] | None = None,
+    ) -> list[Float[Tensor, "b _ _ _"]]:
+        """Return features of `channels` at `strides`, of ceil(side / stride) rows and columns, finest first.
+
+        Raises:
+            DataError: depth is given.
+            TextError: it is guided and there is no text, or its shape does not fit.
+        """
+        if depth is not None:
+            raise DataError("the backbone got depth, expected none: it was built for RGB images alone")
+        height, width = image.shape[2:]
+        padding = (0, -width % self.multiple, 0, -height % self.multiple)
+        if any(padding):
+            image = F.pad(image, padding)
+        given = {"text": text, "is_padding": is_padding} if isinstance(self.backbone, TextGuided) else {}
+        if self.output == "list":
+            features = self.backbone(image, **given)
+        elif self.output == "channels-last list":
+            features = [feature.permute(0, 3, 1, 2) for feature in self.backbone(image, **given)]
+        elif self.output == "hidden_states":
+            features = self.backbone(image, output_hidden_states=True, **given).hidden_states
+        else:
+            features = self.backbone(image, **given).feature_maps
+        levels = []
+        for feature, own, stride in zip(features, self.own_strides, self.strides, strict=True):
+            if own != stride:
+                size = [math.ceil(side * own / stride) for side in feature.shape[2:]]
+                feature = F.interpolate(feature, size=size, mode="bilinear", align_corners=False)
+            levels.append(feature[:, :, : -(-height // stride), : -(-width // stride)])
+        return levels

@@ -1,0 +1,40 @@
+"""Calls the feed-forward part of a decoder level the fast way where its modules are as they were built.
+
+It owns nothing: norm and FFN stay modules of the level, under its names.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from semalign.align.feed_forward import feed_forward, runs_in_blocks
+
+__all__ = ["add_feed_forward"]
+
+
+def add_feed_forward(x: Tensor, norm: nn.Module | None, ffn: nn.Module) -> Tensor:
+    """Return x + ffn(norm(x)) (x + ffn(x) without a norm), features last.
+
+    In blocks where ``ffn`` is Linear, GELU, Linear after a LayerNorm and nothing listens to them; else by calling them.
+    """
+    if runs_in_blocks(x) and (norm is None or _is_own(norm, nn.LayerNorm)) and _is_own(ffn, nn.Sequential):
+        layers = list(ffn.children())
+        if len(layers) == 3 and all(map(_is_own, layers, (nn.Linear, nn.GELU, nn.Linear))):
+            first, act, last = layers
+            tensors = [first.weight, first.bias, last.weight, last.bias]
+            about = None if norm is None else (norm.weight, norm.bias, norm.eps)
+            tensors += [] if about is None else about[:2]
+            if act.approximate == "none" and all(isinstance(tensor, Tensor) for tensor in tensors):
+                return feed_forward(x, about, first.weight, first.bias, last.weight, last.bias)  # type: ignore[arg-type]
+    y: Tensor = x + ffn(x if norm is None else norm(x))
+    return y
+
+
+def _is_own(module: nn.Module, kind: type[nn.Module]) -> bool:
+    # A parametrization or an adapter changes a module's class.
+    return type(module) is kind and not _listened(module)
+
+
+def _listened(module: nn.Module) -> bool:
+    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+    return any(hooks)

@@ -1,0 +1,80 @@
+"""Small pictures of images and their masks, read from the data folder where it can be.
+
+A data folder holds ``images/SPLIT`` and ``masks/SPLIT`` with files of one name but for the ending.  This module knows
+nothing of scores.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import warnings
+from pathlib import Path
+
+from PIL import Image, ImageOps
+
+__all__ = ["mask_colours", "picture_of"]
+
+HEIGHT = 72
+_MOST_PIXELS = 64_000_000
+
+
+def picture_of(root: Path, split: str, name: str) -> str | None:
+    """Return image and mask side by side as a ``data:`` address of a JPEG; None where they cannot be read.
+
+    Args:
+        root: the data folder.
+        split: the scored split.
+        name: the image, without its ending; "SPLIT/NAME" and a name with its ending will do too.
+    """
+    stem = name.removeprefix(f"{split}/")
+    parts = [_find(root / kind / split, stem) for kind in ("images", "masks")]
+    if parts[0] is None or parts[1] is None:
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with Image.open(parts[0]) as opened:
+                if opened.width * opened.height > _MOST_PIXELS:
+                    return None
+                image = ImageOps.exif_transpose(opened).convert("RGB")
+            with Image.open(parts[1]) as opened:
+                if opened.width * opened.height > _MOST_PIXELS or opened.mode not in ("L", "P"):
+                    return None
+                # The indices themselves, whatever colours a palette gives them.
+                mask = Image.frombytes("L", opened.size, opened.tobytes())
+    except (OSError, ValueError, SyntaxError, Warning):
+        return None
+    width = max(1, round(HEIGHT * image.width / image.height))
+    mask = mask.resize((width, HEIGHT), Image.Resampling.NEAREST)
+    mask.putpalette(mask_colours())
+    both = Image.new("RGB", (2 * width + 4, HEIGHT), "white")
+    both.paste(image.resize((width, HEIGHT), Image.Resampling.BILINEAR), (0, 0))
+    both.paste(mask.convert("RGB"), (width + 4, 0))
+    data = io.BytesIO()
+    both.save(data, "JPEG", quality=80)
+    return "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode("ascii")
+
+
+def _find(folder: Path, stem: str) -> Path | None:
+    """Return the file of this name in ``folder``; never one outside it, whatever the name says."""
+    if "/" in stem or "\\" in stem or stem in ("", ".", ".."):
+        return None
+    for ending in ("", ".png", ".jpg", ".jpeg", ".JPG", ".PNG", ".bmp", ".tif", ".tiff", ".webp"):
+        path = folder / f"{stem}{ending}"
+        if path.is_file():
+            return path
+    return None
+
+
+def mask_colours() -> list[int]:
+    """Return 256 RGB colours that tell neighbouring class indices apart (as Pascal VOC); 255 is light grey."""
+    colours: list[int] = []
+    for index in range(255):
+        rgb, rest = [0, 0, 0], index
+        for bit in range(8):
+            for channel in range(3):
+                rgb[channel] |= (rest >> channel & 1) << (7 - bit)
+            rest >>= 3
+        colours += rgb
+    return [*colours, 224, 224, 224]

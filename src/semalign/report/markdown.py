@@ -1,0 +1,66 @@
+"""The page of tables in Markdown.  This module knows nothing of numbers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from semalign.report.tables import Table
+from semalign.report.words import Words
+
+__all__ = ["escape", "tables_md"]
+
+
+def tables_md(
+    name: str,
+    question: str,
+    command: str,
+    facts: Sequence[str],
+    tables: Sequence[Table],
+    watch: Sequence[str],
+    words: Words,
+) -> str:
+    """Return the page: question, command, facts, then the tables, then what is to be read with care.
+
+    Args:
+        name: of the study.
+        question: that it answers.
+        command: that made it.
+        facts: one sentence or more each.
+        tables: in order.
+        watch: sentences to be read with care.
+        words: the language.
+    """
+    # A fence longer than any run of backticks in the command cannot be closed by it.
+    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", command)), default=0))
+    blocks = [
+        f"# {escape(name)}",
+        escape(question),
+        f"{fence}console\n{command}\n{fence}",
+        "\n".join(f"- {escape(fact)}" for fact in facts),
+    ]
+    said: set[str] = set()
+    for table in tables:
+        blocks += [f"## {escape(table.caption)}", _markdown(table)]
+        # A note that stands under an earlier table already is not said again.
+        blocks += [escape(note) for note in table.notes if note not in said]
+        said.update(table.notes)
+    blocks += [f"## {escape(words('watch'))}", "\n".join(f"- {escape(note)}" for note in watch)]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _markdown(table: Table) -> str:
+    lines = [
+        [escape(column.head) for column in table.columns],
+        ["---:" if column.numeric else "---" for column in table.columns],
+    ]
+    lines += [
+        [escape(f"{cell.text} ({cell.mark})" if cell.mark else cell.text) for cell in row.cells] for row in table.rows
+    ]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def escape(text: str) -> str:
+    """Return ``text`` so that Markdown shows it as it is, on one line."""
+    text = re.sub(r"[\\`*<|]|^#|(?<!\w)_|_(?!\w)", r"\\\g<0>", text)
+    return " ".join(text.split())

@@ -1,0 +1,560 @@
+"""What the report says beside its main tables: looks, factors, classes, images, claims, what would change a verdict.
+
+Texts and tables from numbers; this module knows nothing of HTML, LaTeX or drawing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from semalign.judge import Estimate, Judgement, Look, Verdict, format_points
+from semalign.judge.claims import STATEMENTS, Claim, Evidence, Reason, advise, judge_claims
+from semalign.judge.contrasts import aliases
+from semalign.judge.images import FEWEST_CLUSTERS
+from semalign.judge.looks import FUTILE
+from semalign.report.change import LARGEST_SHIFT, Change, changes_of
+from semalign.report.claim_words import (
+    finding_text,
+    need_text,
+    reason_text,
+    recommendation_text,
+    situation_text,
+    statement_text,
+)
+from semalign.report.differences import ImageChange, ImageChanges, NewImagesAnswer, class_changes, primary_estimates
+from semalign.report.evidence import SPIKE, gate_effects
+from semalign.report.images import picture_of
+from semalign.report.numbers import StudyNumbers
+from semalign.report.tables import (
+    Cell,
+    Column,
+    Digits,
+    Picture,
+    Row,
+    Table,
+    contrast_mark,
+    effect_name,
+    level_of_means,
+    verdict_text,
+)
+from semalign.report.words import Words
+
+__all__ = [
+    "Interaction",
+    "MainEffect",
+    "advice_table",
+    "aliases_table",
+    "change_sentences",
+    "changes_table",
+    "claims_table",
+    "class_changes_table",
+    "data_root",
+    "image_changes_table",
+    "interactions_of",
+    "levels_table",
+    "look_sentence",
+    "looks_sentences",
+    "looks_table",
+    "main_effects_of",
+    "new_images_sentences",
+    "new_images_table",
+]
+
+
+# --- looks ----------------------------------------------------------------------------------------
+
+
+def looks_sentences(numbers: StudyNumbers, words: Words) -> tuple[str, ...]:
+    """Return which looks were planned, which is reached, and what comes next; empty for a study judged once."""
+    judgement = numbers.judgement
+    moments = judgement.moments
+    if not moments:
+        return ()
+    said = [words("looks text", looks=words.join([str(n) for n in moments]), n=len(moments))]
+    reached = [n for n in moments if n <= len(judgement.seeds)]
+    if not reached:
+        return (*said, words("looks ahead", n=len(judgement.seeds), first=moments[0]))
+    undecided = [
+        estimate.contrast.name
+        for estimate, verdict in zip(judgement.estimates, judgement.verdicts, strict=True)
+        if verdict.word == "inconclusive"
+    ]
+    values = {"index": len(reached), "n": len(moments), "blocks": reached[-1]}
+    effects = words("detail separator").join(undecided)
+    ahead = judgement.next_look(futility=numbers.study.futility)
+    if ahead is not None:
+        said.append(words("looks next", **values, effects=effects, next=ahead))
+    elif not undecided:
+        said.append(words("looks decided", **values))
+    elif len(reached) == len(moments):
+        said.append(words("looks last", blocks=reached[-1], effects=effects))
+    else:
+        said.append(words("looks futile", **values, effects=effects, chance=f"{100 * FUTILE:g}"))
+    return tuple(said)
+
+
+def look_sentence(judgement: Judgement, estimate: Estimate, words: Words) -> str:
+    """Return at which look the effect was decided, or how far it is; "" for a study judged once."""
+    if not judgement.moments:
+        return ""
+    looks = judgement.looks_of(estimate.contrast.name)
+    if not looks:
+        return words("look none")
+    index, look = _standing(looks)
+    n = len(judgement.moments)
+    if look.verdict.word != "inconclusive":
+        return words("look decided", index=index, n=n, blocks=look.blocks)
+    if index == n:
+        return words("look last open", blocks=look.blocks)
+    if look.chance is None:
+        return words("look open short", index=index, n=n)
+    return words("look open", index=index, n=n, chance=chance_text(look.chance))
+
+
+def _standing(looks: Sequence[Look]) -> tuple[int, Look]:
+    """Return the last judged look with its index from 1."""
+    return [(index, look) for index, look in enumerate(looks, start=1) if look.judged][-1]
+
+
+def chance_text(chance: float) -> str:
+    """Return a chance as percent, never as 0 or 100 unless it is.
+
+    >>> chance_text(0.123), chance_text(0.001), chance_text(0.9999)
+    ('12 %', '< 1 %', '> 99 %')
+    """
+    if 0 < chance < 0.01:
+        return "< 1 %"
+    if 0.99 < chance < 1:
+        return "> 99 %"
+    return f"{100 * chance:.0f} %"
+
+
+def looks_table(numbers: StudyNumbers, words: Words, digits: Digits) -> Table | None:
+    """Return every effect at every look reached; None where there is none."""
+    judgement = numbers.judgement
+    if not judgement.looks:
+        return None
+    none = words("none")
+    rows = []
+    for estimate in judgement.estimates:
+        looks = judgement.looks_of(estimate.contrast.name)
+        for index, look in enumerate(looks, start=1):
+            here = look.estimate
+            low, high = here.low_equivalence, here.high_equivalence
+            verdict = Cell(verdict_text(look.verdict, words), word=look.verdict.word)
+            if not look.judged:
+                verdict = Cell(words("shown only", word=words(look.verdict.word)))
+            chance = none if look.chance is None else chance_text(look.chance)
+            rows.append(
+                Row(
+                    (
+                        Cell(estimate.contrast.name, mark=contrast_mark(estimate, numbers, words)),
+                        Cell(words("look", index=index, blocks=look.blocks)),
+                        Cell(digits.effect(here.mean, here.low, here.high, none)),
+                        Cell(none if low is None or high is None else digits.interval(low, high)),
+                        verdict,
+                        Cell(words("futile", chance=chance) if look.futile else chance),
+                    )
+                )
+            )
+    columns = (
+        Column(words("effect name")),
+        Column(words("look head")),
+        Column(words("points interval"), numeric=True),
+        Column(words("equivalence interval"), numeric=True),
+        Column(words("verdict")),
+        Column(words("chance head"), numeric=True),
+    )
+    note = words("looks table note", chance=f"{100 * FUTILE:g}")
+    return Table(words("looks title"), columns, tuple(rows), (note,))
+
+
+# --- factors --------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class MainEffect:
+    """Mean mIoU (points) by level of one factor: over all complete blocks, and blocks x levels."""
+
+    factor: str
+    levels: tuple[str, ...]
+    mean: tuple[float, ...]
+    blocks: NDArray[np.float64]
+
+
+@dataclasses.dataclass(frozen=True)
+class Interaction:
+    """Mean mIoU (points) by level of ``one`` (columns) for each level of ``other`` (rows)."""
+
+    one: str
+    other: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[float, ...]], ...]
+
+
+def _factor_scores(numbers: StudyNumbers) -> tuple[list[int], dict[str, NDArray[np.float64]]]:
+    """Return the complete blocks that are judged, and by arm its scores in them, points."""
+    arms = list(numbers.study.levels)
+    seeds = [seed for seed in numbers.judged_seeds if all((arm, seed) in numbers.finished for arm in arms)]
+    scores = {}
+    for arm in arms:
+        found = [numbers.finished[arm, seed].score for seed in seeds]
+        scores[arm] = np.array([100 * score.miou for score in found if score is not None])
+    return seeds, scores
+
+
+def main_effects_of(numbers: StudyNumbers) -> tuple[MainEffect, ...]:
+    """Return the means by level of every factor; empty without factors or complete blocks."""
+    seeds, scores = _factor_scores(numbers)
+    if not seeds:
+        return ()
+    found = []
+    for factor, options in numbers.study.factors.items():
+        names = tuple(options)
+        columns = [
+            np.mean([scores[arm] for arm, chosen in numbers.study.levels.items() if chosen[factor] == name], axis=0)
+            for name in names
+        ]
+        table = np.stack(columns, axis=1)
+        found.append(MainEffect(factor, names, tuple(table.mean(axis=0).tolist()), table))
+    return tuple(found)
+
+
+def interactions_of(numbers: StudyNumbers) -> tuple[Interaction, ...]:
+    """Return the means by two factors' levels; empty without complete blocks, and for a fraction of a design."""
+    seeds, scores = _factor_scores(numbers)
+    if not seeds or numbers.study.fraction is not None:
+        return ()
+    levels = numbers.study.levels
+    found = []
+    for one, other in itertools.combinations(numbers.study.factors, 2):
+        columns = tuple(numbers.study.factors[one])
+        rows = []
+        for row in numbers.study.factors[other]:
+            means = [
+                float(
+                    np.mean(
+                        [scores[arm] for arm, chosen in levels.items() if chosen[one] == name and chosen[other] == row]
+                    )
+                )
+                for name in columns
+            ]
+            rows.append((row, tuple(means)))
+        found.append(Interaction(one, other, columns, tuple(rows)))
+    return tuple(found)
+
+
+def levels_table(numbers: StudyNumbers, words: Words, digits: Digits) -> Table | None:
+    """Return the mean mIoU by factor and level; None where there is none."""
+    effects = main_effects_of(numbers)
+    if not effects:
+        return None
+    rows = []
+    for effect in effects:
+        for level, mean in zip(effect.levels, effect.mean, strict=True):
+            arms = sum(chosen[effect.factor] == level for chosen in numbers.study.levels.values())
+            rows.append(
+                Row((Cell(effect.factor), Cell(level), Cell(digits.points(mean, signed=False)), Cell(str(arms))))
+            )
+    columns = (
+        Column(words("factor")),
+        Column(words("level")),
+        Column(words("miou"), numeric=True),
+        Column(words("arms head"), numeric=True),
+    )
+    return Table(words("levels title"), columns, tuple(rows), (words("levels note"),))
+
+
+def aliases_table(numbers: StudyNumbers, words: Words) -> Table | None:
+    """Return which effects share an estimate in a fraction of a design; None for any other design."""
+    shared = aliases(numbers.study.levels, numbers.study.baseline) if numbers.study.levels else {}
+    if not shared:
+        return None
+    mains = set(numbers.study.factors)
+    rows = tuple(
+        Row(
+            (
+                Cell(effect),
+                Cell(others),
+                Cell(words("aliases main")) if effect in mains else Cell(words("aliased"), word="inconclusive"),
+            )
+        )
+        for effect, others in shared.items()
+    )
+    columns = (Column(words("effect name")), Column(words("aliases head")), Column(words("verdict")))
+    return Table(words("aliases title"), columns, rows, (words("aliases note"),))
+
+
+# --- classes and images ---------------------------------------------------------------------------
+
+
+def class_changes_table(numbers: StudyNumbers, words: Words, digits: Digits) -> Table | None:
+    """Return the effects (columns) on each class (rows), for reading; None where there is none."""
+    estimates = primary_estimates(numbers)
+    none = words("none")
+    by_effect = [{change.name: change for change in class_changes(numbers, estimate)} for estimate in estimates]
+    names = [name for name in numbers.score.class_names if any(name in changes for changes in by_effect)]
+    if not names:
+        return None
+    rows = []
+    for name in names:
+        cells = [Cell(name)]
+        for changes in by_effect:
+            change = changes.get(name)
+            cells.append(Cell(none if change is None else digits.effect(change.mean, change.low, change.high, none)))
+        rows.append(Row(tuple(cells)))
+    columns = (Column(words("class")), *(Column(effect_name(one, numbers, words), numeric=True) for one in estimates))
+    chance = numbers.study.alpha * len(names)
+    note = words("class changes text", level=level_of_means(numbers), n=len(names), chance=f"{chance:.2g}")
+    return Table(words("class changes title"), columns, tuple(rows), (note,))
+
+
+def data_root(numbers: StudyNumbers) -> Path | None:
+    """Return the data folder where it can be read from here; None elsewhere and for built-in scenes."""
+    data = numbers.facts.get("data")
+    named = data.get("root") if isinstance(data, Mapping) else None
+    if not named:
+        return None
+    root = Path(str(named))
+    return root if (root / "images" / numbers.score.split).is_dir() else None
+
+
+def image_changes_table(
+    numbers: StudyNumbers, changes: ImageChanges, root: Path | None, words: Words, digits: Digits
+) -> Table:
+    """Return the images that gain and lose most; with pictures where ``root``, the data folder, has them."""
+    none = words("none")
+    pictures = {
+        change.name: address
+        for change in (*changes.gains, *changes.losses)
+        if root is not None and (address := picture_of(root, numbers.score.split, change.name)) is not None
+    }
+    rows = []
+
+    def row(change: ImageChange) -> Row:
+        cells = [Cell(PurePath(change.name).name)]
+        if pictures:
+            address = pictures.get(change.name)
+            alt = words("picture alt", name=change.name)
+            cells.append(Cell("" if address else none, picture=Picture(address, alt) if address else None))
+        cells += [
+            Cell(digits.points(change.mean)),
+            Cell(none if change.sd is None else digits.points(change.sd, signed=False)),
+            Cell(words("agree value", n=change.agree, blocks=change.blocks)),
+        ]
+        return Row(tuple(cells))
+
+    rows = [row(change) for change in (*changes.gains, *reversed(changes.losses))]
+    columns = [Column(words("image"))]
+    if pictures:
+        columns.append(Column(words("picture")))
+    columns += [Column(words(head), numeric=True) for head in ("gain head", "sd seeds", "agree")]
+    estimate, _ = numbers.judgement.of(changes.contrast.name)
+    title = words("image changes title", effect=effect_name(estimate, numbers, words))
+    return Table(title, tuple(columns), tuple(rows), (words("image changes note"),))
+
+
+# --- new images -----------------------------------------------------------------------------------
+
+_FRAME = re.compile(r"\d+$")
+
+
+def suspected_sequences(images: Sequence[str]) -> int | None:
+    """Return the number of sequences whose frames the images seem to be, by names that differ in a last number alone.
+
+    None where the names do not say so: where some end in no number, or stand alone.
+
+    >>> suspected_sequences(["a_01", "a_02", "b_07", "b_08"]), suspected_sequences(["one", "two"])
+    (2, None)
+    """
+    stems = [PurePath(name).stem for name in images]
+    heads = [_FRAME.sub("", stem) for stem in stems]
+    if any(head == stem for head, stem in zip(heads, stems, strict=True)):
+        return None
+    found = len(set(heads))
+    return found if 2 * found <= len(stems) else None
+
+
+def new_images_sentences(numbers: StudyNumbers, answer: NewImagesAnswer, words: Words) -> tuple[str, ...]:
+    """Return what the verdicts speak of, and whether they hold for new images too, or why that is not judged."""
+    said = [words("new images text", images=answer.images)] if answer.images else []
+    if answer.refused is not None:
+        return (*said, words(f"new images: {answer.refused}", clusters=answer.clusters, fewest=FEWEST_CLUSTERS))
+    if answer.named:
+        return (*said, words("new images clusters", clusters=answer.clusters))
+    said.append(words("new images own"))
+    sequences = suspected_sequences(numbers.score.images)
+    if sequences is not None:
+        said.append(words("new images suspect one" if sequences == 1 else "new images suspect", n=sequences))
+    return tuple(said)
+
+
+def new_images_table(numbers: StudyNumbers, answer: NewImagesAnswer, words: Words, digits: Digits) -> Table | None:
+    """Return both questions' answers side by side; None where new images are not judged."""
+    if not answer.judged:
+        return None
+    rows = []
+    for one, estimate, verdict in zip(
+        answer.judged, numbers.judgement.estimates, numbers.judgement.verdicts, strict=True
+    ):
+        total = one.se**2
+        share = 0.0 if total == 0 else max(0.0, 1 - one.variance_seeds / total)
+        rows.append(
+            Row(
+                (
+                    Cell(one.contrast.name, mark=contrast_mark(estimate, numbers, words)),
+                    Cell(digits.effect(estimate.mean, estimate.low, estimate.high, words("none"))),
+                    Cell(words(verdict.word), word=verdict.word),
+                    Cell(digits.effect(one.mean, one.low, one.high, words("none"))),
+                    Cell(_bare_word(one.verdict, words), word=one.verdict.word),
+                    Cell(f"{100 * share:.0f} %"),
+                )
+            )
+        )
+    columns = (
+        Column(words("effect name")),
+        Column(words("on these"), numeric=True),
+        Column(words("verdict")),
+        Column(words("on new"), numeric=True),
+        Column(words("verdict")),
+        Column(words("share images"), numeric=True),
+    )
+    return Table(words("new images title"), columns, tuple(rows), (words("new images note"),))
+
+
+def _bare_word(verdict: Verdict, words: Words) -> str:
+    word = words(verdict.word)
+    return words("below margin", word=word) if verdict.below_margin else word
+
+
+# --- claims ---------------------------------------------------------------------------------------
+
+_TONES = {"supported": "better", "refuted": "worse", "undecided": "inconclusive"}
+
+
+def claims_table(numbers: StudyNumbers, evidence: Evidence, words: Words) -> Table:
+    """Return every statement of the document with its answer and the numbers behind it."""
+    answered = {claim.id: claim for claim in judge_claims(evidence)}
+    rows = tuple(_claim_row(identity, answered.get(identity), words) for identity in STATEMENTS)
+    columns = (Column(words("statement")), Column(words("answer head")), Column(words("finding head")))
+    note = words(
+        "claims note",
+        level=level_of_means(numbers),
+        n=len(numbers.judged_seeds),
+        looks=words("claims note looks") if numbers.judgement.moments else "",
+        spike=SPIKE,
+    )
+    return Table(words("claims title"), columns, rows, (note,))
+
+
+def _claim_row(identity: str, claim: Claim | None, words: Words) -> Row:
+    statement = Cell(statement_text(identity, words))
+    if claim is None:
+        need = words("silent why", need=need_text(identity, words))
+        return Row((statement, Cell(words("silent")), Cell(need)))
+    answer = words("aliased") if claim.key == "aliased" else words(claim.answer)
+    return Row((statement, Cell(answer, word=_TONES[claim.answer]), Cell(finding_text(claim, words))))
+
+
+def advice_table(numbers: StudyNumbers, evidence: Evidence, words: Words, digits: Digits) -> Table:
+    """Return what to do in the document's three situations, and why."""
+    rows = []
+    for advice in advise(evidence, judge_claims(evidence)):
+        reasons = [_reason(reason, numbers, words, digits) for reason in advice.reasons]
+        rows.append(
+            Row(
+                (
+                    Cell(situation_text(advice.situation, words)),
+                    Cell(recommendation_text(advice.recommendations, words)),
+                    Cell(("" if words.lang == "zh" else " ").join(reasons)),
+                )
+            )
+        )
+    columns = (Column(words("situation")), Column(words("advice")), Column(words("reasons head")))
+    return Table(words("advice"), columns, tuple(rows), (words("advice text"),))
+
+
+def _reason(reason: Reason, numbers: StudyNumbers, words: Words, digits: Digits) -> str:
+    apart = gate_effects(numbers) if reason.key == "gates unknown" else ()
+    if not apart:
+        return reason_text(reason, words)
+    shown = []
+    for name in apart:
+        estimate, verdict = numbers.judgement.of(name)
+        figure = digits.effect(estimate.mean, estimate.low, estimate.high, words("none"))
+        shown.append(words("gate effect", effect=name, figure=figure, word=words(verdict.word)))
+    return words("gates apart", effects=words("detail separator").join(shown))
+
+
+# --- what would change ----------------------------------------------------------------------------
+
+
+def changes_table(numbers: StudyNumbers, words: Words, digits: Digits) -> Table:
+    """Return for every effect what its verdict turns on."""
+    rows = []
+    for change, estimate, verdict in zip(
+        changes_of(numbers.judgement), numbers.judgement.estimates, numbers.judgement.verdicts, strict=True
+    ):
+        rows.append(
+            Row(
+                (
+                    Cell(change.contrast, mark=contrast_mark(estimate, numbers, words)),
+                    Cell(verdict_text(verdict, words), word=verdict.word),
+                    Cell(_thresholds(change, words, digits)),
+                    Cell(_one_block(change, words)),
+                    Cell(_without(change, words)),
+                )
+            )
+        )
+    heads = ("effect name", "verdict", "at this spread", "one block head", "without head")
+    columns = tuple(Column(words(head)) for head in heads)
+    return Table(words("changes title"), columns, tuple(rows), (words("changes note"),))
+
+
+def _thresholds(change: Change, words: Words, digits: Digits) -> str:
+    found = change.thresholds
+    if found is None:
+        return words("none")
+    direction = digits.points(found.direction, signed=False)
+    if found.equivalent is None:
+        return words("thresholds no", direction=direction)
+    return words("thresholds", direction=direction, equivalent=digits.points(found.equivalent, signed=False))
+
+
+def _one_block(change: Change, words: Words) -> str:
+    if change.by_lost:
+        return words("by lost", n=change.lost)
+    if change.thresholds is None or change.lost:
+        return words("none")
+    if change.one_block is None:
+        return words("one block none", largest=LARGEST_SHIFT)
+    one = change.one_block
+    return words("one block", shift=format_points(one.shift), seed=one.seed, word=words(one.word))
+
+
+def _without(change: Change, words: Words) -> str:
+    if change.without is None:
+        return words("none")
+    if not change.without:
+        return words("without none", word=words(change.word))
+    return words("detail separator").join(
+        words("without some", seed=seed, word=words(word)) for seed, word in change.without.items()
+    )
+
+
+def change_sentences(numbers: StudyNumbers, words: Words) -> tuple[str, ...]:
+    """Return whether any single block decides a verdict; empty where that was not looked for."""
+    changes = [change for change in changes_of(numbers.judgement) if change.without is not None]
+    if not changes:
+        return ()
+    lone = [change.contrast for change in changes if change.without and change.word != "inconclusive"]
+    if lone:
+        return (words("changes lone", effects=words("detail separator").join(lone)),)
+    return () if any(change.without for change in changes) else (words("changes stable"),)

@@ -1,0 +1,1 @@
+"""Trained runs as files for other programs.  It knows nothing of training and studies."""

@@ -1,0 +1,225 @@
+"""A trained run as a folder in the layout of the Hugging Face hub: config.json, model.safetensors, README.md.
+
+The weights file is the run's own (safetensors, never a pickle), so that what is shared is what was scored; the card is
+made from the run's facts and says nothing that they do not.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import semalign
+from semalign.config import flatten, to_dict
+from semalign.errors import CheckpointError, ConfigError, OutputError
+from semalign.files import make_folder, write_aside, write_json, write_text
+from semalign.results import RunResult, read_result
+from semalign.train.folder import RESULT_FILE
+from semalign.train.run import WEIGHTS_FILE, TrainedRun, load_run, parameter_count
+
+__all__ = ["CARD_FILE", "CONFIG_FILE", "MODEL_FILE", "from_pretrained", "model_card", "save_pretrained"]
+
+MODEL_FILE = "model.safetensors"
+CONFIG_FILE = "config.json"
+CARD_FILE = "README.md"
+
+# History of the format of config.json:
+# 1: first.
+FORMAT_VERSION = 1
+
+
+def save_pretrained(run: Path, out: Path, *, license_name: str | None = None) -> Path:
+    """Write a run's folder as a model that can be shared.
+
+    Args:
+        run: a run's folder with its weights and result.
+        out: a folder that does not exist yet, or is empty.
+        license_name: under what licence the weights are given, such as "cc-by-4.0"; None leaves it open, and says so.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        CheckpointError: the folder holds no run that has finished.
+        ResultsError: its result is damaged.
+        OutputError: ``out`` holds something already, or cannot be written.
+    """
+    trained = load_run(run)
+    result = read_result(run / RESULT_FILE) if (run / RESULT_FILE).exists() else None
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise OutputError(f"the folder {out} holds something already, expected none or an empty one: name another")
+    is_new = not out.exists()
+    make_folder(out)
+    try:
+        with write_aside(out / MODEL_FILE) as temporary:
+            shutil.copyfile(run / WEIGHTS_FILE, temporary)
+        write_json(out / CONFIG_FILE, config_of(trained))
+        write_text(out / CARD_FILE, model_card(trained, result, license_name=license_name))
+    except OutputError:
+        for name in (MODEL_FILE, CONFIG_FILE, CARD_FILE):
+            (out / name).unlink(missing_ok=True)
+        if is_new:
+            out.rmdir()
+        raise
+    return out
+
+
+def from_pretrained(source: str | Path, *, revision: str | None = None, local_files_only: bool = False) -> TrainedRun:
+    """Load a model that `save_pretrained` wrote, from a folder or from the hub.
+
+    Args:
+        source: the folder, or OWNER/NAME on the hub (extra `hf`).
+        revision: branch, tag or commit on the hub.
+        local_files_only: contact no network; the hub's cache alone is looked up.
+
+    Raises:
+        CheckpointError: there is no such model, or it is damaged.
+        ConfigError: a name on the hub is given and the extra `hf` is not installed.
+    """
+    folder = Path(source)
+    if not folder.is_dir():
+        folder = _download(str(source), revision, local_files_only=local_files_only)
+    file = folder / MODEL_FILE
+    if not file.is_file():
+        raise CheckpointError(
+            f"{folder} has no {MODEL_FILE}, expected a folder that save_pretrained wrote: a run's own folder is "
+            "read by semalign.load"
+        )
+    return load_run(file)
+
+
+def _download(name: str, revision: str | None, *, local_files_only: bool) -> Path:
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        raise ConfigError(
+            f"there is no folder {name}, and to look for it on the hub the package huggingface_hub is needed: "
+            "correct the path, or pip install 'semalign[hf]'"
+        ) from error
+    try:
+        return Path(
+            huggingface_hub.snapshot_download(
+                name,
+                revision=revision,
+                local_files_only=local_files_only,
+                allow_patterns=[MODEL_FILE, CONFIG_FILE, CARD_FILE],
+            )
+        )
+    except Exception as error:  # the library raises many kinds: of names, of networks, of permissions
+        raise CheckpointError(
+            f"cannot get the model {name} from the hub ({type(error).__name__}: {str(error).splitlines()[0]}), "
+            "expected a folder, or OWNER/NAME of a model there: correct the name, or go online"
+        ) from error
+
+
+def config_of(run: TrainedRun) -> dict[str, Any]:
+    """Return what config.json says: how the model was built, and its classes as the hub's tools read them."""
+    return {
+        "format": FORMAT_VERSION,
+        "library_name": "semalign",
+        "semalign_version": semalign.__version__,
+        "model_type": "semalign",
+        "id2label": {str(index): name for index, name in enumerate(run.class_names)},
+        "label2id": {name: index for index, name in enumerate(run.class_names)},
+        "image_size": list(run.size),
+        "options": to_dict(run.options),
+    }
+
+
+def model_card(run: TrainedRun, result: RunResult | None, *, license_name: str | None = None) -> str:
+    """Return the model's card in Markdown with the hub's YAML head: what it is, how it scored, what it cannot do."""
+    options = flatten(to_dict(run.options))
+    text = options.get("data.text")
+    head = ["---", "library_name: semalign", "pipeline_tag: image-segmentation", "tags:", "- semantic-segmentation"]
+    if text != "none":
+        head.append("- text-guided")
+    if license_name is not None:
+        head.append(f"license: {license_name}")
+    lines = [*head, "---", "", f"# Semantic segmentation of {len(run.class_names)} classes", ""]
+    guided = "not guided by text" if text == "none" else f"guided by text ({_kind(str(text))})"
+    lines += [
+        f"A semalign `{options['model.size']}` segmenter, {parameter_count(run.model):,} parameters, {guided}, trained "
+        f"at {run.size[0]} x {run.size[1]}.",
+        "",
+        "```python",
+        "import semalign",
+        "",
+        'run = semalign.from_pretrained("FOLDER_OR_NAME")',
+        'semalign.predict(run, ["photo.jpg"], out="predictions")',
+        "```",
+        "",
+        "## Scores",
+        "",
+    ]
+    lines += _scores(result)
+    notes = [str(note) for note in run.facts.get("notes", [])]
+    lines += ["## Know before use", ""]
+    lines += [f"- {_plain(note)}" for note in notes]
+    lines += [
+        "- It answers for these classes alone: " + ", ".join(_plain(name) for name in run.class_names) + ".",
+        f"- License of the weights: {license_name or 'not stated'}.",
+        "",
+        "## Training",
+        "",
+    ]
+    lines += [f"- {name}: `{options[name]}`" for name in TOLD if name in options]
+    if result is not None:
+        versions = result.facts.get("versions")
+        if isinstance(versions, Mapping):
+            lines.append("- versions: " + ", ".join(f"{name} {value}" for name, value in versions.items()))
+        prints = run.facts.get("fingerprints")
+        if isinstance(prints, Mapping):
+            lines += [f"- data of the split `{split}`: SHA-256 `{sha}`" for split, sha in prints.items()]
+    return "\n".join(lines) + "\n"
+
+
+TOLD = (
+    "model.preset",
+    "model.classifier",
+    "data.text",
+    "data.depth",
+    "text.encoder",
+    "train.epochs",
+    "train.batch_size",
+    "train.lr",
+    "train.seed",
+    "train.average",
+)
+
+
+def _kind(text: str) -> str:
+    return {
+        "classes": "one sentence per class, the same for all images",
+        "images": "each image's own texts",
+        "masks": "class names read off each image's mask, which leaks the answer",
+        "random": "random vectors in place of sentences",
+    }.get(text, text)
+
+
+def _scores(result: RunResult | None) -> list[str]:
+    if result is None or result.score is None:
+        return ["This run has no score.", ""]
+    score = result.score
+    weights = result.facts.get("scored_weights", "not recorded")
+    rows = [
+        f"Split `{score.split}`, {len(score.images)} images, counts summed over the split at each mask's own size, "
+        f"weights: {weights}.",
+        "",
+        "| class | IoU |",
+        "|---|---|",
+        f"| **mean** | **{100 * score.miou:.1f}** |",
+        *(f"| {_plain(name)} | {100 * value:.1f} |" for name, value in score.iou.items()),
+        "",
+    ]
+    if score.absent:
+        rows += [f"Without a pixel in the scored masks, and left out: {', '.join(map(_plain, score.absent))}.", ""]
+    return rows
+
+
+def _plain(text: str) -> str:
+    """Return text that Markdown and HTML show as it is."""
+    for letter in "\\`*_{}[]<>|#":
+        text = text.replace(letter, f"\\{letter}")
+    return " ".join(text.split())

@@ -1,0 +1,227 @@
+"""A trained run as an ONNX file, with its text folded in or as an input.
+
+It knows nothing of training and data sets; what the file computes is what `Segmenter` computes on a resized image.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import io
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from semalign.data.transforms import normalize_image
+from semalign.errors import ConfigError, TextError
+from semalign.files import make_folder, write_bytes
+from semalign.model.segmenter import Segmenter
+from semalign.model.text_fusion import Alignment, alignment_sites
+from semalign.train.run import TrainedRun
+
+__all__ = ["ExportedSegmenter", "OnnxFacts", "export_onnx"]
+
+TextInput = Literal["folded", "input"]
+OPSET = 18
+EXAMPLE = (70, 102)
+
+
+@dataclasses.dataclass(frozen=True)
+class OnnxFacts:
+    """What a user of the file must know; kept in its metadata under "semalign" as JSON.
+
+    Attributes:
+        inputs: by name, the shape with the names of free axes.
+        outputs: the same.
+        classes: names, in the order of the logits.
+        size: height and width that the model was trained at.
+        sentences: what the rows of the text input were in training; empty without text.
+        text: "folded", "input" or "none".
+    """
+
+    inputs: dict[str, tuple[int | str, ...]]
+    outputs: dict[str, tuple[int | str, ...]]
+    classes: tuple[str, ...]
+    size: tuple[int, int]
+    sentences: tuple[str, ...]
+    text: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        return dataclasses.asdict(self)
+
+
+class ExportedSegmenter(nn.Module):
+    """A segmenter called with plain images: RGB in [0, 255], float32, B x 3 x H x W; logits at the images' size.
+
+    Args:
+        model: the segmenter; it is copied, and the copy computes its attention in plain operations.
+        bank: T x Ct text that every call uses; None: no text, or text as an input.
+        class_features: class sentences of the `text` classifier, else None.
+        depth: standardisation (mean, std) of depth given in the data's unit, for a model with depth.
+    """
+
+    bank: Tensor | None
+    class_features: Tensor | None
+
+    def __init__(
+        self,
+        model: Segmenter,
+        bank: Float[Tensor, "t ct"] | None,
+        class_features: Float[Tensor, "k ct"] | None,
+        depth: tuple[float, float] | None,
+    ) -> None:
+        super().__init__()
+        self.model = copy.deepcopy(model).cpu().eval()
+        for module in self.model.modules():
+            if isinstance(module, Alignment):
+                # The other forms are the same function in operations that an exporter does not know.
+                module.form = "sdpa"
+        self.register_buffer("bank", bank)
+        self.register_buffer("class_features", class_features)
+        self.depth = depth
+
+    def forward(
+        self,
+        image: Float[Tensor, "b 3 h w"],
+        text: Float[Tensor, ...] | None = None,
+        is_padding: Bool[Tensor, ...] | None = None,
+        depth: Float[Tensor, "b 1 h w"] | None = None,
+    ) -> Float[Tensor, "b k h w"]:
+        """Return class logits at the images' size.
+
+        Args:
+            image: RGB in [0, 255].
+            text: T x Ct; used where no bank is built in.
+            is_padding: T, True where a token is to be left out.
+            depth: in the unit of the training data, 0 where unknown.
+        """
+        if depth is not None:
+            assert self.depth is not None
+            mean, std = self.depth
+            depth = torch.where(depth > 0, (depth - mean) / std, torch.zeros_like(depth))
+        bank = text if self.bank is None else self.bank
+        logits: Tensor = self.model(
+            normalize_image(image), bank, is_padding, depth=depth, class_features=self.class_features
+        )
+        return logits
+
+
+def export_onnx(run: TrainedRun, path: Path, *, text: TextInput = "folded") -> OnnxFacts:
+    """Write ``run`` as one ONNX file (opset 18) whose batch, height and width are free, and whose tokens are if asked.
+
+    Args:
+        run: a loaded run.
+        path: the file, which appears whole.
+        text: "folded": the run's own text is part of the file; "input": the file takes ``text`` (T x Ct) and
+            ``is_padding`` (T), so that other sentences can guide it.
+
+    Returns:
+        What the file's metadata say too.
+
+    Raises:
+        ConfigError: the packages of the extra `onnx` are not installed, or an unknown ``text``.
+        TextError: the run has each image's own texts, so that there is none to fold in, or has no text to be an input.
+        OutputError: the file cannot be written.
+    """
+    onnx = _packages()
+    if text not in ("folded", "input"):
+        raise ConfigError(f"--text got {text!r}, expected folded or input")
+    guided = bool(alignment_sites(run.model))
+    if not guided and text == "input":
+        raise TextError("the run was trained without text, so that its file can take none: use --text folded")
+    kind = run.options.data.text
+    if guided and text == "folded" and (run.bank is None or kind not in ("classes", "random")):
+        raise TextError(
+            f"the run was trained with each image's own text (data.text={kind}), so that there is none to fold in: use "
+            "--text input"
+        )
+    is_input = guided and text == "input"
+    bank = run.bank
+    scale = None if run.depth_scale is None else (run.depth_scale.mean, run.depth_scale.std)
+    built_in = None if is_input or not guided or bank is None else bank.features
+    module = ExportedSegmenter(run.model, built_in, run.class_features, scale).eval()
+    # Away from the least sizes and from each other, or the exporter takes them for constants.
+    height, width = EXAMPLE
+    arguments: dict[str, Tensor] = {"image": 255 * torch.rand(2, 3, height, width)}
+    batch = torch.export.Dim("batch", min=1)
+    rows, columns = torch.export.Dim("height", min=32), torch.export.Dim("width", min=32)
+    dynamic: dict[str, Any] = {"image": {0: batch, 2: rows, 3: columns}}
+    inputs: dict[str, tuple[int | str, ...]] = {"image": ("batch", 3, "height", "width")}
+    if is_input:
+        assert bank is not None, "a guided run keeps its text"
+        tokens = torch.export.Dim("tokens", min=2)
+        count = max(3, len(bank.sentences))
+        arguments |= {
+            "text": torch.randn(count, bank.dim),
+            "is_padding": torch.zeros(count, dtype=torch.bool),
+        }
+        dynamic |= {"text": {0: tokens}, "is_padding": {0: tokens}}
+        inputs |= {"text": ("tokens", bank.dim), "is_padding": ("tokens",)}
+    if scale is not None:
+        arguments["depth"] = torch.rand(2, 1, height, width)
+        dynamic["depth"] = {0: batch, 2: rows, 3: columns}
+        inputs["depth"] = ("batch", 1, "height", "width")
+    n_classes = len(run.class_names)
+    facts = OnnxFacts(
+        inputs=inputs,
+        outputs={"logits": ("batch", n_classes, "height", "width")},
+        classes=run.class_names,
+        size=run.size,
+        sentences=() if bank is None or not guided else bank.sentences,
+        text=text if guided else "none",
+    )
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()), _quiet("torch.onnx"), torch.no_grad():
+        # The exporter's own notices are about itself.
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            module,
+            (),
+            kwargs=arguments,
+            dynamic_shapes=dynamic,
+            input_names=list(arguments),
+            output_names=["logits"],
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    entry = model.metadata_props.add()
+    entry.key, entry.value = "semalign", json.dumps(facts.to_dict(), ensure_ascii=False)
+    onnx.checker.check_model(model)
+    make_folder(path.parent)
+    write_bytes(path, model.SerializeToString())
+    return facts
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Let a logger speak of errors alone."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def _packages() -> Any:
+    """Return the module `onnx`, with what the exporter needs beside it."""
+    try:
+        import onnx
+        import onnxscript  # noqa: F401 (the exporter imports it when it is called)
+    except ImportError as error:
+        raise ConfigError(
+            f"the format onnx needs the package {error.name}, which is not installed: pip install 'semalign[onnx]'"
+        ) from error
+    return onnx

@@ -1,0 +1,72 @@
+"""Where a study's runs are computed: each engine takes tasks and gives futures, and knows nothing of studies.
+
+``local`` has processes of this machine, ``ray`` the machines of a Ray cluster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+__all__ = ["ENGINES", "Engine", "WorkerDied"]
+
+ENGINES = ("local", "ray")
+
+
+class WorkerDied(Exception):  # noqa: N818 (named for what happened)
+    """The process that did a task is gone, by a signal or with its machine; nothing is known of the task."""
+
+
+class Engine(Protocol):
+    """Processes that do tasks.
+
+    Left as a context it waits for them; left by an exception, an interrupt among them, it ends them at once and returns
+    when they have ended, so that none goes on to write.
+
+    Attributes:
+        name: "local" or "ray".
+        workers: tasks done at a time.
+        threads: threads of each task.
+        cpus: processors of the machine, or of all machines together.
+    """
+
+    name: str
+    workers: int
+    threads: int
+    cpus: int
+
+    def __enter__(self) -> Self:
+        """Return the engine."""
+        ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End all processes."""
+        ...
+
+    def keep_threads(self, threads: int) -> None:
+        """Give each task ``threads`` threads from now on, and as many tasks at a time as processors allow."""
+        ...
+
+    def begin(self, folder: Path, data: str, facts: Callable[[int], dict[str, Any]] | None) -> dict[str, Any]:
+        """Make ready for tasks that read ``data`` and write below ``folder``; return what their bits depend on.
+
+        Args:
+            folder: an existing folder.
+            data: a folder, or the name of built-in data.
+            facts: called with the number of threads where the tasks will be done, returns plain values; None: the
+                tasks' bits do not depend on the machine, as far as is known.
+        """
+        ...
+
+    def submit(self, task: Callable[..., Any], *args: Any) -> Future[Any]:
+        """Have ``task`` done by a process with the threads of one; at most `workers` may be under way."""
+        ...
+
+    def result(self, future: Future[Any]) -> Any:
+        """Return what a finished task returned, or raise what it raised; `WorkerDied` where its process is gone."""
+        ...

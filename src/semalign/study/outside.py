@@ -1,0 +1,159 @@
+"""Anybody's table of results, judged by what a study file, or the command line, has fixed beforehand.
+
+It knows nothing of how the results were made, and never imports torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from semalign.config import read_yaml, validate
+from semalign.config.options import Frozen
+from semalign.config.study import ContrastOptions
+from semalign.errors import ResultsError, StudyError, nearest
+from semalign.judge import (
+    Contrast,
+    Judgement,
+    NewImages,
+    Row,
+    counts_of_runs,
+    judge,
+    judge_new_images,
+    read_image_counts_csv,
+    read_results_csv,
+)
+from semalign.judge.contrasts import contrasts_of
+from semalign.judge.growth import judge_study
+from semalign.study.design import read_protocol, study_contrasts
+
+__all__ = ["ContrastsFile", "Protocol", "judge_table", "protocol_of_study", "read_contrasts"]
+
+
+class ContrastsFile(Frozen):
+    """A YAML file of effects to judge, as they stand in a study file."""
+
+    contrasts: Annotated[tuple[ContrastOptions, ...], Field(min_length=1)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """What is fixed before anybody looks at the results.
+
+    Attributes:
+        baseline: the arm that the others are compared with.
+        margin: smallest effect that matters, points.
+        alpha: family-wise level.
+        seeds: planned blocks; None: those that are there.
+        looks: moments at which a growing study is judged; not together with ``seeds``.
+        contrasts: the effects; None: every other arm minus the baseline.
+        arms: the planned arms of a study; empty: those that are there.
+    """
+
+    baseline: str = "Baseline"
+    margin: float = 1.0
+    alpha: float = 0.05
+    seeds: int | None = None
+    looks: tuple[int, ...] | None = None
+    contrasts: tuple[Contrast, ...] | None = None
+    arms: tuple[str, ...] = ()
+
+
+def protocol_of_study(spec: str) -> Protocol:
+    """Return what a study file, or a built-in study, fixes.
+
+    Raises:
+        StudyError: an unknown study, or one that judges no effect.
+        ConfigError: the file is no study.
+    """
+    study = read_protocol(spec)
+    return Protocol(
+        study.baseline, study.margin, study.alpha, study.seeds, study.looks, study_contrasts(study), tuple(study.arms)
+    )
+
+
+def read_contrasts(path: Path) -> tuple[Contrast, ...]:
+    """Read the effects of a YAML file whose ``contrasts`` stand there as in a study file.
+
+    Raises:
+        ConfigError: the file cannot be read, or is not such a file.
+        StudyError: one has weights that do not add up to 0.
+    """
+    file = validate(ContrastsFile, read_yaml(path), str(path))
+    return contrasts_of([contrast.model_dump() for contrast in file.contrasts], (), "")
+
+
+def judge_table(
+    results: Path, protocol: Protocol, images: Path | None = None
+) -> tuple[Judgement, tuple[NewImages, ...]]:
+    """Judge the runs of a CSV file, and with counts by image also for new images.
+
+    Args:
+        results: see `read_results_csv`.
+        protocol: what was fixed beforehand.
+        images: see `read_image_counts_csv`.
+
+    Raises:
+        ResultsError: a file cannot be read, or the two do not fit each other.
+        StudyError: see `judge` and `judge_new_images`; or a contrast names an arm, or the results hold one, that the
+            other does not know.
+    """
+    rows = read_results_csv(results)
+    there = {arm for arm, _, _ in rows}
+    if protocol.arms:
+        for arm in sorted(there - set(protocol.arms)):
+            raise StudyError(
+                f"{results} has runs of the arm {arm!r}, which the study does not plan{nearest(arm, protocol.arms)}"
+            )
+    else:
+        for contrast in protocol.contrasts or ():
+            for arm in contrast.weights:
+                if arm not in there:
+                    raise StudyError(
+                        f"the contrast {contrast.name!r} has the arm {arm!r} without a run{nearest(arm, there)}"
+                    )
+    judgement = _judge(rows, protocol)
+    if images is None:
+        return judgement, ()
+    new = judge_new_images(
+        counts_of_runs(rows, table := read_image_counts_csv(images)),
+        table.clusters,
+        baseline=protocol.baseline,
+        contrasts=protocol.contrasts,
+        margin=protocol.margin,
+        alpha=protocol.alpha,
+        looks=protocol.looks,
+    )
+    return judgement, new
+
+
+def _judge(rows: Sequence[Row], protocol: Protocol) -> Judgement:
+    if not protocol.arms:
+        return judge(
+            rows,
+            baseline=protocol.baseline,
+            contrasts=protocol.contrasts,
+            margin=protocol.margin,
+            alpha=protocol.alpha,
+            planned_blocks=protocol.seeds,
+            looks=protocol.looks,
+        )
+    outcomes = {(arm, seed): score for arm, seed, score in rows}
+    if len(outcomes) != len(rows):
+        keys = [(arm, seed) for arm, seed, _ in rows]
+        arm, seed = next(key for key in keys if keys.count(key) > 1)
+        raise ResultsError(f"arm {arm!r} has seed {seed} twice, expected one run of an arm per seed")
+    return judge_study(
+        outcomes,
+        protocol.arms,
+        baseline=protocol.baseline,
+        contrasts=protocol.contrasts or (),
+        margin=protocol.margin,
+        alpha=protocol.alpha,
+        seeds=protocol.seeds,
+        looks=protocol.looks,
+    )

@@ -1,0 +1,65 @@
+"""Each code has its page, whose example gives exactly this finding and whose fix does not."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from semalign.audit.codes import CODES, SEVERITIES
+from semalign.audit.liveness import audit
+
+DOCS = Path(__file__).parents[2] / "docs" / "audit"
+
+if not DOCS.is_dir():
+    pytest.skip("docs/audit is not beside the tests", allow_module_level=True)
+
+
+def examples(code: str) -> list[str]:
+    """Return the Python blocks of a page."""
+    return re.findall(r"```python\n(.*?)```", (DOCS / f"{code}.md").read_text(encoding="utf-8"), re.DOTALL)
+
+
+def found(source: str, path: Path) -> set[tuple[str, str]]:
+    """Return codes and severities that the audit finds in the module that ``source`` makes."""
+    names: dict[str, Any] = {"__name__": "example"}
+    exec(compile(source, str(path), "exec"), names)
+    torch.manual_seed(0)
+    return {(item.code, item.severity) for item in audit(*names["make"]()).findings}
+
+
+def test_every_code_has_a_page_and_every_page_a_code() -> None:
+    """Pages and codes are the same, and the index names each with its severity."""
+    assert {path.stem for path in DOCS.glob("*.md")} - {"README"} == set(CODES)
+    index = (DOCS / "README.md").read_text(encoding="utf-8")
+    for name, code in CODES.items():
+        assert f"| [{name}]({name}.md) | {code.severity} | {code.title} |" in index
+
+
+def test_the_table_is_in_order_of_severity() -> None:
+    """Errors come first, then warnings, then notes; each text is a clause without a full stop."""
+    ranks = [SEVERITIES.index(code.severity) for code in CODES.values()]
+    assert ranks == sorted(ranks)
+    for code in CODES.values():
+        for text in (code.title, code.consequence, code.fix):
+            assert text
+            assert not text.endswith(".")
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_a_page_shows_its_fault_and_its_fix(code: str) -> None:
+    """The first example gives the code, and no other error; the second does not give it, and no error."""
+    faulty, fixed = examples(code)
+    path = DOCS / f"{code}.md"
+
+    seen = found(faulty, path)
+    assert (code, CODES[code].severity) in seen
+    # A knob that only decays is dead as well.
+    allowed = {code, "init-outside-bound"} if code == "decay-only" else {code}
+    assert {name for name, severity in seen if severity == "error"} <= allowed
+    after = found(fixed, path)
+    assert code not in {name for name, _ in after}
+    assert "error" not in {severity for _, severity in after}

@@ -1,0 +1,119 @@
+"""The audit against the zoo: every fault is found, in its place, and nothing healthy is called faulty."""
+
+from __future__ import annotations
+
+import copy
+import random
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import tests.audit.zoo.faulty
+import tests.audit.zoo.healthy  # noqa: F401 (fills the register)
+from semalign.audit.codes import CODES
+from semalign.audit.liveness import audit
+from tests.audit.zoo import FAULTY, HEALTHY
+
+
+@pytest.mark.parametrize("name", FAULTY)
+def test_a_fault_is_found(name: str) -> None:
+    """The finding has the fault's code and names its place; nothing else is called an error."""
+    torch.manual_seed(0)
+    fault = FAULTY[name]
+
+    report = audit(*fault.make())
+
+    hits = [item for item in report.findings if item.code == fault.code and fault.where in item.places]
+    assert len(hits) == 1, str(report)
+    assert hits[0].severity == CODES[fault.code].severity
+    # What decays without a gradient is dead for a reason of its own.
+    allowed = {fault.code, "init-outside-bound"} if fault.code == "decay-only" else {fault.code}
+    assert {item.code for item in report.errors} <= allowed, str(report)
+
+
+@pytest.mark.parametrize("name", HEALTHY)
+def test_nothing_healthy_is_an_error(name: str) -> None:
+    """A healthy module has no error."""
+    torch.manual_seed(0)
+
+    report = audit(*HEALTHY[name]())
+
+    assert report.ok
+    assert not report.errors, str(report)
+
+
+def test_the_zoo_is_large_enough() -> None:
+    """At least 25 of each, every error has a fault, and most codes more than one style."""
+    assert len(FAULTY) >= 25
+    assert len(HEALTHY) >= 25
+    shown = {fault.code for fault in FAULTY.values()}
+    assert {name for name, code in CODES.items() if code.severity == "error"} <= shown
+
+
+def _state(model: nn.Module, optimizer: torch.optim.Optimizer | None) -> list[Any]:
+    tensors: list[Any] = []
+    for part in (*model.parameters(), *model.buffers()):
+        tensors += [part.detach().clone(), None if part.grad is None else part.grad.clone(), part.requires_grad]
+    modes = [module.training for module in model.modules()]
+    attributes = [sorted(vars(module)) for module in model.modules()]
+    state = None if optimizer is None else copy.deepcopy(optimizer.state_dict())
+    return [tensors, modes, attributes, state, torch.get_rng_state(), random.getstate()]
+
+
+def _equal(a: Any, b: Any) -> bool:
+    if isinstance(a, Tensor):
+        return isinstance(b, Tensor) and torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(_equal(a[key], b[key]) for key in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(_equal(x, y) for x, y in zip(a, b, strict=True))
+    return bool(a == b)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "clip_contrastive",
+        "zero_init_residual",
+        "hooks_with_closure",
+        "projection_by_hook",
+        "weight_normed_old",
+        "momentum_teacher",
+        "attention_map_kept",
+        "tied_embedding",
+        "fill_in_forward",
+        "lazily_made_scale",
+        "made_anew_each_forward",
+        "scale_computed_once",
+        "gates_in_a_list",
+        "starts_on_its_ceiling",
+    ],
+)
+def test_the_caller_keeps_everything(name: str) -> None:
+    """Values, gradients, modes, attributes, optimizer state and random streams are the same bits afterwards."""
+    torch.manual_seed(0)
+    made = HEALTHY[name]() if name in HEALTHY else FAULTY[name].make()
+    model, optimizer = made[0], made[2] if len(made) > 2 else None
+    for index, parameter in enumerate(model.parameters()):
+        if index % 2 and parameter.requires_grad:
+            parameter.grad = torch.full_like(parameter, 0.5)
+    next(model.modules()).train(False)
+    parameters = [id(parameter) for parameter in model.parameters()]
+    before = _state(model, optimizer)
+
+    audit(*made)
+
+    assert _equal(before, _state(model, optimizer))
+    assert parameters == [id(parameter) for parameter in model.parameters()]
+
+
+def test_the_same_twice() -> None:
+    """The same seed finds the same, to the digit."""
+    torch.manual_seed(0)
+    made = FAULTY["clip_scale_clamped_at_two"].make()
+
+    first, second = audit(*made), audit(*made)
+
+    assert [item.to_dict() for item in first.findings] == [item.to_dict() for item in second.findings]

@@ -1,0 +1,196 @@
+"""The corrected copy: what is beyond doubt is mended and written down, everything else is as it was."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from semalign.data.findings import check_data
+from semalign.data.folder import Folder
+from semalign.data.repair import write_corrected
+from semalign.errors import OutputError
+
+from .broken import change, load, make_clean, masks, write_texts
+from .test_findings import VOC, binary, clusters, colour_file, copied, every, in_colours, quantised, rgb, with_palette
+
+Damage = Callable[[Path], None]
+
+
+def contents(root: Path) -> dict[str, str]:
+    """Return the hash of every file below a folder."""
+    return {
+        path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(root.rglob("*"))
+        if path.is_file()
+    }
+
+
+def mend(root: Path, out: Path) -> dict[str, Any]:
+    """Write the copy and return what it says of itself; the original must be as it was."""
+    before = contents(root)
+    changes = write_corrected(Folder(root), check_data(Folder(root)), out)
+
+    assert contents(root) == before
+    said: dict[str, Any] = json.loads((out / "fixes.json").read_text(encoding="utf-8"))
+    assert said["format"] == 1
+    assert [change["file"] for change in said["changes"]] == [change.file for change in changes]
+    assert [entry.name for entry in out.parent.iterdir() if entry.name.endswith(".part")] == []
+    return said
+
+
+@pytest.fixture
+def clean(tmp_path: Path) -> Path:
+    """Return a sound folder without depth."""
+    return make_clean(tmp_path / "set")
+
+
+def plus_one(path: Path) -> None:
+    """Count a mask's classes from 1."""
+    change(path, lambda v: np.where(v == 255, v, v + 1))
+
+
+@pytest.mark.parametrize(
+    ("code", "damage", "kept"),
+    [
+        ("mask-off-by-one", every(plus_one), True),
+        ("mask-off-by-one", every(plus_one, "val"), True),
+        ("mask-void", every(lambda p: change(p, lambda v: np.where(v == 255, 65535, v), np.uint16)), True),
+        ("mask-colour", every(rgb), True),
+        ("palette", every(lambda path: with_palette(path, VOC)), True),
+        ("mask-colour", every(lambda path: in_colours(path, VOC), "train"), False),
+        ("mask-colour", colour_file, False),
+        ("palettes-differ", quantised, False),
+    ],
+)
+def test_masks_become_class_indices(clean: Path, tmp_path: Path, code: str, damage: Damage, kept: bool) -> None:
+    """The copy's masks are those from before the damage, and it has nothing left to mend."""
+    before = {path.name: load(path) for path in masks(clean)}
+    damage(clean)
+    said = mend(clean, tmp_path / "out")
+
+    assert {entry["code"] for entry in said["changes"]} == {code}
+    assert check_data(Folder(tmp_path / "out")).findings == ()
+    for path in masks(tmp_path / "out"):
+        expected = before[path.name].copy()
+        if not kept:
+            # Pictures in colours have no colour for "ignored" here.
+            found = load(path)
+            assert np.array_equal(found[expected != 255], expected[expected != 255])
+        else:
+            assert np.array_equal(load(path), expected)
+    assert contents(tmp_path / "out" / "images") == contents(clean / "images")
+
+
+def test_binary_masks(clean: Path, tmp_path: Path) -> None:
+    """255 becomes 1 where it must be the second class."""
+    binary(clean)
+    said = mend(clean, tmp_path / "out")
+
+    assert {entry["code"] for entry in said["changes"]} == {"mask-binary"}
+    assert {int(value) for path in masks(tmp_path / "out") for value in np.unique(load(path))} == {0, 1}
+
+
+def test_everything_at_once(tmp_path: Path) -> None:
+    """Channels, shift and 65535 in the same masks; what has no partner or stands in val too is left out everywhere."""
+    root = make_clean(tmp_path / "set", depth=True)
+    before = {path.name: load(path) for path in masks(root)}
+    write_texts(root, lambda split, number, present: [f"view {number}"])
+    clusters(root)
+    text = (root / "clusters.txt").read_text()
+    (root / "clusters.txt").write_text(text.replace("s0val", "s0"))
+    (root / "README.md").write_text("as it is")
+    every(plus_one)(root)
+    for path in masks(root, "val"):
+        change(path, lambda v: np.where(v == 255, 65535, v), np.uint16)
+    copied("val/val03", "train/train05")(root)
+    (root / "depth/train/train07.png").unlink()
+    (root / "images/train/train09.png").write_bytes(b"no image")
+    shutil.copytree(root / "masks/val", root / "masks/old")
+    said = mend(root, tmp_path / "out")
+    out = Folder(tmp_path / "out")
+
+    assert {entry["code"] for entry in said["changes"]} == {
+        "pairing", "image-broken", "duplicate-across", "mask-off-by-one", "mask-void"
+    }  # fmt: skip
+    assert said["not_changed"] == ["cluster-across"]
+    gone = {"train05", "train07", "train09"}
+    assert set(out.names("train")) == {f"train{k:02d}" for k in range(11)} - gone
+    assert len(out.names("val")) == 7
+    assert not check_data(out).has_errors
+    for path in masks(tmp_path / "out"):
+        assert np.array_equal(load(path), before[path.name])
+    for name in ("texts.jsonl", "clusters.txt"):
+        lines = (root / name).read_text().split("\n")
+        assert (out.root / name).read_text().split("\n") == [x for x in lines if not any(part in x for part in gone)]
+    assert (out.root / "README.md").read_text() == "as it is"
+    assert not (out.root / "masks/old").exists()
+    left_out = {entry["file"] for entry in said["changes"] if entry["what"].startswith(("left out", "line"))}
+    assert {"images/train/train05.bmp", "masks/train/train05.png", "depth/train/train05.png", "masks/old"} <= left_out
+
+
+def test_what_is_in_doubt_stays(clean: Path, tmp_path: Path) -> None:
+    """Unknown values and colours, duplicates within a split and most missing masks are copied as they are."""
+    change(clean / "masks/val/val02.png", lambda v: np.where(v == 1, 77, v))
+    every(lambda path: in_colours(path, [(1, 2, 3), (3, 2, 1), (9, 9, 0), (4, 4, 9), (0, 7, 7)]), "train")(clean)
+    copied("train/train02", "train/train08")(clean)
+    said = mend(clean, tmp_path / "out")
+
+    assert said["changes"] == []
+    assert said["not_changed"] == ["duplicate-within", "mask-colour", "mask-range"]
+    copy = contents(tmp_path / "out")
+    del copy["fixes.json"]
+    assert copy == contents(clean)
+
+
+def test_missing_masks_of_most_images_are_no_reason_to_drop_them(clean: Path, tmp_path: Path) -> None:
+    """Where the masks are what is missing, the images stay."""
+    for path in masks(clean, "train")[:7]:
+        path.unlink()
+    mend(clean, tmp_path / "out")
+
+    assert len(list((tmp_path / "out/images/train").iterdir())) == 11
+
+
+def test_refusals(clean: Path, tmp_path: Path) -> None:
+    """A folder with something in it, a file, and any place inside the data are refused; an empty folder is taken."""
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").write_text("")
+    (tmp_path / "file").write_text("")
+    (tmp_path / "empty").mkdir()
+    report = check_data(Folder(clean))
+    for out, message in (
+        (tmp_path / "full", "is not empty, expected a new or empty folder"),
+        (tmp_path / "file", "is no folder, expected the name of a new one"),
+        (clean, "lies inside the data"),
+        (clean / "images" / "fixed", "lies inside the data .*, which are never changed"),
+    ):
+        with pytest.raises(OutputError, match=message):
+            write_corrected(Folder(clean), report, out)
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != "cache") == ["empty", "file", "full", "set"]
+
+    assert mend(clean, tmp_path / "empty")["changes"] == []
+    mend(clean, tmp_path / "new" / "deep")
+
+
+def test_all_or_nothing(clean: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk leaves neither the copy nor a part of it."""
+    seen = []
+
+    def full(source: Path, target: Path) -> None:
+        seen.append(target)
+        if len(seen) == 9:
+            raise OSError(28, "No space left on device")
+        target.write_bytes(source.read_bytes())
+
+    monkeypatch.setattr("semalign.data.repair.shutil.copyfile", full)
+    with pytest.raises(OutputError, match=r"cannot write the corrected copy .*out: No space left on device"):
+        write_corrected(Folder(clean), check_data(Folder(clean)), tmp_path / "out")
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "set"]

@@ -1,0 +1,76 @@
+"""Runs as shared folders."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from semalign.errors import CheckpointError, ConfigError, OutputError
+from semalign.results import read_result
+from semalign.share.hub import from_pretrained, model_card, save_pretrained
+from semalign.train.run import load_run
+
+
+def test_a_shared_model_is_the_scored_one(trained: Path, tmp_path: Path) -> None:
+    """The folder holds the scored weights to the byte, and what is loaded from it answers alike."""
+    folder = save_pretrained(trained, tmp_path / "shared")
+    run, shared = load_run(trained), from_pretrained(folder)
+    image = torch.randn(2, 3, 37, 53, generator=torch.Generator().manual_seed(0))
+
+    assert sorted(path.name for path in folder.iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    assert (folder / "model.safetensors").read_bytes() == (trained / "weights.safetensors").read_bytes()
+    assert run.bank is not None
+    with torch.no_grad():
+        assert torch.equal(shared.model(image, run.bank.features), run.model(image, run.bank.features))
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    assert config["id2label"] == {"0": "sky", "1": "road", "2": "tree"}
+    assert config["options"]["train"]["epochs"] == 2
+
+
+def test_the_card_says_what_was_measured(trained: Path) -> None:
+    """Its head is YAML for the hub; its figures are the result's; what weakens them is said."""
+    result = read_result(trained / "result.json")
+    assert result.score is not None
+
+    card = model_card(load_run(trained), result, license_name="cc-by-4.0")
+    head = yaml.safe_load(card.split("---")[1])
+
+    assert head["library_name"] == "semalign"
+    assert head["license"] == "cc-by-4.0"
+    assert f"| **mean** | **{100 * result.score.miou:.1f}** |" in card
+    assert f"| road | {100 * result.score.iou['road']:.1f} |" in card
+    assert "the text is the same for all images and carries no information about any one of them" in card
+    assert "License of the weights: not stated." in model_card(load_run(trained), None)
+
+
+def test_nothing_is_overwritten(trained: Path, tmp_path: Path) -> None:
+    """A folder that holds something is left as it is; a folder without a run gives nothing."""
+    (tmp_path / "mine").write_text("x")
+    with pytest.raises(OutputError, match="holds something already, expected none or an empty one"):
+        save_pretrained(trained, tmp_path)
+    with pytest.raises(CheckpointError, match="no checkpoint at"):
+        save_pretrained(tmp_path, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_what_is_no_shared_model(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run's own folder, a missing folder without the hub's package, and a name that the hub cannot give."""
+    with pytest.raises(CheckpointError, match=r"has no model.safetensors.*a run's own folder is read by semalign.load"):
+        from_pretrained(trained)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(ConfigError, match=r"there is no folder .*nobody/nothing.*pip install 'semalign\[hf\]'"):
+        from_pretrained("nobody/nothing")
+
+
+def test_the_hub_without_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the hub's library raises becomes one sentence."""
+    hub = pytest.importorskip("huggingface_hub", reason="the extra `hf` is not installed")
+
+    with pytest.raises(CheckpointError, match="cannot get the model nobody/nothing from the hub"):
+        from_pretrained("nobody/nothing", local_files_only=True)
+    assert hub is not None
