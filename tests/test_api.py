@@ -12,8 +12,9 @@ from torch.nn import functional as F
 
 import semalign
 from semalign import api
+from semalign.align.temperature import DeadKnobWarning
 from semalign.audit.counterfactuals import COUNTERFACTUALS
-from semalign.errors import CheckpointError, ConfigError, DataError, OutputError, TextError
+from semalign.errors import AuditError, CheckpointError, ConfigError, DataError, OutputError, TextError
 from semalign.results import read_result
 from semalign.train import loop
 from semalign.train.run import load_run
@@ -192,3 +193,34 @@ def test_the_text_of_a_run_is_its_own(trained: Path, data: Path) -> None:
     guidance = api.guidance_for(run, api.open_source(data, run.options), "val")
 
     assert guidance.bank is run.bank
+
+
+def test_training_is_audited_first(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the audit found is kept; an error that the options do not declare stops before anything is written."""
+    import semalign.audit.runs as runs
+    from semalign.audit.findings import Finding, make_report
+
+    _, result = api.train(data, settings=TINY)
+    assert result.facts["audit"]["findings"]
+    assert all(finding["severity"] != "error" for finding in result.facts["audit"]["findings"])
+    _, unaudited = api.train(data, settings=TINY, audit=False)
+    assert "audit" not in unaudited.facts
+
+    found = make_report([Finding("zero-gradient", ("decoder.x",), "gradient exactly 0")])
+    monkeypatch.setattr(runs, "audit_inputs", lambda *_, **__: found)
+    with pytest.raises(
+        AuditError, match=r"the audit of the model found zero-gradient at decoder\.x, so that .*--no-audit"
+    ):
+        api.train(data, out=tmp_path / "run", settings=TINY)
+    assert not (tmp_path / "run").exists()
+    assert AuditError.exit_code == 1
+    api.train(data, out=tmp_path / "run", settings=TINY, audit=False)
+
+
+def test_declared_faults_do_not_stop(data: Path) -> None:
+    """The preset `seed` has dead temperatures on purpose: they are kept as declared, and it trains."""
+    with pytest.warns(DeadKnobWarning):
+        _, result = api.train(data, settings=[*TINY, "model.preset=seed"])
+
+    first = result.facts["audit"]["findings"][0]
+    assert (first["code"], first["severity"], first["declared"]) == ("init-outside-bound", "error", True)

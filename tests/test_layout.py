@@ -37,7 +37,7 @@ ALLOWED: dict[str, set[str]] = {
     "report": {"config", "errors", "files", "judge", "results"},
     # Above it all.
     "api": {"audit", "config", "data", "errors", "files", "model", "results", "share", "text", "train"},
-    "study": {"api", "config", "errors", "files", "judge", "results", "semalign", "train"},
+    "study": {"api", "audit", "config", "errors", "files", "judge", "results", "semalign", "train"},
     "bench": {"api", "config", "data", "errors", "metrics", "model", "study", "train"},
     "cli": {
         *("api", "audit", "bench", "config", "data", "errors", "files", "judge", "report", "semalign", "study"),

@@ -99,6 +99,7 @@ def train(
     settings: Sequence[str] = (),
     events: Events | None = None,
     command: str | None = None,
+    audit: bool = True,
     **overrides: Any,
 ) -> tuple[TrainedRun, RunResult]:
     """Train one run and score its validation split.
@@ -113,6 +114,8 @@ def train(
         settings: options as "a.b=c".
         events: what to call while training.
         command: kept in command.txt.
+        audit: look first for knobs that cannot turn, and stop where there is one that the options do not declare; what
+            was found is kept in the result's facts.
         **overrides: options by dotted or nested name, such as ``**{"train.epochs": 3}`` or ``train={"epochs": 3}``.
 
     Returns:
@@ -120,6 +123,7 @@ def train(
 
     Raises:
         SemalignError: options, data, text or the folder do not fit; nothing has been written then.
+        AuditError: a knob cannot turn.
     """
     options = resolve(data, config=None if config is None else Path(config), settings=settings, overrides=overrides)
     source = open_source(data, options, scan=scan)
@@ -135,11 +139,19 @@ def train(
         None if classes is None else classes.dim,
         seed=options.train.seed,
     )
+    facts: dict[str, Any] = {}
+    is_finished = folder is not None and (folder / RESULT_FILE).exists()
+    if audit and not is_finished:
+        from semalign.audit.runs import audit_inputs, refuse_errors
+
+        report = audit_inputs(inputs, options, device=fabric.device)
+        refuse_errors(report, "the model")
+        facts["audit"] = report.to_dict()
     is_new = folder is not None and not (folder / CONFIG_FILE).exists()
     if folder is not None and claim_run_folder(folder, options, command or _command(), resume=resume):
         return load_run(folder), read_result(folder / RESULT_FILE)
     try:
-        run, result = fit(inputs, options, out=folder, fabric=fabric, events=events)
+        run, result = fit(inputs, options, out=folder, fabric=fabric, events=events, facts=facts)
     except SemalignError:
         if folder is not None and is_new:
             release_run_folder(folder)

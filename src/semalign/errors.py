@@ -1,16 +1,18 @@
 """Errors that a user can cause and mend.
 
 Every message is one sentence (it may hold commas and a colon) that says what is wrong, where, what was found, what was
-expected and, when known, how to mend it.  The command line prints the sentence and exits with 2; any other exception
-keeps its traceback, because it is a fault of ours.
+expected and, when known, how to mend it.  The command line prints the sentence and exits with 2 (1 where an audit found
+errors); any other exception keeps its traceback, because it is a fault of ours.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import ClassVar
 
 __all__ = [
+    "AuditError",
     "CheckpointError",
     "ConfigError",
     "DataError",
@@ -25,6 +27,9 @@ __all__ = [
 
 class SemalignError(Exception):
     """Base of all errors that say what the user can change."""
+
+    exit_code: ClassVar[int] = 2
+    """What the command line exits with."""
 
 
 class ConfigError(SemalignError, ValueError):
@@ -53,6 +58,12 @@ class ResultsError(SemalignError, ValueError):
 
 class StudyError(SemalignError, ValueError):
     """A study cannot be planned, run or judged as asked."""
+
+
+class AuditError(SemalignError, ValueError):
+    """The audit found that something in a model cannot do what its name says."""
+
+    exit_code = 1
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -75,7 +75,8 @@ def test_batches_by_kind() -> None:
         def forward(self, *args: Any, **kwargs: Any) -> Tensor:
             value = args[0] if args else kwargs["x"]
             value = value[0] if isinstance(value, list) else value
-            return self.fc(value) * len(args or kwargs)
+            y: Tensor = self.fc(value) * len(args or kwargs)
+            return y
 
     x = torch.ones(2, 3)
     for batch in ((x,), {"x": x}, x, [x]):

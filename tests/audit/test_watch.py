@@ -23,7 +23,8 @@ class Two(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x + gate · min(scale, limit) · fc(x)."""
-        return x + self.gate * self.scale.clamp(max=self.limit) * self.fc(x)
+        y: Tensor = x + self.gate * self.scale.clamp(max=self.limit) * self.fc(x)
+        return y
 
 
 def watched(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int = 7) -> AuditReport:

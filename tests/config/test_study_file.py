@@ -231,9 +231,9 @@ def test_a_matched_run_waits_for_its_source(tmp_path: Path) -> None:
     runs = {(run.arm, run.seed): run for run in planned_runs(read)}
 
     assert runs["y y", 1].after == "runs/x/seed-1"
-    assert runs["y y", 1].options.align.values_from == "runs/x/seed-1"
+    assert runs["y y", 1].training.align.values_from == "runs/x/seed-1"
     assert runs["x", 1].after is None
-    assert runs["x", 1].options.align.values_from is None
+    assert runs["x", 1].training.align.values_from is None
 
 
 @pytest.mark.parametrize(

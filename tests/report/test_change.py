@@ -53,13 +53,13 @@ def test_one_block_turns_the_verdict_and_a_little_less_does_not() -> None:
     assert word(one.seed, one.shift - 0.011 * side) == "better"
 
 
-def test_without_one_block() -> None:
-    """A verdict that rests on one block is another without it, as judging the rest says."""
-    values = [2.0, 2.1, 1.9, 2.05, 0.2]
+@pytest.mark.parametrize("values", [[2.0, 2.1, 1.9, 2.05, 0.2], [2.0, 3.0, 2.5]])
+def test_without_one_block(values: list[float]) -> None:
+    """A verdict that rests on one block is another without it, as judging the rest by its own boundary says."""
     (change,) = changes_of(judge(rows(list(values)), baseline="a", margin=0.5))
 
     assert change.without is not None
-    for seed in range(5):
+    for seed in range(len(values)):
         rest = [value for place, value in enumerate(values) if place != seed]
         expected = judge(rows(list(rest)), baseline="a", margin=0.5).verdicts[0].word
         assert change.without.get(seed, change.word) == expected

@@ -127,6 +127,7 @@ def curves(arm: str, seed: int) -> Mapping[str, Curve]:
         "val/miou": [(10, 0.1), (20, 0.3 if free else 0.4), (30, 0.4 + seed / 1000)],
         "train/loss": [(step, 2.0) for step in range(9)] + [(9, 9.0 if free else 2.0)],
     }
+    found["decoder.alignments.0/scale"] = [(0, 10.0), (1, 20.0)]
     for stage, factor in ((1, 2.0), (3, 1.0)):
         site = f"visual_encoder.stages.{stage}.blocks.0.alignment"
         found[f"{site}/grad_norm"] = [(0, 0.0), (1, (factor if free else 1.0) * (1 + seed / 100))]
@@ -138,7 +139,7 @@ def curves(arm: str, seed: int) -> Mapping[str, Curve]:
 
 
 def test_curves_by_hand(tmp_path: Path) -> None:
-    """Gradients double in the first stage, one spike more, l ends at 1, 90 % comes later, each knob does its own."""
+    """Gradients double in the first stage, one spike more, 90 % comes later, each knob does its own."""
     folder = designed(tmp_path / "s", "ablations", plain, blocks=5, seeds=5, curves=curves)
     evidence = study_evidence(load_study(folder.path))
 
@@ -146,7 +147,8 @@ def test_curves_by_hand(tmp_path: Path) -> None:
     assert [change.mean for change in evidence.gradients] == pytest.approx([math.log(2), 0])
     assert evidence.spikes is not None
     assert evidence.spikes.mean == 1
-    assert evidence.log_scales == pytest.approx((0, 1))
+    # The encoder's l goes from 0 to 1, the decoder's from log 10 to log 20.
+    assert evidence.log_scales == pytest.approx((0, math.log(20)))
     assert evidence.gates == pytest.approx((0.5, 0.9))
     assert evidence.steps_to_90 is not None
     # 0.36 of 0.4 lies on the line from 0.3 to 0.4 at step 26, and on the one from 0.1 to 0.4 at 18.67.

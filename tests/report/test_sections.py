@@ -11,6 +11,7 @@ from PIL import Image
 from semalign.judge import Judgement
 from semalign.report import load_study
 from semalign.report.differences import class_changes, image_changes, image_scores, new_images
+from semalign.report.html import render
 from semalign.report.images import mask_colours, picture_of
 from semalign.report.page import Page, Section, build_page
 from semalign.report.paper import paper_text
@@ -200,6 +201,7 @@ def test_pictures_stand_beside_names(tmp_path: Path) -> None:
     assert picture is not None
     assert picture.address.startswith("data:image/jpeg;base64,")
     assert picture.alt.startswith("val/street_")
+    assert f'<img src="{picture.address}" alt="{picture.alt}"' in render(page_of(folder), EN)
 
 
 @pytest.mark.parametrize("name", ["../../secret", "a/b", "..", ""])

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from semalign.audit import runs
+from semalign.audit.findings import Finding, make_report
 from semalign.config.study import StudyOptions
-from semalign.errors import ConfigError, DataError, OutputError, StudyError
+from semalign.errors import AuditError, ConfigError, DataError, OutputError, StudyError
 from semalign.report import write_report
 from semalign.results import RunResult, Score, read_result
 from semalign.study.carry_out import carry_out, check_models
@@ -290,3 +292,22 @@ def test_arms_alike_are_refused(tmp_path: Path, data: Path) -> None:
     with pytest.raises(StudyError, match="the arms 'a' and 'b' have the same options"):
         carry_out(study, tmp_path / "study")
     assert not (tmp_path / "study").exists()
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_every_arm_is_audited_first(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the audit found of each arm stands in audit.json; an undeclared error stops before anything is written."""
+    study = read_study("ablation-1", data=str(data), seeds=1, assignments=[*SHORT, "pilot_blocks=0"])
+    carry_out(study, tmp_path / "one", workers=1)
+    found = json.loads((tmp_path / "one" / "audit.json").read_text())
+
+    assert found.keys() == {"Baseline", "A"}
+    assert all(finding["severity"] != "error" for arm in found.values() for finding in arm["findings"])
+
+    stuck = make_report([Finding("zero-gradient", ("decoder.x",), "gradient exactly 0")])
+    monkeypatch.setattr(runs, "audit_options", lambda options: stuck)
+    with pytest.raises(AuditError, match=r"the audit of arm 'Baseline' found zero-gradient at decoder\.x"):
+        carry_out(study, tmp_path / "two", workers=1)
+    assert not (tmp_path / "two").exists()
+    carry_out(study, tmp_path / "two", workers=1, audit=False)
+    assert not (tmp_path / "two" / "audit.json").exists()

@@ -91,13 +91,13 @@ def test_runs_come_block_by_block(tmp_path: Path) -> None:
         ("plain", 1, "runs/plain/seed-1"),
         ("faster", 1, "runs/faster/seed-1"),
     ]
-    assert [(run.options.train.seed, run.options.train.lr, run.options.train.epochs) for run in runs[:3]] == [
+    assert [(run.training.train.seed, run.training.train.lr, run.training.train.epochs) for run in runs[:3]] == [
         (0, 0.01, 3),
         (0, 0.02, 3),
         (1, 0.01, 3),
     ]
-    assert runs[0].options.data.size == (48, 64)
-    assert runs[0].options.data.text == "images"
+    assert runs[0].training.data.size == (48, 64)
+    assert runs[0].training.data.text == "images"
 
 
 def test_settings_reach_arms_or_the_study(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_settings_reach_arms_or_the_study(tmp_path: Path) -> None:
     runs = planned_runs(study)
 
     assert (study.margin, study.pilot_blocks) == (0.5, 1)
-    assert [(run.options.train.epochs, run.options.train.lr) for run in runs[:2]] == [(7, 0.5), (7, 0.02)]
+    assert [(run.training.train.epochs, run.training.train.lr) for run in runs[:2]] == [(7, 0.5), (7, 0.02)]
 
 
 def test_the_pilot_is_the_baseline_twice(tmp_path: Path) -> None:
@@ -126,9 +126,9 @@ def test_the_pilot_is_the_baseline_twice(tmp_path: Path) -> None:
     assert runs[1].arm == PILOT_ARMS[1]
     assert runs[0] == own["runs/plain/seed-0"]
     for first, second in ((runs[0], runs[1]), (runs[2], runs[3])):
-        assert second.options.train.nudge == NUDGE
-        train = second.options.train.model_copy(update={"nudge": 0.0})
-        assert second.options.model_copy(update={"train": train}) == first.options
+        assert second.training.train.nudge == NUDGE
+        train = second.training.train.model_copy(update={"nudge": 0.0})
+        assert second.training.model_copy(update={"train": train}) == first.options
 
 
 def test_folders_of_arms() -> None:

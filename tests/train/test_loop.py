@@ -354,6 +354,7 @@ def test_what_a_result_holds(inputs: Inputs) -> None:
         "tokens": 3,
         "sentences": 3,
         "shared": True,
+        "agreement": None,
         "leaking": False,
     }
     assert facts["train_score"]["images"] == 7

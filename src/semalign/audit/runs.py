@@ -18,12 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from semalign.audit.codes import CODES
 from semalign.audit.findings import AuditReport, Finding, make_report
 from semalign.audit.liveness import audit
 from semalign.config import Options
 from semalign.data.batches import augmented_batch
 from semalign.data.transforms import Augmentation
-from semalign.errors import ConfigError, SemalignError
+from semalign.errors import AuditError, ConfigError, SemalignError
 from semalign.model.segmenter import Segmenter
 from semalign.model.text_fusion import alignment_sites
 from semalign.results import read_result
@@ -40,6 +41,7 @@ __all__ = [
     "curve_findings",
     "load_factory",
     "makes_declared",
+    "refuse_errors",
 ]
 
 CLASSES = 11
@@ -201,6 +203,29 @@ def run_batch(run: TrainedRun) -> dict[str, Any]:
     if run.class_features is not None:
         batch["class_features"] = run.class_features
     return batch
+
+
+def refuse_errors(report: AuditReport, where: str) -> None:
+    """Stop where an audit found an error that the options do not declare.
+
+    Args:
+        report: of the audit.
+        where: what was audited, such as "arm 'A'".
+
+    Raises:
+        AuditError: there is such an error; the sentence names the first one and its fix.
+    """
+    if report.ok:
+        return
+    first = report.errors[0]
+    code = CODES[first.code]
+    more = len(report.errors) - 1
+    others = f" (and {more} more, see `semalign audit`)" if more else ""
+    places = ", ".join(first.places[:2]) + (", ..." if len(first.places) > 2 else "")
+    raise AuditError(
+        f"the audit of {where} found {first.code} at {places}, so that {code.consequence}{others}: {code.fix}, or "
+        "go on all the same with --no-audit"
+    )
 
 
 def curve_findings(model: nn.Module, curves: Mapping[str, list[tuple[int, float]]]) -> list[Finding]:

@@ -30,7 +30,7 @@ def main() -> None:
         code = app(prog_name="semalign", standalone_mode=False)
     except SemalignError as error:
         _say(f"error: {error}")
-        code = 2
+        code = error.exit_code
     except usage_error as error:
         code = _wrong_usage(error)
     finally:

@@ -54,6 +54,9 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
         raise typer.Exit
 
 
+Audit = Annotated[bool, typer.Option("--audit/--no-audit", help="Look for knobs that cannot turn first.")]
+
+
 def parse_window(text: str | None) -> tuple[int, int] | None:
     """Return H x W from 'HxW'."""
     if text is None:
@@ -79,6 +82,7 @@ def train(
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="The run's folder [runs/DATA].")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that the folder holds.")] = False,
     scan: Scan = True,
+    audit: Audit = True,
     settings: Set = None,
     as_json: Json = False,
     device: Device = "auto",
@@ -117,6 +121,7 @@ def train(
             settings=settings or (),
             events=Events(started, stepped, scored),
             command=command_line(),
+            audit=audit,
         )
         bar.update(task, description="done", note="")
     score = result.score
@@ -368,6 +373,7 @@ def _run(
     device: str,
     *,
     pilot_only: bool,
+    audit: bool,
 ) -> Path:
     from semalign.study.carry_out import carry_out
     from semalign.study.design import read_study
@@ -395,6 +401,7 @@ def _run(
             pilot_only=pilot_only,
             progress=progress,
             engine=engine,
+            audit=audit,
         )
     return folder
 
@@ -408,12 +415,13 @@ def study_pilot(
     engine: Engine = "local",
     out: Out = None,
     scan: Scan = True,
+    audit: Audit = True,
     settings: Set = None,
     as_json: Json = False,
     device: Device = "auto",
 ) -> None:
     """Run the baseline's recipe twice per block, to see how much identical recipes differ."""
-    folder = _run(study, data, seeds, workers, engine, out, scan, settings, device, pilot_only=True)
+    folder = _run(study, data, seeds, workers, engine, out, scan, settings, device, pilot_only=True, audit=audit)
     if not (folder / "pilot.json").exists():
         raise StudyError(
             f"fewer than two blocks of the pilot in {folder} finished, expected at least two: result.json in each "
@@ -439,6 +447,7 @@ def study_run(
     engine: Engine = "local",
     out: Out = None,
     scan: Scan = True,
+    audit: Audit = True,
     settings: Set = None,
     lang: Lang = "en",
     as_json: Json = False,
@@ -446,7 +455,7 @@ def study_run(
 ) -> None:
     """Run what a study lacks (the pilot first), judge it and write its report."""
     _check_language(lang)
-    folder = _run(study, data, seeds, workers, engine, out, scan, settings, device, pilot_only=False)
+    folder = _run(study, data, seeds, workers, engine, out, scan, settings, device, pilot_only=False, audit=audit)
     _report(folder, lang, as_json)
 
 
@@ -577,6 +586,7 @@ def study_simulate(
 def demo(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The demo's folder.")] = Path("semalign-demo"),
     workers: Workers = None,
+    audit: Audit = True,
     settings: Set = None,
     lang: Lang = "en",
     as_json: Json = False,
@@ -586,7 +596,9 @@ def demo(
     from semalign.study.design import DEMO_FILE
 
     _check_language(lang)
-    folder = _run(str(DEMO_FILE), None, None, workers, "local", out, True, settings, device, pilot_only=False)
+    folder = _run(
+        str(DEMO_FILE), None, None, workers, "local", out, True, settings, device, pilot_only=False, audit=audit
+    )
     _report(folder, lang, as_json)
 
 

@@ -598,8 +598,11 @@ def _effect(effect: Effect, margin: float) -> dict[str, str]:
 
 def _factor(change: Change) -> str:
     """Return a change of a natural logarithm as a factor."""
-    mean, low, high = (math.exp(value) for value in (change.mean, change.low, change.high))
-    return f"x {mean:.3g} [{low:.3g}, {high:.3g}]"
+    values = [math.exp(value) for value in (change.mean, change.low, change.high)]
+    # More digits near 1, where three would show an interval as a point.
+    digits = next((n for n in range(3, 9) if len({f"{value:.{n}g}" for value in values}) == 3), 3)
+    mean, low, high = (f"{value:.{digits}g}" for value in values)
+    return f"x {mean} [{low}, {high}]"
 
 
 # --- advice ---------------------------------------------------------------------------------------

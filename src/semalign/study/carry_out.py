@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import semalign
-from semalign.config import Options
 from semalign.config.study import StudyOptions
 from semalign.errors import StudyError
 from semalign.files import write_json
@@ -37,6 +36,8 @@ from semalign.study.runner import (
 
 __all__ = ["carry_out"]
 
+AUDIT_FILE = "audit.json"
+
 Progress = Callable[[str, int, str, float | None, int, int], None]
 """Called with (arm, seed, what happened, mIoU in [0, 1] or None, runs done, runs)."""
 
@@ -52,10 +53,14 @@ def carry_out(
     pilot_only: bool = False,
     progress: Progress | None = None,
     engine: str = "local",
+    audit: bool = True,
 ) -> None:
     """Run the pilot, then what the study lacks; what has finished stays as it is.
 
+    Every arm is audited first, and what was found is kept in audit.json.
+
     Raises:
+        AuditError: a knob of an arm cannot turn, and the arm does not declare it.
         OutputError: another process carries out a study in the folder.
         SemalignError: options, data, the folder or the engine do not fit; nothing has been written then.
     """
@@ -77,6 +82,9 @@ def carry_out(
     else:
         own = _facts_of_training(study, runs, scan)
     data = study.data or ""
+    audited = None
+    if audit and study.command is None and not (folder / AUDIT_FILE).exists():
+        audited = audit_arms(study, runs)
 
     def tell(run: PlannedRun, status: str, miou: float | None, done: int, total: int) -> None:
         if progress is not None:
@@ -91,6 +99,8 @@ def carry_out(
             "machine": machine_facts(pool),
         }
         claim_study_folder(folder, study, facts)
+        if audited is not None:
+            write_json(folder / AUDIT_FILE, audited)
         both = [*pilot, *runs]
         if study.command is not None and not any((folder / run.folder / RESULT_FILE).exists() for run in both):
             # A script that was mended before its first run finished is the study's script.
@@ -119,16 +129,14 @@ def _facts_of_training(study: StudyOptions, runs: list[PlannedRun], scan: bool) 
 
     check_models(study, runs, scan)
     assert study.data is not None
-    options = _trained(runs[0])
+    options = runs[0].training
     source = open_source(study.data, options, scan=scan)
     splits = (options.data.train_split, options.data.val_split)
     prints = {split: source.fingerprint(split) for split in splits}
-    return {"data": {**source.describe(), "fingerprints": prints}, "versions": versions()}
-
-
-def _trained(run: PlannedRun) -> Options:
-    assert isinstance(run.options, Options), "a study without a command trains its runs"
-    return run.options
+    data: dict[str, Any] = {**source.describe(), "fingerprints": prints}
+    if data.get("clusters"):
+        data["cluster_of"] = {options.data.val_split: source.clusters(options.data.val_split)}
+    return {"data": data, "versions": versions()}
 
 
 def has_ended(study: StudyOptions, folder: Path, blocks: int) -> bool:
@@ -159,6 +167,22 @@ def outcomes_of(study: StudyOptions, folder: Path, blocks: int) -> Outcomes:
     return found
 
 
+def audit_arms(study: StudyOptions, runs: list[PlannedRun]) -> dict[str, Any]:
+    """Return by arm what the audit of its model found on a made-up batch.
+
+    Raises:
+        AuditError: a knob of an arm cannot turn, and the arm does not declare it.
+    """
+    from semalign.audit.runs import audit_options, refuse_errors
+
+    found = {}
+    for run in runs[: len(study.arms)]:
+        report = audit_options(run.training)
+        refuse_errors(report, f"arm '{run.arm}'")
+        found[run.arm] = report.to_dict()
+    return found
+
+
 def check_models(study: StudyOptions, runs: list[PlannedRun], scan: bool) -> None:
     """Prepare the text and build the model of every arm once, so that a bad arm is known before anything is run."""
     from semalign.api import open_source
@@ -167,7 +191,7 @@ def check_models(study: StudyOptions, runs: list[PlannedRun], scan: bool) -> Non
 
     assert study.data is not None
     for run in runs[: len(study.arms)]:
-        options = _trained(run)
+        options = run.training
         source = open_source(study.data, options, scan=scan)
         check_source(source, options)
         guidance, classes = prepare_text(source, options)

@@ -57,6 +57,12 @@ class PlannedRun:
     folder: str
     after: str | None = None
 
+    @property
+    def training(self) -> Options:
+        """The options of a run that we train ourselves."""
+        assert isinstance(self.options, Options), "a study without a command trains its runs"
+        return self.options
+
 
 def builtin_studies() -> dict[str, Path]:
     """Return the built-in study files by name."""

@@ -45,6 +45,7 @@ from semalign.results import Curve, RunResult, Score
 from semalign.seeds import derive_seed, numpy_generator
 from semalign.text.bank import TextBank
 from semalign.train.checkpoint import read_tensors, write_tensors
+from semalign.train.cost import alignment_cost
 from semalign.train.evaluate import Predictor, score_split
 from semalign.train.folder import STATE_FILE
 from semalign.train.guidance import Guidance, encode_classes, prepare_guidance
@@ -452,6 +453,7 @@ def _fit(
         facts={
             "config": to_dict(options),
             "parameters": parameter_count(model),
+            "alignment": {} if bank is None else _alignment_cost(model, data.size, guidance, class_features),
             "scored_weights": "average" if train.average else "last",
             "steps": steps,
             "text": {
@@ -472,6 +474,16 @@ def _fit(
         timings={"train": train_seconds, "score": time.monotonic() - started},
     )
     return run, result
+
+
+def _alignment_cost(
+    model: Segmenter, size: tuple[int, int], guidance: Guidance, class_features: Tensor | None
+) -> dict[str, dict[str, Any]]:
+    """Return what the alignments cost on one image with the most tokens that any image has."""
+    assert guidance.bank is not None
+    tokens = guidance.facts().get("tokens")
+    count = tokens if isinstance(tokens, int) and tokens > 0 else len(guidance.bank.sentences)
+    return alignment_cost(model, size, count, guidance.bank.dim, class_features)
 
 
 def _seed_dropout(device: torch.device, seed: int) -> None:
