@@ -3,11 +3,13 @@
     python scripts/kill_study.py --kills 20
 
 A study on built-in scenes is carried out once without being disturbed.  Then, for each kill, it is begun in a new
-folder, killed at a moment drawn evenly from the time that it takes, and started again with the same command
-until it ends.  Every second kill takes the study's own process alone, so that its workers must notice; the others take
-all its processes at one time.  A row is printed for each: when, whom, how many runs had finished before, how many of
-these were run again (their result.json is another file or has another time), and whether results.csv, judgement.json
-and the verdicts of the report are the same to the byte.  Exit 1 where a run was repeated or anything differs.
+folder, killed at a random moment, and started again with the same command until it ends.  The moment is a number of
+finished runs, drawn evenly from none to all, and a time after that, drawn evenly up to what a run takes on average, so
+that it depends little on how busy the machine is.  Every second kill takes the study's own process alone, so that its
+workers must notice; the others take all its processes at one time.  A row is printed for each: when, whom, how many
+runs had finished before, how many of these were run again (their result.json is another file or has another time), and
+whether results.csv, judgement.json and pilot.json are the same to the byte.  Exit 1 where a run was repeated or
+anything differs.
 
 It needs a system with process groups and reads nothing but the study's folders.
 """
@@ -70,6 +72,17 @@ def results(folder: Path) -> Snapshot:
     return found
 
 
+def wait_for(process: subprocess.Popen[str], folder: Path, count: int, seconds: float) -> bool:
+    """Wait until ``count`` runs have finished, then for some seconds; return whether the study is still alive."""
+    while len(results(folder)) < count and process.poll() is None:
+        time.sleep(0.01)
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return True
+    return False
+
+
 def kill(process: subprocess.Popen[str], whom: str) -> None:
     """Kill the study's own process, or its whole group."""
     if whom == "all":
@@ -98,21 +111,21 @@ def main() -> int:
         began = time.monotonic()
         finish(start(study, root / "whole", asked.workers, asked.engine))
         total = time.monotonic() - began
-        print(f"{len(results(root / 'whole'))} runs without a kill in {total:.1f} s", flush=True)
+        count = len(results(root / "whole"))
+        print(f"{count} runs without a kill in {total:.1f} s", flush=True)
         print("| kill | after s | killed | runs finished before | repeated | identical |\n|---|---|---|---|---|---|")
         bad = 0
         for number in range(1, asked.kills + 1):
             folder, whom = root / f"killed-{number}", ("all", "main")[number % 2]
             while True:
-                moment, began = rng.uniform(0, total), time.monotonic()
+                began = time.monotonic()
                 process = start(study, folder, asked.workers, asked.engine)
-                try:
-                    process.communicate(timeout=moment)
-                except subprocess.TimeoutExpired:
+                if wait_for(process, folder, rng.randint(0, count), rng.uniform(0, total / count)):
                     break
-                # It was faster than the first one, and the moment never came.
-                total = min(total, time.monotonic() - began)
+                # It ended before the moment came.
+                finish(process)
                 shutil.rmtree(folder)
+            moment = time.monotonic() - began
             before = results(folder)
             kill(process, whom)
             finish(start(study, folder, asked.workers, asked.engine))

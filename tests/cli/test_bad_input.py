@@ -204,7 +204,7 @@ def test_a_dead_temperature(own: Path, refused: Callable[..., None]) -> None:
     refused(
         r"l = 2\.66 lies outside its clamp bounds \[-2, 2\].*the nearest live init is 2", "train", "set", *SHORT, *words
     )
-    refused("the nearest live init is 2", "study", "run", "ablation-1", "--data", "set", *SHORT, *words)
+    refused("the nearest live init is 2", "study", "run", "placement", "--data", "set", *SHORT, *words)
 
 
 @pytest.mark.parametrize(

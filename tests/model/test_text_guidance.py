@@ -279,7 +279,7 @@ class Checkpointed(nn.Module):
 
 
 def test_torchs_checkpoints_need_the_context() -> None:
-    """What is run again in the backward finds the text of an open context, in another thread too, or says what lacks."""
+    """What is run again in the backward finds the text of an open context, in other threads too, or says so."""
     torch.manual_seed(0)
     places = {"inner.stages.0.*": 8, "inner.stages.1.1": 12}
     guided = add_text_guidance(Checkpointed(Pyramid()), text_dim=CT, places=places)

@@ -51,7 +51,7 @@ def test_built_in_studies_are_there_and_read() -> None:
 def test_ablations_are_the_documents() -> None:
     """Baseline, A, B, C as the document's tables say, and three controls."""
     study = read_study("ablations", data="scenes")
-    runs = {run.arm: run.options for run in planned_runs(study)[: len(study.arms)]}
+    runs = {run.arm: run.training for run in planned_runs(study)[: len(study.arms)]}
 
     assert list(runs) == ["Baseline", "A", "B", "C", "no text", "random vectors", "mask texts"]
     learnable = {

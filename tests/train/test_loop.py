@@ -33,6 +33,7 @@ from semalign.train.loop import (
     train_score_names,
 )
 from semalign.train.optimizer import make_optimizer
+from semalign.train.precision import compiled
 from semalign.train.run import TrainedRun, load_run
 from tests.small import edit, make_data, scenes, tiny_options
 
@@ -283,7 +284,7 @@ def test_bf16(inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_compiled_run(inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
     """The compiled model carries out the steps that record nothing, and trains the weights that are scored."""
     steps: list[int] = []
-    real = loop.compiled
+    real = compiled
 
     def spied(model: Any, device: Any) -> Any:
         with monkeypatch.context() as patch:

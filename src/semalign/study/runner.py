@@ -6,6 +6,7 @@ own saved state.  It knows nothing of judging.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -21,7 +22,7 @@ import yaml
 
 from semalign.config import Options, merge, read_yaml, to_dict, validate
 from semalign.config.study import StudyOptions
-from semalign.errors import OutputError, ResultsError, SemalignError, StudyError
+from semalign.errors import ConfigError, OutputError, ResultsError, SemalignError, StudyError
 from semalign.files import make_folder, read_json, write_json, write_text
 from semalign.results import RunResult, read_result, write_result
 from semalign.study.command import CommandFailed, run_command
@@ -87,8 +88,10 @@ def check_study_folder(folder: Path, study: StudyOptions) -> bool:
     file = folder / STUDY_FILE
     value = _as_dict(study)
     if file.exists():
-        # Read as a study again: a file of an older version lacks options that have been added since.
-        found = _as_dict(validate(StudyOptions, read_yaml(file), str(file)))
+        found = read_yaml(file)
+        with contextlib.suppress(ConfigError):
+            # Read as a study again: a file of an older version lacks options that have been added since.
+            found = _as_dict(validate(StudyOptions, found, str(file)))
         different = [name for name in [*value, *found] if found.get(name) != value.get(name)]
         if different:
             name = different[0]
