@@ -15,9 +15,10 @@ from scipy import stats
 
 from semalign.errors import ResultsError
 from semalign.judge.statistics import block_contrasts, direction_p, resolvable_margin, summarise
+from semalign.judge.verdict import Judgement
 from semalign.seeds import numpy_generator
 
-__all__ = ["Pilot", "judge_pilot"]
+__all__ = ["Pilot", "judge_pilot", "pilot_doubts"]
 
 PLANNED_BLOCKS = (5, 8, 12)
 LEVEL = 0.95
@@ -150,6 +151,37 @@ def judge_pilot(
         margins={n: float(resolvable_margin(sd, n, alpha, m, power)) for n in planned_blocks},
         notes=tuple(notes),
     )
+
+
+def pilot_doubts(pilot: Pilot, judgement: Judgement) -> tuple[str, ...]:
+    """Return what the noise of identical recipes says against a study's verdicts; empty where it says nothing.
+
+    Args:
+        pilot: of the study's baseline.
+        judgement: of the study.
+    """
+    doubts = []
+    heavy = pilot.false_positives is not None and pilot.false_positives > 2 * pilot.level + 2 / 2**pilot.n
+    for estimate, verdict in zip(judgement.estimates, judgement.verdicts, strict=True):
+        name, mean = estimate.contrast.name, estimate.mean
+        directed = verdict.word in ("better", "worse")
+        size = float(np.sqrt(sum(weight * weight for weight in estimate.contrast.weights.values()) / 2))
+        if directed and mean is not None and abs(mean) <= size * abs(pilot.mean_difference):
+            doubts.append(
+                f"{name} is called {verdict.word} at {mean:+.2f} points, and two identical recipes of the pilot differ "
+                f"by {pilot.mean_difference:+.2f}: an effect of that size has been seen where there is none."
+            )
+        if directed and heavy:
+            doubts.append(
+                f"{name} is called {verdict.word}, and the pilot's noise has heavier tails than the test takes it to "
+                "have: see the share of false positives there."
+            )
+        if estimate.sd is not None and pilot.sd_paired_high > 0 and estimate.sd > size * pilot.sd_paired_high:
+            doubts.append(
+                f"{name} varies by {estimate.sd:.2f} points from seed to seed, more than identical recipes can explain "
+                f"(at most {size * pilot.sd_paired_high:.2f}): the effect itself depends on the seed."
+            )
+    return tuple(doubts)
 
 
 def _false_positives(differences: NDArray[np.float64], level: float) -> float | None:

@@ -26,6 +26,7 @@ from semalign.judge import Estimate, Judgement, Pilot, Verdict
 from semalign.judge import judge_pilot as judge_pilot_scores
 from semalign.judge.contrasts import contrasts_of
 from semalign.judge.growth import blocks_wanted, judge_study
+from semalign.judge.pilot import pilot_doubts
 from semalign.judge.statistics import blocks_needed, resolvable_margin, t_interval
 from semalign.results import Curve, RunResult, Score, read_result
 
@@ -193,6 +194,8 @@ def load_study(folder: Path) -> StudyNumbers:
     )
     effects = sum(contrast.family == "primary" for contrast in contrasts)
     pilot, blocks = _pilot(folder / "pilot", study, outcomes, max(1, effects))
+    if pilot is not None:
+        judgement = dataclasses.replace(judgement, notes=(*judgement.notes, *pilot_doubts(pilot, judgement)))
     numbers = StudyNumbers(
         folder=folder,
         study=study,

@@ -113,7 +113,8 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "文本反而有害：{arm} 的得分低于同一模型不用文本训练时",
     ),
     "text: unknown": (
-        "It cannot be told: the controls show neither a gain of {arm} from its text nor that there is none beyond the "
+        "It cannot be told: the controls show neither a gain of {arm} from its text nor that there is none"
+        " beyond the "
         "margin",
         "无法判断：对照既未显示 {arm} 从文本中获益，也未显示收益不超过界限",
     ),
@@ -159,7 +160,8 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "{called}：{mean} 个 mIoU 点，且区间 {interval} 的近端也超过界限 {margin}。",
     ),
     "plain: below": (
-        "{called}, but by too little to matter: {mean} mIoU points {interval}, shown to be smaller than the margin of "
+        "{called}, but by too little to matter: {mean} mIoU points {interval}, shown to be smaller than th"
+        "e margin of "
         "{margin}.",
         "{called}，但幅度太小：{mean} 个 mIoU 点 {interval}，已证明小于界限 {margin}。",
     ),
@@ -260,7 +262,8 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "train": ("Train mIoU", "训练 mIoU"),
     "gap": ("Train − scored", "训练 − 评分"),
     "cost note": (
-        "Times are wall-clock times of runs that shared the machine. Train mIoU: the scored weights on a subset of the "
+        "Times are wall-clock times of runs that shared the machine. Train mIoU: the scored weights on a s"
+        "ubset of the "
         "training images.",
         "时间为该机器上（与其他运行共享时）的实际时间。训练 mIoU：被评分的权重在部分训练图像上的得分。",
     ),
@@ -301,14 +304,16 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "knobs": ("Temperature and gate over training", "训练中的温度与门控"),
     "knobs text": (
         "By place of the alignment, averaged over the blocks of a stage. Scale is the inverse temperature, base "
-        "included; the reach of the logits, scale × |q| × |k|, tells how sharp the attention can be. A flat line is a "
+        "included; the reach of the logits, scale × |q| × |k|, tells how sharp the attention can be. A fla"
+        "t line is a "
         "frozen (or dead) knob.",
         "按对齐所在位置，同一阶段内各块取平均。尺度为温度的倒数（含基数）；对数几率幅度为 尺度 × |q| × |k|，"
         "反映注意力可达的尖锐程度。水平线表示该参数被冻结（或无梯度）。",
     ),
     "fusion": ("Fusion strength and attention entropy", "融合强度与注意力熵"),
     "fusion text": (
-        "Strength |g·a|/|x| is how much the text branch adds to the stream; entropy 1 is attention spread evenly over "
+        "Strength |g·a|/|x| is how much the text branch adds to the stream; entropy 1 is attention spread "
+        "evenly over "
         "all tokens, 0 is one token alone.",
         "强度 |g·a|/|x| 表示文本分支加入主干的比例；熵为 1 表示注意力均匀分布，0 表示只关注一个词元。",
     ),
@@ -461,7 +466,8 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "换用 ±{margin} 以外的界限就是另一个问题：它在运行之前确定，不能根据这些结果来选择。",
     ),
     "change data": (
-        "The verdicts hold for this model, recipe and data; the blocks vary the seed, not the images, so by themselves "
+        "The verdicts hold for this model, recipe and data; the blocks vary the seed, not the images, so b"
+        "y themselves "
         "they make no claim about new images.",
         "结论只适用于此模型、配方与数据；区组改变的是种子而非图像，因此结论本身不对新图像作断言。",
     ),
@@ -522,7 +528,8 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "looks futile": (
         "The study has ended at look {index} of {n}, at {blocks} blocks, for futility: what is open ({effects}) has "
         "less than {chance} % chance of a verdict by the last look. No verdict rests on this.",
-        "研究在第 {index} 次评判（共 {n} 次，{blocks} 个区组）时因无望而结束：未判定的效应（{effects}）到最后一次评判时"
+        "研究在第 {index} 次评判（共 {n} 次，{blocks} 个区组）时因无望而结束：未判定的效应（{effects}）到"
+        "最后一次评判时"
         "得出结论的机会不足 {chance} %。任何结论都不依赖于此。",
     ),
     "look": ("look {index}: {blocks} blocks", "第 {index} 次：{blocks} 个区组"),
@@ -565,7 +572,8 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "{arms} arms × up to {blocks} blocks, at most {runs} runs. A block is one seed ({seeds}): all its arms share "
         "the initial weights of common parameters, the order of images and the augmentation, so that an effect is a "
         "paired difference. The study ends when every effect is decided, or at its last look{futility}.",
-        "{arms} 个实验组 × 至多 {blocks} 个区组，至多 {runs} 次运行。一个区组即一个种子（{seeds}）：其中各组共享公共参"
+        "{arms} 个实验组 × 至多 {blocks} 个区组，至多 {runs} 次运行。一个区组即一个种子（{seeds}）：其中各"
+        "组共享公共参"
         "数的初值、图像顺序和增强，因此效应是配对差。所有效应判定后，或到最后一次评判时，研究结束{futility}。",
     ),
     "design futility": (
@@ -585,7 +593,8 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "Better or worse: the direction interval excludes 0. Equivalent: the equivalence interval lies inside the "
         "margin of ±{margin} mIoU points. Else inconclusive. The margin and the looks ({looks} blocks) were fixed "
         "before any run; an effect keeps the verdict of the look that decided it.",
-        "更好或更差：方向区间不含 0。等价：等价性区间落在 ±{margin} 个 mIoU 点的界限之内。其余为尚无定论。界限与各次评"
+        "更好或更差：方向区间不含 0。等价：等价性区间落在 ±{margin} 个 mIoU 点的界限之内。其余为尚无定论。"
+        "界限与各次评"
         "判（{looks} 个区组）在任何运行之前确定；效应保留作出判定的那次评判的结论。",
     ),
     "plain: before look": (
@@ -598,7 +607,8 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "目前尚无定论：这 {n} 个区组与 {low} 到 {high} 个 mIoU 点之间的任何效应都相容；研究继续到 {next} 个区组。",
     ),
     "plain: lost": (
-        "Cannot be told: {lost} of {all} blocks are incomplete, and what the others say would not hold for every score "
+        "Cannot be told: {lost} of {all} blocks are incomplete, and what the others say would not hold for"
+        " every score "
         "that the lost runs might have had.",
         "无法判断：{all} 个区组中有 {lost} 个不完整，其余区组的结论并非对缺失运行的任何得分都成立。",
     ),
@@ -636,7 +646,8 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "levels note": (
         "mIoU in points, mean over the arms at the level and over blocks. The intervals of the effects, not of these "
         "means, judge: most of a mean's spread is shared by all arms of a block.",
-        "mIoU 以点计，为该水平各实验组与各区组的均值。判定依据是效应的区间而非这些均值：均值的离散大部分为同一区组的所"
+        "mIoU 以点计，为该水平各实验组与各区组的均值。判定依据是效应的区间而非这些均值：均值的离散大部分为"
+        "同一区组的所"
         "有实验组所共有。",
     ),
     "aliases title": ("What this half cannot tell apart", "此半数设计无法区分的效应"),
@@ -646,16 +657,19 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "可以评判（若三个及以上因素的交互视为零）",
     ),
     "aliases note": (
-        "A half fraction is for main effects. An effect of two factors has the same estimate as another one, so every "
+        "A half fraction is for main effects. An effect of two factors has the same estimate as another on"
+        "e, so every "
         "statement about two factors is undecided (aliased) here.",
         "半数设计只用于主效应。两个因素的交互与另一效应的估计相同，因此关于两个因素的任何陈述在这里都是未定（混杂）。",
     ),
     # --- classes and images ---------------------------------------------------------------------
     "class changes": ("Differences by class", "各类别的差异"),
     "class changes text": (
-        "Exploratory, not judged: each interval is the {level} t interval of one class alone, over the same blocks as "
+        "Exploratory, not judged: each interval is the {level} t interval of one class alone, over the sam"
+        "e blocks as "
         "the verdict. Of {n} classes about {chance} would exclude 0 by chance.",
-        "探索性结果，不作判定：每个区间是单个类别的 {level} t 区间，所用区组与结论相同。{n} 个类别中约有 {chance} 个会"
+        "探索性结果，不作判定：每个区间是单个类别的 {level} t 区间，所用区组与结论相同。{n} 个类别中约有 {"
+        "chance} 个会"
         "仅因偶然而不含 0。",
     ),
     "class changes none": ("The runs hold no IoU by class.", "运行中没有各类别的 IoU。"),
@@ -663,10 +677,13 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "class description": ("{effect}, effect on each class: {values}.", "{effect}，对各类别的效应：{values}。"),
     "image changes": ("Images that changed most", "变化最大的图像"),
     "image changes text": (
-        "Difference of an image's own mIoU (over the classes of its mask), averaged over {n} blocks. Exploratory, not "
-        "judged: the extremes of {images} images are extreme by chance too, which is why the spread over seeds and the "
+        "Difference of an image's own mIoU (over the classes of its mask), averaged over {n} blocks. Explo"
+        "ratory, not "
+        "judged: the extremes of {images} images are extreme by chance too, which is why the spread over s"
+        "eeds and the "
         "number of blocks that agree stand beside them.",
-        "单张图像自身 mIoU（取其掩码中的类别）之差，对 {n} 个区组取平均。探索性结果，不作判定：{images} 张图像中的极端"
+        "单张图像自身 mIoU（取其掩码中的类别）之差，对 {n} 个区组取平均。探索性结果，不作判定：{images} 张"
+        "图像中的极端"
         "者也有偶然的成分，因此并列给出种子间的离散与方向一致的区组数。",
     ),
     "image changes none": (
@@ -718,13 +735,15 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "new images suspect": (
         "But the names look like frames of {n} sequences, and frames of one sequence are alike: unless they are "
         "independent, these intervals are too narrow. Name the sequences in clusters.txt of the data folder.",
-        "但文件名看起来像 {n} 个序列的帧，而同一序列的帧彼此相似：除非它们相互独立，否则这些区间过窄。请在数据文件夹的 "
+        "但文件名看起来像 {n} 个序列的帧，而同一序列的帧彼此相似：除非它们相互独立，否则这些区间过窄。请在"
+        "数据文件夹的 "
         "clusters.txt 中指明序列。",
     ),
     "new images suspect one": (
         "But the names look like frames of one sequence, and frames of one sequence are alike: unless they are "
         "independent, these intervals are too narrow. Name the sequences in clusters.txt of the data folder.",
-        "但文件名看起来像同一个序列的帧，而同一序列的帧彼此相似：除非它们相互独立，否则这些区间过窄。请在数据文件夹的 "
+        "但文件名看起来像同一个序列的帧，而同一序列的帧彼此相似：除非它们相互独立，否则这些区间过窄。请在"
+        "数据文件夹的 "
         "clusters.txt 中指明序列。",
     ),
     "new images: looks": (
@@ -759,7 +778,8 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "on new": ("New seeds and new images", "新种子与新图像"),
     "share images": ("Variance from images", "图像带来的方差"),
     "new images note": (
-        "Points [interval]. Variance from images: its share of the variance of the mean; 0 % where it does not exceed "
+        "Points [interval]. Variance from images: its share of the variance of the mean; 0 % where it does"
+        " not exceed "
         "what images and seeds together explain.",
         "点 [区间]。图像带来的方差：其在均值方差中的占比；若不超过图像与种子的交互所能解释的部分，则为 0 %。",
     ),
@@ -776,8 +796,10 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "blocks, each at its own level and not adjusted for there being several{looks}. x: a factor, 1 is no change. "
         "A loss spike is a recorded loss above {spike:g} times the median of the nine before it; steps to 90 % are "
         "read off straight lines between validations.",
-        "效应为被评判的效应，共享其 alpha。其余区间均为 {n} 个区组上的 {level} t 区间，各自独立，未作多重校正{looks}。"
-        "x 表示倍数，1 为无变化。损失尖峰：记录的损失高于前九个中位数的 {spike:g} 倍；达到 90 % 的步数由两次验证之间的"
+        "效应为被评判的效应，共享其 alpha。其余区间均为 {n} 个区组上的 {level} t 区间，各自独立，未作多重"
+        "校正{looks}。"
+        "x 表示倍数，1 为无变化。损失尖峰：记录的损失高于前九个中位数的 {spike:g} 倍；达到 90 % 的步数由两"
+        "次验证之间的"
         "直线读出。",
     ),
     "claims note looks": (", nor for the looks", "，也未针对中期评判校正"),
@@ -825,7 +847,8 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "by lost": ("the {n} lost blocks keep it open", "因缺失的 {n} 个区组而未定"),
     "changes note": (
         "At this spread: the mean effects at which the verdict would turn, in points. One block: the smallest change "
-        "of one block's value that gives another verdict. Left out: the same judgement without each block in turn; it "
+        "of one block's value that gives another verdict. Left out: the same judgement without each block "
+        "in turn; it "
         "says whether any single block decides, and is no verdict.",
         "按此离散程度：使结论改变的平均效应（点）。单个区组：使结论改变的单个区组值的最小改变。去掉一个区组：依次去掉"
         "每个区组后的同样评判；它说明是否由单个区组决定，本身不是结论。",
@@ -892,7 +915,8 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "The runs of one seed form a block and share initial weights, data order and augmentation; an effect is the "
         "mean paired difference over blocks. The number of seeds ({blocks}) and the margin of ±{margin} mIoU points "
         "were fixed before any run.",
-        "同一种子的运行构成一个区组，共享初始权重、数据顺序与增强；效应为各区组配对差的均值。种子数（{blocks}）与界限 "
+        "同一种子的运行构成一个区组，共享初始权重、数据顺序与增强；效应为各区组配对差的均值。种子数（{bloc"
+        "ks}）与界限 "
         "±{margin} 个 mIoU 点在任何运行之前确定。",
     ),
     "paper looks": (
@@ -900,7 +924,8 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "mean paired difference over blocks. The margin of ±{margin} mIoU points and looks at {looks} blocks were "
         "fixed before any run; intervals are repeated confidence intervals (Jennison and Turnbull, 1989) of "
         "O'Brien-Fleming shape (Lan and DeMets, 1983) for the t statistic.",
-        "同一种子的运行构成一个区组，共享初始权重、数据顺序与增强；效应为各区组配对差的均值。界限 ±{margin} 个 mIoU 点"
+        "同一种子的运行构成一个区组，共享初始权重、数据顺序与增强；效应为各区组配对差的均值。界限 ±{margin"
+        "} 个 mIoU 点"
         "以及在 {looks} 个区组时的评判均在任何运行之前确定；区间为针对 t 统计量的 O'Brien-Fleming 形状（Lan 与 DeMets"
         "，1983）的重复置信区间（Jennison 与 Turnbull，1989）。",
     ),
@@ -908,7 +933,8 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "Effects of a family share α = {alpha} by Bonferroni ({families}): an effect has a direction when its "
         "interval excludes 0, and two configurations are called equivalent when the interval of two one-sided tests "
         "lies inside the margin.",
-        "同族效应以 Bonferroni 法共享 α = {alpha}（{families}）：区间不含 0 时效应有方向；双单侧检验的区间落在界限之内"
+        "同族效应以 Bonferroni 法共享 α = {alpha}（{families}）：区间不含 0 时效应有方向；双单侧检验的区间"
+        "落在界限之内"
         "时，两种配置判为等价。",
     ),
     "paper failed": (
@@ -1075,9 +1101,11 @@ _PATTERNS = tuple(
             "计划的 {all} 个区组中有 {n} 个没有运行：研究尚未完成，只有无论其结果如何都成立的结论才成立。",
         ),
         (
-            r"(?P<n>\d+) blocks have runs, and the study was planned for looks at (?P<looks>.+): the judgement is that "
+            r"(?P<n>\d+) blocks have runs, and the study was planned for looks at (?P<looks>.+): the "
+            r"judgement is that "
             r"of the first (?P<reached>\d+) blocks, and more blocks after a look at the results are a new study\.",
-            "已有 {n} 个区组的运行，而研究计划在 {looks} 个区组时评判：判定取自前 {reached} 个区组；看过结果后更多的区"
+            "已有 {n} 个区组的运行，而研究计划在 {looks} 个区组时评判：判定取自前 {reached} 个区组；看过结"
+            "果后更多的区"
             "组属于新的研究。",
         ),
         (
@@ -1085,10 +1113,48 @@ _PATTERNS = tuple(
             "已有 {n} 个区组的运行；在第一次评判（{first} 个区组）之前不作任何判定。",
         ),
         (
-            r"(?P<n>\d+) blocks have runs, and the study is judged at (?P<looks>.+) blocks and at no other moment: the "
+            r"(?P<n>\d+) blocks have runs, and the study is judged at (?P<looks>.+) blocks and at no "
+            r"other moment: the "
             r"judgement is that of the first (?P<reached>\d+) blocks, and the next look is at (?P<next>\d+)\.",
-            "已有 {n} 个区组的运行，而研究只在 {looks} 个区组时评判：判定取自前 {reached} 个区组，下一次评判在 {next} "
+            "已有 {n} 个区组的运行，而研究只在 {looks} 个区组时评判：判定取自前 {reached} 个区组，下一次评"
+            "判在 {next} "
             "个区组时。",
+        ),
+        # Doubts that a pilot raises, of semalign.judge.pilot.
+        (
+            r"(?P<name>.+) is called (?P<word>better|worse) at (?P<mean>\S+) points, and two identical "
+            r"recipes of the pilot "
+            r"differ by (?P<pilot>\S+): an effect of that size has been seen where there is none\.",
+            "{name} 被判为有方向（{mean} 点），而预实验中两个完全相同的配方相差 {pilot} 点：没有任何改变时"
+            "也见过这么大的差。",
+        ),
+        (
+            r"(?P<name>.+) is called (?P<word>better|worse), and the pilot's noise has heavier tails than "
+            r"the test takes it "
+            r"to have: see the share of false positives there\.",
+            "{name} 被判为有方向，而预实验的噪声比检验所假定的尾部更重：见预实验的假阳性比例。",
+        ),
+        (
+            r"(?P<name>.+) varies by (?P<sd>\S+) points from seed to seed, more than identical recipes "
+            r"can explain \(at most "
+            r"(?P<most>\S+)\): the effect itself depends on the seed\.",
+            "{name} 在种子之间的变化为 {sd} 点，超出相同配方所能解释的范围（至多 {most}）：效应本身取决于种子。",
+        ),
+        (
+            r"Swapping the two runs of each block in all ways, the t test finds a direction in "
+            r"(?P<share>\S+) of them, twice "
+            r"or more what it should \((?P<level>\S+)\): this noise has heavier tails than the normal "
+            r"one, and a verdict near "
+            r"its boundary is to be doubted\.",
+            "把每个区组的两次运行以所有方式互换，t 检验在 {share} 的情形下判出方向，达到应有值（{level}）"
+            "的两倍以上：噪声的尾部"
+            "比正态更重，靠近界限的结论值得怀疑。",
+        ),
+        (
+            r"The two identical recipes differ by (?P<mean>\S+) points \(p (?P<p>[^)]+)\): look for what "
+            r"differs between them "
+            r"before believing any effect of that size\.",
+            "两个相同的配方相差 {mean} 点（p {p}）：在相信这么大的效应之前，先找出它们之间的差别。",
         ),
         (
             r"(?P<name>.+): the difference is 0 in every block, so these arms compute the same\.",
@@ -1100,24 +1166,29 @@ _PATTERNS = tuple(
             "{name}：全部 {n} 个区组的差都相同，真实的运行几乎不会如此：请检查得分是如何得到的。",
         ),
         (
-            r"Swapping the two runs of each block in all ways, the t test finds a direction in (?P<found>\S+) of them, "
-            r"twice or more what it should \((?P<level>\S+)\): this noise has heavier tails than the normal one, and a "
+            r"Swapping the two runs of each block in all ways, the t test finds a direction in "
+            r"(?P<found>\S+) of them, "
+            r"twice or more what it should \((?P<level>\S+)\): this noise has heavier tails than the "
+            r"normal one, and a "
             r"verdict near its boundary is to be doubted\.",
             "以所有方式交换各区组的两次运行，t 检验在其中 {found} 得出方向，达到应有比例（{level}）的两倍或更多：此噪"
             "声的尾部比正态更重，接近边界的结论值得怀疑。",
         ),
         (
-            r"The two identical recipes differ by (?P<mean>\S+) points \(p (?P<p>\S+)\): look for what differs between "
+            r"The two identical recipes differ by (?P<mean>\S+) points \(p (?P<p>\S+)\): look for what "
+            r"differs between "
             r"them before believing any effect of that size\.",
             "两个相同的配方相差 {mean} 点（p {p}）：在相信任何同样大小的效应之前，请先查明二者的差别。",
         ),
         # Notes of semalign.train.
         (
-            r"the temperature of (?P<site>\S+) is learnable in name only: outside its clamp its gradient is exactly 0",
+            r"the temperature of (?P<site>\S+) is learnable in name only: outside its clamp its gradient "
+            r"is exactly 0",
             "{site} 的温度只是名义上可学习：在其截断范围之外，梯度恰为 0",
         ),
         (
-            r"(?P<file>\S+) was chosen by its score on the split '(?P<split>.+)' that is also scored: its score there "
+            r"(?P<file>\S+) was chosen by its score on the split '(?P<split>.+)' that is also scored: its "
+            r"score there "
             r"is too high; the score given here is of the averaged weights of the last step",
             "{file} 是按其在划分“{split}”上的得分挑选的，而该划分也被评分：它在那里的得分偏高；此处给出的是最后一步平"
             "均权重的得分",
