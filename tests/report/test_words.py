@@ -78,24 +78,24 @@ def test_own_texts_are_translated(name: str, text: str) -> None:
         ("7 blocks have runs, and nothing is judged before the first look, at 5 blocks.", "已有 7 个区组的运行"),
         ("x - y: the difference is 0 in every block, so these arms compute the same.", "x - y：每个区组的差都是 0"),
         (
-            "A - B is called better at +0.40 points, and two identical recipes of the pilot differ by -0.50: an effect of "
-            "that size has been seen where there is none.",
+            "A - B is called better at +0.40 points, and two identical recipes of the pilot differ by -0.50: an effect "
+            "of that size has been seen where there is none.",
             "A - B 被判为有方向（+0.40 点）",
         ),
         (
-            "A - B is called worse, and the pilot's noise has heavier tails than the test takes it to have: see the share "
-            "of false positives there.",
+            "A - B is called worse, and the pilot's noise has heavier tails than the test takes it to have: see the "
+            "share of false positives there.",
             "预实验的噪声比检验所假定的尾部更重",
         ),
         (
-            "A - B varies by 4.00 points from seed to seed, more than identical recipes can explain (at most 1.20): the "
-            "effect itself depends on the seed.",
+            "A - B varies by 4.00 points from seed to seed, more than identical recipes can explain (at most 1.20): "
+            "the effect itself depends on the seed.",
             "超出相同配方所能解释的范围（至多 1.20）",
         ),
         (
-            "Swapping the two runs of each block in all ways, the t test finds a direction in 12.5% of them, twice or more "
-            "what it should (1.2%): this noise has heavier tails than the normal one, and a verdict near its boundary is "
-            "to be doubted.",
+            "Swapping the two runs of each block in all ways, the t test finds a direction in 12.5% of them, twice "
+            "or more what it should (1.2%): this noise has heavier tails than the normal one, and a verdict near its boundary "
+            "is to be doubted.",
             "t 检验在 12.5% 的情形下判出方向，达到应有值（1.2%）",
         ),
         (
