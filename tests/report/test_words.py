@@ -94,8 +94,8 @@ def test_own_texts_are_translated(name: str, text: str) -> None:
         ),
         (
             "Swapping the two runs of each block in all ways, the t test finds a direction in 12.5% of them, twice "
-            "or more what it should (1.2%): this noise has heavier tails than the normal one, and a verdict near its boundary "
-            "is to be doubted.",
+            "or more what it should (1.2%): this noise has heavier tails than the normal one, and a verdict "
+            "near its boundary is to be doubted.",
             "t 检验在 12.5% 的情形下判出方向，达到应有值（1.2%）",
         ),
         (
