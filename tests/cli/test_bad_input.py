@@ -566,5 +566,6 @@ def test_checkpoints_say_that_the_disk_is_full(
     said = semalign("train", "set", "--out", "o", *SHORT)
 
     assert said.code == 2
-    assert "cannot write o/weights.safetensors: I/O error: No space left" in said.err.splitlines()[-1]
+    # A slow machine comes to save its state before it comes to the weights.
+    assert re.search(r"cannot write o/\w+\.safetensors: I/O error: No space left", said.err.splitlines()[-1])
     assert not (here / "o").exists()
