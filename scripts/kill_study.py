@@ -4,8 +4,8 @@
 
 A study on built-in scenes is carried out once without being disturbed.  Then, for each kill, it is begun in a new
 folder, killed at a random moment, and started again with the same command until it ends.  The moment is a number of
-finished runs, drawn evenly from none to all, and a time after that, drawn evenly up to what a run takes on average, so
-that it depends little on how busy the machine is.  Every second kill takes the study's own process alone, so that its
+files in its folder, drawn evenly from none to all that there are in the end, and up to a second after that, so that it
+depends little on how busy the machine is.  Every second kill takes the study's own process alone, so that its
 workers must notice; the others take all its processes at one time.  A row is printed for each: when, whom, how many
 runs had finished before, how many of these were run again (their result.json is another file or has another time), and
 whether results.csv, judgement.json and pilot.json are the same to the byte.  Exit 1 where a run was repeated or
@@ -73,14 +73,19 @@ def results(folder: Path) -> Snapshot:
 
 
 def wait_for(process: subprocess.Popen[str], folder: Path, count: int, seconds: float) -> bool:
-    """Wait until ``count`` runs have finished, then for some seconds; return whether the study is still alive."""
-    while len(results(folder)) < count and process.poll() is None:
+    """Wait until there are ``count`` files, then for some seconds; return whether the study is still alive."""
+    while len(files(folder)) < count and process.poll() is None:
         time.sleep(0.01)
     try:
         process.wait(seconds)
     except subprocess.TimeoutExpired:
         return True
     return False
+
+
+def files(folder: Path) -> list[Path]:
+    """Return all files that are whole."""
+    return [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
 
 
 def kill(process: subprocess.Popen[str], whom: str) -> None:
@@ -111,8 +116,8 @@ def main() -> int:
         began = time.monotonic()
         finish(start(study, root / "whole", asked.workers, asked.engine))
         total = time.monotonic() - began
-        count = len(results(root / "whole"))
-        print(f"{count} runs without a kill in {total:.1f} s", flush=True)
+        count, runs = len(files(root / "whole")), len(results(root / "whole"))
+        print(f"{runs} runs and {count} files without a kill in {total:.1f} s", flush=True)
         print("| kill | after s | killed | runs finished before | repeated | identical |\n|---|---|---|---|---|---|")
         bad = 0
         for number in range(1, asked.kills + 1):
@@ -120,7 +125,7 @@ def main() -> int:
             while True:
                 began = time.monotonic()
                 process = start(study, folder, asked.workers, asked.engine)
-                if wait_for(process, folder, rng.randint(0, count), rng.uniform(0, total / count)):
+                if wait_for(process, folder, rng.randrange(count), rng.random()):
                     break
                 # It ended before the moment came.
                 finish(process)

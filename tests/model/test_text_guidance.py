@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 import semalign
+from semalign.align.cost import FormChoice
 from semalign.errors import ConfigError, TextError
 from semalign.model.text_fusion import (
     EncoderAlignment,
@@ -136,14 +137,17 @@ def test_layouts_agree_with_the_alignment_itself(layout: str) -> None:
     assert not torch.equal(y, plain if layout != "tokens" else plain[0][:, 2:])
 
 
+@pytest.mark.parametrize("form", ["folded", "sdpa"])
 @pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
-def test_with_gate_zero_nothing_changes(memory: torch.memory_format) -> None:
+def test_with_gate_zero_nothing_changes(memory: torch.memory_format, form: FormChoice) -> None:
     """With gate 0 values and their order in memory are the backbone's, to the bit, and the gate still learns."""
     torch.manual_seed(0)
     backbone = Pyramid().to(memory_format=memory)  # type: ignore[call-overload]
     x = image().to(memory_format=memory)
     plain = backbone(x)
-    guided = add_text_guidance(backbone, text_dim=CT, places={"stages.0.*": 8, "stages.1.*": 12}, gate_init=0.0)
+    guided = add_text_guidance(
+        backbone, text_dim=CT, places={"stages.0.*": 8, "stages.1.*": 12}, gate_init=0.0, form=form
+    )
 
     given = guided(x, text=texts())
 

@@ -242,6 +242,14 @@ class _Diagnosis:
                 ops = sorted({w.op for w in self.trace.writes if self.trace.bit(name) & w.names})
                 by = f"by {', '.join(ops)}" if ops else "through .data or a hook"
                 yield Finding(code, (name,), f"written over {by} with {_numbers(high)}, whatever it was before")
+            elif is_small(tensor) and by_forward and (kept := self.kept_part(name, high, low, reach)) is not None:
+                self.done.add(name)
+                yield Finding(
+                    "overwritten",
+                    (name,),
+                    f"each forward keeps {kept:.4g} of its value and puts something else in for the rest",
+                    {"kept": kept},
+                )
             elif is_small(tensor) and not life.is_dead:
                 on = (start == high) | (start == low)
                 if bool((on & (high != low)).any()):
@@ -253,11 +261,30 @@ class _Diagnosis:
                         {"value": float(start.flatten()[0])},
                     )
 
+    def kept_part(self, name: str, high: Tensor, low: Tensor, reach: float) -> float | None:
+        """Return c below 1 where a forward makes c·value + rest of any value, as a moving average does; else None.
+
+        A bound or a normalisation is not linear: its c differs between a long and a short way.
+        """
+        start = self.x.initial[name]
+        way = 1 + start.abs()
+        with self.x.changed({name: start + way}):
+            self.x.output()
+            near = self.x.watched[name].detach().clone()
+        with self.x.changed({name: start}):
+            self.x.output()
+            here = self.x.watched[name].detach().clone()
+        shares = [(high - here) / (reach * way), (here - low) / (reach * way), (near - here) / way]
+        kept = float(shares[0].mean())
+        if torch.equal(here, start) or not 0 < kept < 0.99999:
+            return None
+        return kept if all(float((share - kept).abs().max()) < 1e-3 * kept for share in shares) else None
+
     # ---- no gradient ----
 
     def single_tokens(self) -> Iterator[Finding]:
         for site in self.trace.sites:
-            if site.tokens == 1 and site.is_attention:
+            if site.tokens == 1 and (site.is_attention or site.is_mixture):
                 knobs = [n for n in self.trace.names_of(site.knobs) if n in self.x.lives]
                 for name in knobs:
                     if all(other.tokens == 1 for other in self.sites[name]):
@@ -279,7 +306,22 @@ class _Diagnosis:
                 left_weights.setdefault(self.whole_unused(name), []).append(name)
                 continue
             yield self.cause(name, deaths.get(id(self.x.parameters[name])))
+        trials = TRIALS
         for path, members in left_weights.items():
+            blocked = None
+            for name in members[:2]:
+                if trials and blocked is None and self.uses[name]:
+                    trials -= 1
+                    blocked = self.blocked_weights(name, deaths.get(id(self.x.parameters[name])))
+            if blocked is not None:
+                code, why = blocked
+                yield Finding(
+                    code,
+                    (members[0] if len(members) == 1 else path,),
+                    f"{len(members)} tensors such as {members[0]} have gradient 0, or none, at all steps; {why}",
+                    {"tensors": len(members)},
+                )
+                continue
             numbers = sum(self.x.parameters[name].numel() for name in members)
             why = "never read" if not any(self.uses[name] for name in members) else "no gradient arrives"
             shown = members[0] if len(members) == 1 else path
@@ -423,6 +465,20 @@ class _Diagnosis:
             return found("not-reached", f"other values change the output and have a gradient{ends}")
         return found("zero-gradient", f"other values change the output and have no gradient either{ends}")
 
+    def blocked_weights(self, name: str, death: Death | None) -> tuple[str, str] | None:
+        """Name the step without derivative that weights run into; None where they may be idle on purpose."""
+        if death is not None and death.is_flat:
+            return "zero-gradient", f"the gradient ends at {death.op}, whose derivative is 0 everywhere"
+        if death is not None and death.is_curve:
+            return "saturated", f"the gradient ends at {death.op}, which is flat at every one of its inputs"
+        uses = self.uses[name]
+        if death is not None or any(use.how in ("detached", "no-grad", "number") for use in uses):
+            return None
+        compared = sorted({use.op for use in uses if use.how == "comparison"})
+        if compared and "zero" not in self.x.lives[name].gradients and self.influence(name) > NO_CHANGE:
+            return "zero-gradient", f"the output hangs on them by {', '.join(compared)} alone, without derivative"
+        return None
+
     def dies_alone(self, name: str, death: Death) -> bool:
         """Whether the gradient of a tensor dies before it meets the batch."""
         op = re.sub(r"Backward\d*$", "", death.op).lower()
@@ -499,7 +555,7 @@ class _Diagnosis:
                 if not squash.attached or squash.outside.numel() != life.reached.numel():
                     continue
                 stuck = squash.outside.flatten() & ~life.reached.flatten()
-                if bool(stuck.any()) and self.is_knob(name):
+                if bool(stuck.any()) and (self.is_knob(name) or name in self.factors):
                     yield Finding(
                         "init-outside-bound",
                         (name,),
@@ -642,13 +698,21 @@ class _Diagnosis:
         candidates: dict[str, list[str]] = {}
         for name, tensor in self.x.watched.items():
             path, owner, attribute = self.owners[name]
-            if tensor.requires_grad or not is_small(tensor) or is_builtin(owner):
+            is_parameter = isinstance(tensor, nn.Parameter)
+            if tensor.requires_grad or not (is_small(tensor) or is_parameter) or is_builtin(owner):
                 continue
             if not any(p.requires_grad for p in self.x.modules.get(self.whole(name), self.model).parameters()):
                 continue  # Frozen as a whole.
-            if asks_to_learn(attribute):
+            bare = [flag for flag in learn_flags(owner) if not flag_words(flag)]
+            asked = asks_to_learn(attribute) or (
+                is_parameter
+                and (asks_to_learn(path.rpartition(".")[2]) or bool(bare))
+                and bool(self.uses[name])
+                and not any(self.owners[other][0] == path for other in self.x.parameters)
+            )
+            if asked:
                 yield Finding("frozen-though-learnable", (name,), f"{_numbers(tensor)}; {_nature(self.x, name)}")
-            elif is_hint(attribute) or name in self.factors:
+            elif is_small(tensor) and (is_hint(attribute) or name in self.factors):
                 candidates.setdefault(path, []).append(name)
         for path, module in self.x.modules.items():
             flags = learn_flags(module)
@@ -700,8 +764,9 @@ class _Diagnosis:
         for path, size in self.trace.overflow:
             worst[path] = max(worst.get(path, 0.0), size)
         for site in self.trace.sites:
-            if HALF_MAX < site.largest < math.inf:
-                worst[site.path] = max(worst.get(site.path, 0.0), site.largest)
+            for size in (site.largest, -site.lowest):
+                if HALF_MAX < size < math.inf:
+                    worst[site.path] = max(worst.get(site.path, 0.0), size)
         for path, size in worst.items():
             yield Finding("half-overflow", (path,), f"{size:.4g} is larger than {HALF_MAX:.0f}", {"size": size})
         suspects = [
@@ -1024,10 +1089,19 @@ _KINDS = (
 )
 
 
+def flag_words(flag: str) -> list[str]:
+    """Return what a flag such as use_learnable_temp speaks of, nothing for a bare one such as learnable.
+
+    >>> flag_words("use_learnable_temp"), flag_words("is_trainable")
+    (['temp'], [])
+    """
+    rest = re.sub(r"learn(able|ed|ing|s)?|trainable|use|is|enable|param(eter)?", "", flag.lower()).strip("_")
+    return [word for word in rest.split("_") if word]
+
+
 def _matches(flag: str, attribute: str) -> bool:
     """Whether a flag such as learnable_temp speaks of an attribute such as logit_scale."""
-    rest = re.sub(r"learn(able|ed|ing|s)?|trainable|use|is|enable|param(eter)?", "", flag.lower()).strip("_")
-    words = [word for word in rest.split("_") if word]
+    words = flag_words(flag)
     name = attribute.lower()
     if not words:
         return is_hint(name)

@@ -13,7 +13,8 @@ from torch import Tensor
 
 __all__ = ["Death", "find_deaths", "first_sinks", "leaves"]
 
-_FLAT = ("Round", "Sign", "Floor", "Ceil", "Trunc", "Heaviside", "Frac")
+_FLAT = ("Round", "Sign", "Sgn", "Floor", "Ceil", "Trunc", "Heaviside")
+_CURVES = ("SigmoidBackward", "TanhBackward", "SoftplusBackward", "LogSigmoidBackward", "ExpBackward")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +31,11 @@ class Death:
     def is_flat(self) -> bool:
         """Whether its derivative is 0 everywhere."""
         return self.op.startswith(_FLAT)
+
+    @property
+    def is_curve(self) -> bool:
+        """Whether it is a bounded curve, which gives 0 where it is saturated."""
+        return self.op.startswith(_CURVES)
 
     @property
     def is_softmax(self) -> bool:

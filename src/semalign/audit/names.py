@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
 
 __all__ = ["asks_to_learn", "is_builtin", "is_container", "is_hint", "learn_flags", "mentioned", "split_owner"]
 
@@ -43,7 +44,10 @@ def asks_to_learn(name: str) -> bool:
 
 def is_builtin(module: nn.Module) -> bool:
     """Whether a module is torch's own, whose parameters are no temperatures or gates."""
-    return type(module).__module__.startswith("torch.nn")
+    kind = type(module)
+    if is_parametrized(module):
+        kind = kind.__mro__[1]  # torch puts a class of its own in front.
+    return kind.__module__.startswith("torch.nn")
 
 
 def is_container(module: nn.Module) -> bool:
@@ -55,6 +59,12 @@ def split_owner(model: nn.Module, name: str) -> tuple[str, nn.Module, str]:
     """Return path and module of a tensor's first owner that is no container, and the attribute's name there."""
     parts = name.split(".")
     modules = dict(model.named_modules(remove_duplicate=False))
+    if "parametrizations" in parts and re.fullmatch(r"original\d*", parts[-1]):
+        # What x.parametrizations.scale.original is, is x.scale.
+        cut = parts.index("parametrizations")
+        holder = modules.get(".".join(parts[:cut]))
+        if holder is not None and is_parametrized(holder) and cut + 1 < len(parts) - 1:
+            return ".".join(parts[:cut]), holder, parts[cut + 1]
     for cut in range(len(parts) - 1, -1, -1):
         path = ".".join(parts[:cut])
         module = modules.get(path)

@@ -143,6 +143,8 @@ class Site:
         is_cosine: whether all rows of q and of k have one length, so that ``reach`` bounds the scores.
         is_attention: whether the weights multiply values.
         rows: rows in all.
+        lowest: lowest finite score, but for the lowest number of its dtype.
+        is_mixture: whether the weights multiply something entry by entry, as those of a router do.
     """
 
     path: str
@@ -155,6 +157,8 @@ class Site:
     is_cosine: bool
     is_attention: bool
     rows: int
+    lowest: float = math.nan
+    is_mixture: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -253,6 +257,7 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.ran: dict[str, bool] = {}
         self.multiplies: int = 0
         self._path: list[str] = [""]
+        self._objects = {id(tensor) for tensor in watched.values()}
         self._keep: list[Any] = []
         self._bits: dict[int, int] = {}
         self._direct: dict[int, int] = {}
@@ -343,7 +348,9 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 flat = op in _COMPARISONS or (
                     bool(outs) and not any(t.dtype.is_floating_point or t.is_complex() for t in outs)
                 )
-                self._used(tensor, own, op, path, grad, key in self._direct, is_data, flat)
+                is_new_leaf = tensor.requires_grad and tensor.is_leaf and id(tensor) not in self._objects
+                attached = tensor.requires_grad and not (is_new_leaf and key not in self._batch_keys)
+                self._used(tensor, own, op, path, grad, key in self._direct, is_data, flat, attached)
             elif tensor.requires_grad and tensor.is_leaf and grad and not on_data and key not in self._batch_keys:
                 self.foreign.setdefault(key, (path, tensor))
         for argument, value in zip(func._schema.arguments, args, strict=False):
@@ -370,7 +377,16 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._flow(op, args, kwargs, ins, keys, outs, out_keys, path)
 
     def _used(
-        self, tensor: Tensor, own: int, op: str, path: str, grad: bool, direct: bool, on_data: bool, flat: bool
+        self,
+        tensor: Tensor,
+        own: int,
+        op: str,
+        path: str,
+        grad: bool,
+        direct: bool,
+        on_data: bool,
+        flat: bool,
+        attached: bool,
     ) -> None:
         if op == "detach":
             return  # Autograd detaches what it saves; whether a value is cut shows where it is used.
@@ -383,7 +399,8 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         elif not grad:
             how = "no-grad"
         else:
-            how = "attached" if tensor.requires_grad else "detached"
+            # A parameter made from another one, as nn.Parameter(x.clamp(...)), begins a graph of its own.
+            how = "attached" if attached else "detached"
         self.uses.add(Use(own, op, path, how, direct, on_data))
 
     # ---- tensors made from parameters alone ----
@@ -479,6 +496,9 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> int:
         """Return the watched tensors that this product brings in as a factor."""
         factors = 0
+        for key in keys:
+            if key in self._weights and len({k for k in keys if k is not None}) > 1:
+                self._weights[key].is_mixture = True
         for tensor, key, on_data in zip(ins, keys, data, strict=True):
             if key is None or on_data or not is_small(tensor):
                 continue
@@ -613,4 +633,9 @@ def _site(path: str, rows: Tensor, knobs: int, scores: _Scores) -> Site:
         entropy = float((torch.special.entr(weights).sum(dim=-1) / count[keep].double().log()).mean())
     shown = rows[~masked] if rows.numel() <= SMALL else rows
     largest = float(shown.abs().amax()) if shown.numel() else math.nan
-    return Site(path, tokens, entropy, empty, largest, knobs, scores.reach, scores.is_cosine, False, rows.shape[0])
+    site = Site(path, tokens, entropy, empty, largest, knobs, scores.reach, scores.is_cosine, False, rows.shape[0])
+    # -inf and the lowest number of the dtype are how a mask is written that fits any dtype.
+    fits = ~rows.isfinite() | (rows < 0.5 * torch.finfo(rows.dtype).min)
+    if not bool(fits.all()):
+        site.lowest = float(rows[~fits].amin()) if bool(fits.any()) else float(rows.amin())
+    return site
