@@ -58,7 +58,7 @@ class _Diagnosis:
                 self.sites.setdefault(name, []).append(site)
         self.gates = {name for branch in self.trace.branches for name in self.trace.names_of(branch.knobs)}
         self.factors = set(self.trace.names_of(self.trace.multiplies))
-        self.owners = {name: split_owner(self.model, name) for name in self.x.watched}
+        self.owners = {name: self.owner(name) for name in self.x.watched}
         self.dead = {name for name, life in self.x.lives.items() if life.is_dead}
         self.done: set[str] = set()
         """Names whose death is explained."""
@@ -66,6 +66,14 @@ class _Diagnosis:
         self._trials = 0
 
     # ---- what a tensor is ----
+
+    def owner(self, name: str) -> tuple[str, nn.Module, str]:
+        """Return path and module of a tensor's owner, in the model or in the loss, and its name there."""
+        loss = self.x.subject.loss
+        if name.startswith("loss.") and isinstance(loss, nn.Module) and "loss" not in self.model._modules:
+            path, owner, attribute = split_owner(loss, name.removeprefix("loss."))
+            return f"loss.{path}".rstrip("."), owner, attribute
+        return split_owner(self.model, name)
 
     def is_knob(self, name: str) -> bool:
         """Whether a tensor is a temperature, gate or other scalar factor, by role first and by name second."""
@@ -236,7 +244,7 @@ class _Diagnosis:
                         self.x.step_without_gradient(name)
                     ends.append(self.x.watched[name].detach().clone())
             high, low = ends
-            if torch.equal(high, low):
+            if torch.equal(high, low) or (by_forward and self.is_scheduled(name, high, low, reach)):
                 self.done.add(name)
                 code = "overwritten" if self.is_knob(name) or is_small(tensor) else "unused-weights"
                 ops = sorted({w.op for w in self.trace.writes if self.trace.bit(name) & w.names})
@@ -260,6 +268,16 @@ class _Diagnosis:
                         f"{float(high.max()):.4g}] that it is put back into",
                         {"value": float(start.flatten()[0])},
                     )
+
+    def is_scheduled(self, name: str, high: Tensor, low: Tensor, reach: float) -> bool:
+        """Whether what the forward writes goes on from call to call, whatever the value was before."""
+        start = self.x.initial[name]
+        way = reach * (1 + start.abs())
+        if bool(((high - low).abs() > 0.01 * way).any()):
+            return False
+        with self.x.changed({name: start + way}):
+            self.x.output()
+            return not torch.equal(self.x.watched[name].detach(), high)
 
     def kept_part(self, name: str, high: Tensor, low: Tensor, reach: float) -> float | None:
         """Return c below 1 where a forward makes c·value + rest of any value, as a moving average does; else None.

@@ -245,9 +245,11 @@ class Experiment:
         before = {prefix + name: id(p) for prefix, part in self._parts() for name, p in part.named_parameters()}
         holders = {item.path: id(self.subject.standing_for(item.tensor)) for item in self.loose}
         self.trace = Trace(self.watched, self.subject.batch, self.elsewhere)
+        has_output = False
         try:
             with self.trace.following(self.modules), self.trace:
                 output = self.call()
+                has_output = True
                 loss = self.loss_of(output) if self.subject.loss is not None else None
         except Exception as error:
             if self.trace.reached:
@@ -260,6 +262,11 @@ class Experiment:
             if isinstance(error, ConfigError):
                 raise
             said = str(error).strip().splitlines()
+            if has_output:
+                raise ConfigError(
+                    f"the loss cannot be called with the model's output ({type(error).__name__}: "
+                    f"{said[0] if said else ''}), expected a function of the output, or of the output and the batch"
+                ) from error
             raise ConfigError(
                 f"the model cannot be called with the batch ({type(error).__name__}: {said[0] if said else ''}), "
                 "expected a tuple for model(*batch), a mapping for model(**batch) or one argument"

@@ -74,6 +74,11 @@ def audit(
         raise ConfigError(
             f"the audit got an optimizer of type {type(optimizer).__name__}, expected a torch.optim.Optimizer"
         )
+    if loss is not None and not callable(loss):
+        raise ConfigError(
+            f"the audit got a loss of type {type(loss).__name__}, expected a function of the output, or of the output "
+            "and the batch"
+        )
     if steps < 2:
         raise ConfigError(
             f"the audit got steps={steps}, expected at least 2: what starts behind a 0 needs a second one"

@@ -9,6 +9,7 @@ import importlib
 import importlib.util
 import math
 import sys
+import traceback
 import types
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -298,7 +299,16 @@ def audit_factory(target: str, *, device: str = "auto", steps: int = 3) -> Audit
     Raises:
         ConfigError: there is no such factory, or it returns something else.
     """
-    made = load_factory(target)()
+    factory = load_factory(target)
+    try:
+        made = factory()
+    except SemalignError:
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"the factory {target} raised {_said(error)}, expected it to return model and batch when called without "
+            "arguments"
+        ) from error
     if isinstance(made, Mapping):
         parts = dict(made)
         unknown = sorted(set(parts) - {"model", "batch", "optimizer", "loss"})
@@ -326,11 +336,20 @@ def audit_factory(target: str, *, device: str = "auto", steps: int = 3) -> Audit
                 "the factory place its model itself"
             )
         model.to(device)
+        if isinstance(parts.get("loss"), nn.Module):
+            parts["loss"].to(device)
         batch = _moved(batch, device)
     try:
         return audit(model, batch, parts.get("optimizer"), parts.get("loss"), steps=steps)
     except SemalignError as error:
         raise ConfigError(f"the factory {target}: {error}") from error
+
+
+def _said(error: Exception) -> str:
+    """Return an exception's kind, first line, and the line of code that raised it."""
+    lines = str(error).strip().splitlines()
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} ({lines[0] if lines else 'no message'}) at {Path(last.filename).name}:{last.lineno}"
 
 
 def _moved(value: Any, device: str) -> Any:

@@ -483,7 +483,7 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self._gates[key] = gates
         if "scaled_dot_product" in op or op.startswith(("_flash_attention", "_efficient_attention")):
             self._fused(args, kwargs, ins, keys, path)
-        elif op in ("_softmax", "_log_softmax"):
+        elif op in ("_softmax", "_log_softmax", "_safe_softmax"):
             site = self._softmaxed(op, args, ins[0], keys[0], outs[0], path)
             self._weights[out_keys[0]] = site
         elif is_product:
