@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,15 @@ from typing import Any
 
 from semalign.errors import OutputError
 
-__all__ = ["make_folder", "read_json", "write_aside", "write_bytes", "write_json", "write_text"]
+__all__ = [
+    "make_folder",
+    "read_json",
+    "write_aside",
+    "write_bytes",
+    "write_folder_aside",
+    "write_json",
+    "write_text",
+]
 
 
 def make_folder(path: Path) -> Path:
@@ -58,6 +67,46 @@ def write_aside(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def write_folder_aside(path: Path, what: str, *, option: str, apart_from: Path) -> Iterator[Path]:
+    """Yield a new folder beside ``path``; on success it is renamed to ``path``, else removed.
+
+    Args:
+        path: the folder to make; it must not exist, or be empty.
+        what: names the content in messages.
+        option: the option that named ``path``.
+        apart_from: data that are only read; ``path`` must lie outside.
+
+    Raises:
+        OutputError: ``path`` is taken, lies inside ``apart_from`` or cannot be written.
+    """
+    if path.resolve().is_relative_to(apart_from.resolve()):
+        raise OutputError(
+            f"{option} {path} lies inside the data {apart_from}, which are never changed: name a folder elsewhere"
+        )
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        raise OutputError(f"{option} {path} is no folder, expected the name of a new one")
+    if path.is_dir() and any(path.iterdir()):
+        raise OutputError(f"{option} {path} is not empty, expected a new or empty folder: name another or empty it")
+    place = path.resolve()  # "." has no name
+    part = place.with_name(f".{place.name}.{secrets.token_hex(4)}.part")
+    try:
+        part.mkdir(parents=True)
+        yield part
+        if path.exists():
+            path.rmdir()
+        part.rename(path)
+    except OSError as error:
+        if isinstance(error, OutputError):
+            raise
+        raise OutputError(
+            f"cannot write the {what} {path}: {error.strerror or error}, free space or name another folder"
+        ) from error
+    finally:
+        if part.exists():
+            shutil.rmtree(part, ignore_errors=True)
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from semalign.cli.sets import data_import
 from semalign.cli.show import console, line, percent, print_json, progress_bar, share, table
 from semalign.errors import ConfigError, StudyError
 
@@ -867,6 +868,9 @@ def data_check(
         print(", ".join(f"{count} {severity}{'' if count == 1 else 's'}" for severity, count in found.items()))
     if (report if copied is None else copied).has_errors:
         raise typer.Exit(1)
+
+
+data_app.command("import")(data_import)
 
 
 def _print_counts(splits: dict[str, Any]) -> None:

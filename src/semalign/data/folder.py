@@ -47,6 +47,7 @@ __all__ = [
     "decode_image",
     "decode_indices",
     "decode_mask",
+    "image_size",
     "read_bytes",
     "read_image",
 ]
@@ -189,6 +190,19 @@ def read_image(path: Path) -> ImageArray:
         DataError: missing, corrupt, truncated, too large, or more than 8 bits per channel.
     """
     return decode_image(read_bytes(path, "image"), path).image
+
+
+def image_size(path: Path, mask_size: tuple[int, int] | None = None) -> tuple[int, int]:
+    """Return an image's height and width from its header, turned as `decode_image` turns it for a mask of that size.
+
+    Raises:
+        DataError: missing, corrupt or too large.
+    """
+    image = _open_header(read_bytes(path, "image"), path, "image")
+    size = (image.height, image.width)
+    if size != mask_size and size[::-1] == mask_size and _exif_orientation(image) >= 5:
+        return mask_size
+    return size
 
 
 def decode_indices(data: bytes, path: Path, what: str, modes: tuple[str, ...], content: str) -> NDArray[Any]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,8 +19,7 @@ from PIL import Image
 from semalign.data.findings import DataReport, Mending, listed_files
 from semalign.data.folder import Folder
 from semalign.data.masks import read_indices, read_rgb
-from semalign.errors import OutputError
-from semalign.files import write_bytes, write_json
+from semalign.files import write_bytes, write_folder_aside, write_json
 from semalign.metrics import IGNORE
 
 __all__ = ["FIXES_FILE", "FIXES_FORMAT", "Change", "write_corrected"]
@@ -68,10 +66,7 @@ def write_corrected(
     Raises:
         OutputError: ``out`` is taken, lies inside the data, or cannot be written.
     """
-    _check_free(folder.root, out)
-    part = out.with_name(f".{out.name}.{secrets.token_hex(4)}.part")
-    try:
-        part.mkdir(parents=True)
+    with write_folder_aside(out, "corrected copy", option="--fix", apart_from=folder.root) as part:
         changes = tuple(_copy(folder, report.mending, part, progress))
         write_json(
             part / FIXES_FILE,
@@ -81,28 +76,7 @@ def write_corrected(
                 "not_changed": sorted({f.code for f in report.findings} - {change.code for change in changes}),
             },
         )
-        if out.exists():
-            out.rmdir()
-        part.rename(out)
-    except OSError as error:
-        if isinstance(error, OutputError):
-            raise
-        raise OutputError(
-            f"cannot write the corrected copy {out}: {error.strerror or error}, free space or name another folder"
-        ) from error
-    finally:
-        if part.exists():
-            shutil.rmtree(part, ignore_errors=True)
     return changes
-
-
-def _check_free(root: Path, out: Path) -> None:
-    if out.resolve().is_relative_to(root.resolve()):
-        raise OutputError(f"--fix {out} lies inside the data {root}, which are never changed: name a folder elsewhere")
-    if out.is_symlink() or (out.exists() and not out.is_dir()):
-        raise OutputError(f"--fix {out} is no folder, expected the name of a new one")
-    if out.is_dir() and any(out.iterdir()):
-        raise OutputError(f"--fix {out} is not empty, expected a new or empty folder: name another or empty it")
 
 
 def _copy(

@@ -1,0 +1,67 @@
+"""ADE20K as in the scene parsing challenge (ADEChallengeData2016): 150 classes counted from 1, 0 is void."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Final
+
+from semalign.data.sample import MaskArray
+from semalign.data.sets.plan import Entry, Plan
+from semalign.data.sets.rules import Unknown, classes_of_ids, read_ids
+from semalign.data.sets.source import Source
+from semalign.errors import DataError
+from semalign.metrics import IGNORE
+
+__all__ = ["EXPECTED", "TITLE", "plan"]
+
+TITLE: Final = "ADE20K"
+EXPECTED: Final = "images/training/, annotations/training/ and objectInfo150.txt"
+
+CLASS_COUNT = 150
+SPLITS = {"train": "training", "val": "validation"}
+_IDS = {k: k - 1 for k in range(1, CLASS_COUNT + 1)} | {0: IGNORE}
+
+
+def plan(source: Source, unknown: Unknown) -> Plan:
+    """Find ADE20K below ``source``."""
+    source.enter("annotations", below=("ADEChallengeData2016",))
+    names = _class_names(source)
+    entries = []
+    for split, theirs in SPLITS.items():
+        if source.folder(f"images/{theirs}") is None:
+            continue
+        images = source.by_stem(source.root / "images" / theirs, "image")
+        masks = source.by_stem(source.need_folder(f"annotations/{theirs}"), "mask", endings=(".png",))
+        for name, image in images.items():
+            if name not in masks:
+                raise DataError(
+                    f"image {image} has no mask: expected {source.root / 'annotations' / theirs / name}.png, add the "
+                    "mask or remove the image"
+                )
+            entries.append(Entry(split, name, image, functools.partial(_mask, masks[name], unknown)))
+    return Plan("ADEChallengeData2016", "1 to 150 become 0 to 149, 0 becomes 255", names, tuple(entries))
+
+
+def _mask(path: Path, unknown: Unknown) -> MaskArray:
+    expected = f"0 for void, 1 to {CLASS_COUNT}"
+    return classes_of_ids(read_ids(path, expected), _IDS, path, expected, unknown)
+
+
+def _class_names(source: Source) -> tuple[str, ...]:
+    """Return each class's first name in objectInfo150.txt; all its names where another class has the same first one."""
+    path = source.root / "objectInfo150.txt"
+    if not path.is_file():
+        raise DataError(
+            f"{path} is missing, expected the list of {TITLE}'s class names that comes with the data: copy it there"
+        )
+    rows = [line.split("\t") for line in source.lines(path)]
+    by_index = {int(row[0]): row[-1].strip() for row in rows if row[0].strip().isdigit() and len(row) >= 2}
+    if sorted(by_index) != list(range(1, CLASS_COUNT + 1)) or not all(by_index.values()):
+        raise DataError(
+            f"{path} names {len(by_index)} classes, expected {CLASS_COUNT} lines of a number from 1, figures and names, "
+            "apart by tabs: copy the file that comes with the data"
+        )
+    lines = [by_index[k] for k in range(1, CLASS_COUNT + 1)]
+    first = [line.split(",")[0].split(";")[0].strip() for line in lines]
+    return tuple(name if first.count(name) == 1 else line for name, line in zip(first, lines, strict=True))

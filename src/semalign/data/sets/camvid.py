@@ -1,0 +1,233 @@
+"""CamVid, in the layout of the SegNet tutorial (class indices) and in its own (colours of 32 classes).
+
+The 32 classes become the 11 of the SegNet tutorial as MathWorks' tutorial on SegNet groups them; the split of the
+original's frames is the SegNet tutorial's.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from semalign.data.masks import Color
+from semalign.data.sample import MaskArray
+from semalign.data.sets.plan import Entry, Plan
+from semalign.data.sets.rules import Unknown, classes_of_colours, classes_of_ids, read_colours, read_ids
+from semalign.data.sets.source import Source
+from semalign.errors import DataError, nearest
+from semalign.metrics import IGNORE
+
+__all__ = ["CLASSES", "COLOURS", "EXPECTED", "GROUPS", "TITLE", "plan", "split_of"]
+
+TITLE: Final = "CamVid"
+EXPECTED: Final = (
+    "train/ and trainannot/ (SegNet tutorial), train/ and train_labels/, or 701_StillsRaw_full/ and "
+    "LabeledApproved_full/"
+)
+
+CLASSES: Final = (
+    "sky",
+    "building",
+    "pole",
+    "road",
+    "pavement",
+    "tree",
+    "sign symbol",
+    "fence",
+    "car",
+    "pedestrian",
+    "bicyclist",
+)
+
+GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
+    "sky": ("Sky",),
+    "building": ("Bridge", "Building", "Wall", "Tunnel", "Archway"),
+    "pole": ("Column_Pole", "TrafficCone"),
+    "road": ("Road", "LaneMkgsDriv", "LaneMkgsNonDriv"),
+    "pavement": ("Sidewalk", "ParkingBlock", "RoadShoulder"),
+    "tree": ("Tree", "VegetationMisc"),
+    "sign symbol": ("SignSymbol", "Misc_Text", "TrafficLight"),
+    "fence": ("Fence",),
+    "car": ("Car", "SUVPickupTruck", "Truck_Bus", "Train", "OtherMoving"),
+    "pedestrian": ("Pedestrian", "Child", "CartLuggagePram", "Animal"),
+    "bicyclist": ("Bicyclist", "MotorcycleScooter"),
+}
+"""The original's classes by ours; Void is ignored."""
+
+COLOURS: Final[Mapping[str, Color]] = {
+    "Animal": (64, 128, 64),
+    "Archway": (192, 0, 128),
+    "Bicyclist": (0, 128, 192),
+    "Bridge": (0, 128, 64),
+    "Building": (128, 0, 0),
+    "Car": (64, 0, 128),
+    "CartLuggagePram": (64, 0, 192),
+    "Child": (192, 128, 64),
+    "Column_Pole": (192, 192, 128),
+    "Fence": (64, 64, 128),
+    "LaneMkgsDriv": (128, 0, 192),
+    "LaneMkgsNonDriv": (192, 0, 64),
+    "Misc_Text": (128, 128, 64),
+    "MotorcycleScooter": (192, 0, 192),
+    "OtherMoving": (128, 64, 64),
+    "ParkingBlock": (64, 192, 128),
+    "Pedestrian": (64, 64, 0),
+    "Road": (128, 64, 128),
+    "RoadShoulder": (128, 128, 192),
+    "SUVPickupTruck": (64, 128, 192),
+    "Sidewalk": (0, 0, 192),
+    "SignSymbol": (192, 128, 128),
+    "Sky": (128, 128, 128),
+    "TrafficCone": (0, 0, 64),
+    "TrafficLight": (0, 64, 64),
+    "Train": (192, 64, 128),
+    "Tree": (128, 128, 0),
+    "Truck_Bus": (192, 128, 192),
+    "Tunnel": (64, 0, 64),
+    "VegetationMisc": (192, 192, 0),
+    "Void": (0, 0, 0),
+    "Wall": (64, 192, 0),
+}
+
+SPLITS = ("train", "val", "test")
+_IDS = {k: k for k in range(len(CLASSES))} | {len(CLASSES): IGNORE}
+_INDEX = {name.casefold(): k for k, ours in enumerate(CLASSES) for name in GROUPS[ours]} | {"void": IGNORE}
+_COLOUR_RULE = "colours of 32 classes to 11 as in the SegNet tutorial, Void to 255"
+
+
+def plan(source: Source, unknown: Unknown) -> Plan:
+    """Find CamVid below ``source``."""
+    stills = ("701_StillsRaw_full", "701_StillsRaw")
+    source.enter("trainannot", "train_labels", *stills, below=("CamVid", "SegNet/CamVid", "camvid"))
+    if source.folder("trainannot"):
+        return _segnet(source, unknown)
+    if source.folder("train_labels"):
+        return _coloured_folders(source, unknown)
+    return _stills(source, source.need_folder(*stills), unknown)
+
+
+def split_of(name: str) -> str:
+    """Return the SegNet tutorial's split of a frame of the original, "" for an unknown name.
+
+    367, 101 and 233 frames: val is the densely sampled part of 0016E5, test the second half of 0001TP and Seq05VD.
+    """
+    match = re.fullmatch(r"(0001TP|0006R0|0016E5|Seq05VD)_f?(\d+)", name)
+    if match is None:
+        return ""
+    sequence, frame = match[1], int(match[2])
+    if sequence == "Seq05VD" or (sequence == "0001TP" and frame >= 8550):
+        return "test"
+    if sequence == "0016E5" and 7959 <= frame <= 8159 and frame % 2:
+        return "val"
+    return "train"
+
+
+def _sequence(name: str) -> str:
+    return name.split("_")[0]
+
+
+def _segnet(source: Source, unknown: Unknown) -> Plan:
+    entries = []
+    for split in SPLITS:
+        if source.folder(f"{split}annot") is None:
+            continue
+        for image, mask in _pairs(source, split):
+            make = functools.partial(_mask_of_ids, mask, unknown)
+            entries.append(Entry(split, image.stem, image, make, cluster=_sequence(image.stem)))
+    return Plan("SegNet tutorial", "11 to 255, 0 to 10 as they are", CLASSES, tuple(entries))
+
+
+def _pairs(source: Source, split: str) -> list[tuple[Path, Path]]:
+    """Return image and mask of a split, by its list where there is one, else by the folders."""
+    listing = source.root / f"{split}.txt"
+    if not listing.is_file():
+        return _same_names(source, split, f"{split}annot", "")
+    pairs = []
+    for line in source.lines(listing):
+        parts = line.split()
+        if len(parts) != 2:
+            raise DataError(f"{listing} has the line {line[:80]!r}, expected an image and its mask apart by a blank")
+        # The lists hold the paths of the tutorial's own machine; the last folder and the name are what counts.
+        image, mask = (source.root.joinpath(*source.listed(part, str(listing)).parts[-2:]) for part in parts)
+        pairs.append((source.file(image, "image"), source.file(mask, "mask")))
+    return pairs
+
+
+def _same_names(source: Source, images: str, masks: str, ending: str) -> list[tuple[Path, Path]]:
+    """Return image and mask NAME + ``ending`` of two folders."""
+    found = source.by_stem(source.need_folder(images), "image")
+    labels = source.by_stem(source.need_folder(masks), "mask", endings=(".png",))
+    return [(path, _partner(source, labels, name + ending, path, masks)) for name, path in found.items()]
+
+
+def _partner(source: Source, labels: Mapping[str, Path], stem: str, image: Path, masks: str) -> Path:
+    if stem not in labels:
+        raise DataError(
+            f"image {image} has no mask: expected {source.root / masks / (stem + '.png')}, add the mask or remove the "
+            "image"
+        )
+    return labels[stem]
+
+
+def _coloured_folders(source: Source, unknown: Unknown) -> Plan:
+    colours = _colour_rule(source)
+    entries = []
+    for split in SPLITS:
+        if source.folder(f"{split}_labels") is None:
+            continue
+        ending = "_L" if any(path.stem.endswith("_L") for path in (source.root / f"{split}_labels").iterdir()) else ""
+        for image, mask in _same_names(source, split, f"{split}_labels", ending):
+            make = functools.partial(_mask_of_colours, mask, colours, unknown)
+            entries.append(Entry(split, image.stem, image, make, cluster=_sequence(image.stem)))
+    return Plan("folders of a split with colours", _COLOUR_RULE, CLASSES, tuple(entries))
+
+
+def _stills(source: Source, stills: Path, unknown: Unknown) -> Plan:
+    colours = _colour_rule(source)
+    masks = source.need_folder("LabeledApproved_full", "LabeledApproved")
+    entries = []
+    for image, mask in _same_names(source, stills.name, masks.name, "_L"):
+        split = split_of(image.stem)
+        if not split:
+            raise DataError(
+                f"image {image} is no frame of CamVid's four sequences, such as 0001TP_006690: its split is not known, "
+                "remove it or rename it as in the original"
+            )
+        make = functools.partial(_mask_of_colours, mask, colours, unknown)
+        entries.append(Entry(split, image.stem, image, make, cluster=_sequence(image.stem)))
+    note = "the split is the SegNet tutorial's: 367 train, 101 val and 233 test of 701 frames"
+    return Plan("the original's stills", _COLOUR_RULE, CLASSES, tuple(entries), (note,))
+
+
+def _mask_of_ids(path: Path, unknown: Unknown) -> MaskArray:
+    expected = "0 to 10, and 11 for void"
+    return classes_of_ids(read_ids(path, expected), _IDS, path, expected, unknown)
+
+
+def _mask_of_colours(path: Path, colours: Mapping[Color, int], unknown: Unknown) -> MaskArray:
+    return classes_of_colours(read_colours(path), colours, path, "colours of CamVid's 32 classes", unknown)
+
+
+def _colour_rule(source: Source) -> dict[Color, int]:
+    """Return our class by colour, from class_dict.csv or label_colors.txt where there is one."""
+    table, text = source.root / "class_dict.csv", source.root / "label_colors.txt"
+    if table.is_file():
+        rows = [row for row in csv.reader(source.lines(table)) if row][1:]
+        named = [(row[0].strip(), row[1:], table) for row in rows]
+    elif text.is_file():
+        parts = [line.split() for line in source.lines(text)]
+        named = [(" ".join(part[3:]), part[:3], text) for part in parts]
+    else:
+        return {color: _INDEX[name.casefold()] for name, color in COLOURS.items()}
+    rule: dict[Color, int] = {}
+    for name, numbers, path in named:
+        if len(numbers) != 3 or not all(number.strip().isdigit() and int(number) <= 255 for number in numbers):
+            raise DataError(f"{path} gives {name!r} the colour {' '.join(numbers)!r}, expected three numbers to 255")
+        if name.casefold() not in _INDEX:
+            raise DataError(f"{path} names {name!r}, which is none of CamVid's 32 classes{nearest(name, COLOURS)}")
+        rule[(int(numbers[0]), int(numbers[1]), int(numbers[2]))] = _INDEX[name.casefold()]
+    return rule

@@ -1,0 +1,87 @@
+"""Pascal VOC 2012 (and other years with SegmentationClass): palette masks, 0 is background, 255 the border."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Final
+
+from PIL import Image
+
+from semalign.data.masks import pascal_colors
+from semalign.data.sample import MaskArray
+from semalign.data.sets.plan import Entry, Plan
+from semalign.data.sets.rules import Unknown, classes_of_colours, classes_of_ids, read_colours, read_ids
+from semalign.data.sets.source import Source, check_name
+from semalign.errors import DataError
+from semalign.metrics import IGNORE
+
+__all__ = ["CLASSES", "EXPECTED", "TITLE", "plan"]
+
+TITLE: Final = "Pascal VOC"
+EXPECTED: Final = "JPEGImages/, SegmentationClass/ and ImageSets/Segmentation/train.txt"
+
+CLASSES: Final = (
+    "background",
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "dining table",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "potted plant",
+    "sheep",
+    "sofa",
+    "train",
+    "tv monitor",
+)
+
+_IDS = {k: k for k in (*range(len(CLASSES)), IGNORE)}
+_COLOURS = {(int(color[0]), int(color[1]), int(color[2])): k for k, color in enumerate(pascal_colors()) if k in _IDS}
+
+
+def plan(source: Source, unknown: Unknown) -> Plan:
+    """Find Pascal VOC below ``source``."""
+    source.enter("SegmentationClass", below=("VOC2012", "VOCdevkit/VOC2012"))
+    images, masks = source.need_folder("JPEGImages"), source.need_folder("SegmentationClass")
+    lists = source.need_folder("ImageSets/Segmentation")
+    entries, notes = [], []
+    for split in ("train", "val", "test"):
+        listing = lists / f"{split}.txt"
+        if not listing.is_file():
+            continue
+        names = source.lines(listing)
+        if split == "test" and not any((masks / f"{name}.png").is_file() for name in names):
+            notes.append("the test split is left out, its masks are not published")
+            continue
+        for name in names:
+            check_name(name, str(listing))
+            image = source.file(images / f"{name}.jpg", "image")
+            mask = source.file(masks / f"{name}.png", "mask")
+            entries.append(Entry(split, name, image, functools.partial(_mask, mask, unknown)))
+    rule = "0 to 20 as they are, 255 (border) ignored"
+    return Plan("VOCdevkit", rule, CLASSES, tuple(entries), tuple(notes))
+
+
+def _mask(path: Path, unknown: Unknown) -> MaskArray:
+    """Return a mask by its palette's indices, or by its colours where a tool has saved it as RGB."""
+    expected = "0 to 20, and 255 for the border"
+    try:
+        with Image.open(path) as image:
+            is_rgb = image.mode in ("RGB", "RGBA")
+    except Exception as error:
+        if isinstance(error, MemoryError):
+            raise
+        raise DataError(f"mask {path} cannot be decoded ({type(error).__name__}), replace the file") from error
+    if is_rgb:
+        return classes_of_colours(read_colours(path), _COLOURS, path, "colours of Pascal VOC's palette", unknown)
+    return classes_of_ids(read_ids(path, expected), _IDS, path, expected, unknown)

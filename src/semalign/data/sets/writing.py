@@ -1,0 +1,142 @@
+"""Writes a plan as a folder in this package's layout, whole or not at all."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from semalign.data.folder import IMAGE_ENDINGS, image_size
+from semalign.data.sets.plan import Entry, Plan
+from semalign.data.sets.source import check_name
+from semalign.errors import DataError
+from semalign.files import write_json, write_text
+
+__all__ = ["IMPORT_FILE", "write_plan"]
+
+IMPORT_FILE = "import.json"
+"""Where the folder says what it was made from."""
+
+# History of the format: 1: first.
+IMPORT_FORMAT = 1
+
+Progress = Callable[[int, int], None]
+
+
+def write_plan(
+    plan: Plan, part: Path, *, link: bool, depth: bool, name: str, source: Path, progress: Progress | None = None
+) -> None:
+    """Write ``plan`` into the empty folder ``part``.
+
+    Args:
+        plan: what to write.
+        part: the folder.
+        link: link to images and depth in place of copying them.
+        depth: write depth where the plan has it.
+        name: of the data set, for `IMPORT_FILE`.
+        source: where it was, for `IMPORT_FILE`.
+        progress: called with (images done, images).
+
+    Raises:
+        DataError: a mask, image or depth does not fit.
+    """
+    _check_distinct(plan.entries)
+    write_text(part / "classes.txt", "".join(f"{label}\n" for label in plan.class_names))
+    for done, entry in enumerate(plan.entries, start=1):
+        _write_entry(entry, part, link=link, depth=depth)
+        if progress is not None:
+            progress(done, len(plan.entries))
+    clusters = _cluster_lines(plan.entries)
+    if clusters:
+        write_text(part / "clusters.txt", "".join(clusters))
+    write_json(
+        part / IMPORT_FILE,
+        {
+            "format": IMPORT_FORMAT,
+            "data_set": name,
+            "layout": plan.layout,
+            "rule": plan.rule,
+            "source": str(source.resolve()),
+            "linked": link,
+            "splits": dict(Counter(entry.split for entry in plan.entries)),
+            "notes": list(plan.notes),
+        },
+    )
+
+
+def _check_distinct(entries: Iterable[Entry]) -> None:
+    seen: set[tuple[str, str]] = set()
+    for entry in entries:
+        check_name(entry.split, "a split")
+        if (entry.split, entry.name) in seen:
+            raise DataError(
+                f"the split {entry.split!r} has two images {entry.name!r}, expected distinct names: correct the list"
+            )
+        seen.add((entry.split, entry.name))
+
+
+def _write_entry(entry: Entry, part: Path, *, link: bool, depth: bool) -> None:
+    mask = entry.mask()
+    place = part / "masks" / entry.split
+    place.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(mask).save(place / f"{entry.name}.png")
+    place = part / "images" / entry.split
+    place.mkdir(parents=True, exist_ok=True)
+    size = (mask.shape[0], mask.shape[1])
+    if isinstance(entry.image, Path):
+        ending = entry.image.suffix.lower()
+        if ending not in IMAGE_ENDINGS:
+            raise DataError(f"image {entry.image} ends in {ending!r}, expected one of {', '.join(IMAGE_ENDINGS)}")
+        _check_size("image", entry.image, image_size(entry.image, size), size)
+        _put(entry.image, place / f"{entry.name}{ending}", link=link)
+    else:
+        Image.fromarray(entry.image()).save(place / f"{entry.name}.png")
+    if entry.depth is None or not depth:
+        return
+    place = part / "depth" / entry.split
+    place.mkdir(parents=True, exist_ok=True)
+    if isinstance(entry.depth, Path):
+        _check_size("depth", entry.depth, image_size(entry.depth), size)
+        _put(entry.depth, place / f"{entry.name}.png", link=link)
+    else:
+        values = np.ascontiguousarray(entry.depth())
+        _check_size("depth of", Path(entry.name), (values.shape[0], values.shape[1]), size)
+        Image.fromarray(values).save(place / f"{entry.name}.png")
+
+
+def _check_size(what: str, path: Path, size: tuple[int, int], mask_size: tuple[int, int]) -> None:
+    if size != mask_size:
+        raise DataError(
+            f"{what} {path} is {size[0]} x {size[1]} (H x W) but its mask is {mask_size[0]} x {mask_size[1]}, expected "
+            "equal sizes: correct the data set, or resize the mask by nearest neighbour"
+        )
+
+
+def _put(path: Path, target: Path, *, link: bool) -> None:
+    if link:
+        target.symlink_to(Path(os.path.realpath(path)))
+    else:
+        shutil.copyfile(path, target)
+
+
+def _cluster_lines(entries: Iterable[Entry]) -> list[str]:
+    """Return the lines of clusters.txt, for splits all of whose images have a cluster."""
+    entries = list(entries)
+    partial = {entry.split for entry in entries if entry.cluster is None}
+    return [
+        f"{entry.split}/{entry.name}\t{check_name(entry.cluster, 'a sequence')}\n"
+        for entry in entries
+        if entry.cluster is not None and entry.split not in partial
+    ]
+
+
+def renamed_splits(plan: Plan, renames: dict[str, str]) -> Plan:
+    """Return the plan with splits renamed; a split renamed to "" is left out."""
+    entries = (dataclasses.replace(entry, split=renames.get(entry.split, entry.split)) for entry in plan.entries)
+    return dataclasses.replace(plan, entries=tuple(entry for entry in entries if entry.split))
