@@ -59,7 +59,7 @@ def _class_names(source: Source) -> tuple[str, ...]:
     by_index = {int(row[0]): row[-1].strip() for row in rows if row[0].strip().isdigit() and len(row) >= 2}
     if sorted(by_index) != list(range(1, CLASS_COUNT + 1)) or not all(by_index.values()):
         raise DataError(
-            f"{path} names {len(by_index)} classes, expected {CLASS_COUNT} lines of a number from 1, figures and names, "
+            f"{path} names {len(by_index)} classes, expected {CLASS_COUNT} lines of number, figures and names, "
             "apart by tabs: copy the file that comes with the data"
         )
     lines = [by_index[k] for k in range(1, CLASS_COUNT + 1)]

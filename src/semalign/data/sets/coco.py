@@ -65,8 +65,8 @@ def plan(source: Source, annotations: Sequence[str], background: str | None) -> 
         names = labels
         if len(set(labels)) != len(labels) or not 1 <= len(labels) <= MAX_CLASSES:
             raise DataError(
-                f"{path} gives {len(labels)} classes ({', '.join(labels[:8])}), expected 1 to {MAX_CLASSES} of distinct "
-                "names: rename or merge categories, or choose another --background"
+                f"{path} gives {len(labels)} classes ({', '.join(labels[:8])}), expected 1 to {MAX_CLASSES} of "
+                "distinct names: rename or merge categories, or choose another --background"
             )
         found, empty = _entries(document, path, classes, split, source, background is not None)
         entries += found
