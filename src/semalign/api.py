@@ -32,7 +32,9 @@ __all__ = [
     "evaluate",
     "export",
     "from_pretrained",
+    "import_original",
     "load",
+    "load_original",
     "open_source",
     "predict",
     "resolve",
@@ -436,6 +438,34 @@ def from_pretrained(source: str | Path, *, revision: str | None = None, local_fi
     from semalign.share import hub
 
     return hub.from_pretrained(source, revision=revision, local_files_only=local_files_only)
+
+
+def import_original(
+    checkpoint: str | Path,
+    out: str | Path | None = None,
+    *,
+    form: str = "original",
+    options: Mapping[str, Any] | None = None,
+    container: str | None = None,
+) -> Any:
+    """Find the original's alignments in a checkpoint, see `semalign.share.original.import_original`."""
+    from semalign.share import original
+
+    target = None if out is None else Path(out)
+    return original.import_original(
+        Path(checkpoint),
+        target,
+        form=form,  # type: ignore[arg-type]
+        options=options,
+        container=container,
+    )
+
+
+def load_original(path: str | Path) -> dict[str, Any]:
+    """Load what `import_original` wrote: modules by their place in the checkpoint."""
+    from semalign.share import original
+
+    return dict(original.load_original(Path(path)))
 
 
 def _few(names: Sequence[str]) -> str:

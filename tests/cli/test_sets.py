@@ -62,9 +62,7 @@ def test_json(semalign: Semalign, camvid: Path) -> None:
         (("camvid", "theirs"), "missing option '--out', see semalign data import --help"),
     ],
 )
-def test_refused(
-    semalign: Semalign, camvid: Path, here: Path, words: tuple[str, ...], pattern: str
-) -> None:
+def test_refused(semalign: Semalign, camvid: Path, here: Path, words: tuple[str, ...], pattern: str) -> None:
     """One sentence, exit code 2, nothing written."""
     assert camvid.is_dir()
     before = listing(here)

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from semalign.cli.original import import_original
 from semalign.cli.sets import data_import
 from semalign.cli.show import console, line, percent, print_json, progress_bar, share, table
 from semalign.errors import ConfigError, StudyError
@@ -286,6 +287,9 @@ def export_run(
         for name, shape in facts[kind].items():
             line(f"{kind[:-1]} {name}: {' x '.join(str(side) for side in shape)}")
     print(target)
+
+
+app.command("import-original")(import_original)
 
 
 # ---- study ----

@@ -311,6 +311,18 @@ class SemanticAlignmentModule(nn.Module):
         branch = gated_projection(mixed, self.out_proj.weight, self.out_proj.bias, gate)
         return add_branch(x, branch, has_text(is_padding)).reshape(visual_features.shape)
 
+    def similarity(self, side: str) -> Similarity:
+        """Return how one side compares queries and keys."""
+        return self._encoder_similarity if side == "encoder" else self._decoder_similarity
+
+    def temperature_of(self, side: str) -> tuple[str | None, bool, float | None]:
+        """Return one side's l by name (None for a fixed ``ssa_scale``), whether it learns, and its clamp's bound."""
+        if side == "encoder" and self.version != "latest":
+            return None, False, None
+        name = "encoder_logit_scale" if side == "encoder" else self._decoder_l
+        bounds = self._clamp(name)
+        return name, self.get_parameter(name).requires_grad, None if bounds is None else bounds[1]
+
     def _clamp(self, name: str) -> tuple[float, float] | None:
         """Return the bounds of an l in the forward: the latest version leaves a fixed one alone."""
         if self.version == "latest" and not self.get_parameter(name).requires_grad:
