@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from semalign.cli.show import line, print_json
 from semalign.errors import ConfigError
-
-if TYPE_CHECKING:
-    from semalign.share.original import Found
 
 __all__ = ["import_original"]
 
@@ -67,7 +64,7 @@ def _options(pairs: list[str] | tuple[str, ...]) -> dict[str, Any]:
     return found
 
 
-def _print_module(module: Found) -> None:
+def _print_module(module: Any) -> None:
     """Print what one module is."""
     gates = ", ".join(f"{name} = {value:.4g}" for name, value in module.gates.items())
     print(
