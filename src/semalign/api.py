@@ -22,9 +22,11 @@ from semalign.train.evaluate import Predictor, score_split
 from semalign.train.folder import CONFIG_FILE, RESULT_FILE, STATE_FILE, claim_run_folder, release_run_folder
 from semalign.train.guidance import Guidance, encode_classes, prepare_guidance
 from semalign.train.leaking import NOT_LEAKING, Leaking, find_leaking
-from semalign.train.loop import Events, fit, make_fabric, prepare_inputs
+from semalign.train.loop import Events, fit, prepare_inputs
+from semalign.train.parallel import global_rank, make_fabric
 from semalign.train.predict import attention_sheet, predict_files
 from semalign.train.run import TrainedRun, build_model, load_run
+from semalign.train.trackers import check_trackers
 
 __all__ = [
     "Evaluation",
@@ -128,9 +130,17 @@ def train(
         AuditError: a knob cannot turn.
     """
     options = resolve(data, config=None if config is None else Path(config), settings=settings, overrides=overrides)
-    source = open_source(data, options, scan=scan)
-    fabric = make_fabric(device)
     folder = None if out is None else Path(out)
+    check_trackers(options.train.tracker, folder)
+    source = open_source(data, options, scan=scan)
+    fabric = make_fabric(
+        device,
+        devices=options.train.devices,
+        nodes=options.train.nodes,
+        unused=options.model.backbone is not None,
+    )
+    # Of several processes the first one looks, writes and speaks.
+    is_first = global_rank(fabric) == 0
     inputs = prepare_inputs(source, options)
     # Built once before anything is written, so that a bad option leaves no folder behind.
     bank, classes = inputs.guidance.bank, inputs.class_bank
@@ -143,22 +153,26 @@ def train(
     )
     facts: dict[str, Any] = {}
     is_finished = folder is not None and (folder / RESULT_FILE).exists()
-    if audit and not is_finished:
+    if audit and not is_finished and is_first:
         from semalign.audit.runs import audit_inputs, refuse_errors
 
         report = audit_inputs(inputs, options, device=fabric.device)
         refuse_errors(report, "the model")
         facts["audit"] = report.to_dict()
     is_new = folder is not None and not (folder / CONFIG_FILE).exists()
-    if folder is not None and claim_run_folder(folder, options, command or _command(), resume=resume):
+    if folder is not None and is_first:
+        is_finished = claim_run_folder(folder, options, command or _command(), resume=resume)
+    if folder is not None and is_finished:
         return load_run(folder), read_result(folder / RESULT_FILE)
+    # Starts the other processes, which come here by the same way, now that nothing but the training can fail.
+    fabric.launch()
     try:
         run, result = fit(inputs, options, out=folder, fabric=fabric, events=events, facts=facts)
     except SemalignError:
-        if folder is not None and is_new:
+        if folder is not None and is_new and is_first:
             release_run_folder(folder)
         raise
-    if folder is not None:
+    if folder is not None and is_first:
         write_result(folder / RESULT_FILE, result)
         (folder / STATE_FILE).unlink(missing_ok=True)
     return run, result

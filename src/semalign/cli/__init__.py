@@ -6,6 +6,7 @@ its traceback.
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from typing import TextIO
@@ -29,7 +30,7 @@ def main() -> None:
     try:
         code = app(prog_name="semalign", standalone_mode=False)
     except SemalignError as error:
-        _say(f"error: {error}")
+        _say(f"{_speaker()}error: {error}")
         code = error.exit_code
     except usage_error as error:
         code = _wrong_usage(error)
@@ -72,6 +73,12 @@ def _wrong_usage(error: BaseException) -> int:
         text = " ".join(message.split()).rstrip(".")
         _say(f"error: {text[0].lower() + text[1:]}, see {command} --help")
     return 2
+
+
+def _speaker() -> str:
+    """Return who speaks where several processes compute one run: the first is not named."""
+    number = os.environ.get("LOCAL_RANK", "0")
+    return "" if number == "0" else f"process {number}: "
 
 
 def _say(text: str) -> None:

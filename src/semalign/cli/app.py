@@ -92,6 +92,7 @@ def train(
     """Train a segmenter and score its validation split."""
     import semalign
     from semalign.train.loop import Events
+    from semalign.train.parallel import process_number
 
     folder = out or Path("runs") / (data if data == "scenes" else Path(data).resolve().name)
     with progress_bar() as bar:
@@ -126,6 +127,9 @@ def train(
             audit=audit,
         )
         bar.update(task, description="done", note="")
+    if process_number() > 0:
+        # Of several processes the first one speaks.
+        return
     score = result.score
     for note in result.facts["notes"]:
         line(f"note: {note}")

@@ -35,6 +35,13 @@ def _number(value: Any) -> Any:
     return value
 
 
+def _listed(value: Any) -> Any:
+    # One tracker, or none, is written without brackets.
+    if isinstance(value, str):
+        return () if value == "none" else (value,)
+    return tuple(dict.fromkeys(value)) if isinstance(value, list) and all(isinstance(v, str) for v in value) else value
+
+
 Finite = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_number)]
 Positive = Annotated[Finite, Field(gt=0)]
 NonNegative = Annotated[Finite, Field(ge=0)]
@@ -212,7 +219,7 @@ class TrainOptions(Frozen):
     epochs: Count | None = None
     """Passes over the training split; by default 45 for a folder and 24 for scenes."""
     batch_size: Count = 8
-    """Images of a step."""
+    """Images of a step, on all devices together."""
     seed: Seed = 0
     """Seed of initial values, order and augmentation; in a study it is the run's block."""
     lr: Positive = 2e-3
@@ -235,10 +242,21 @@ class TrainOptions(Frozen):
     """Epochs between looks at the validation split, for the curve alone; 0: only at the end."""
     select_split: str | None = None
     """Also keep the weights that score best on this split in best.safetensors; said wherever that split is scored."""
-    precision: Literal["auto", "float32", "bf16"] = "float32"
-    """Format of the forward's products; scores are float32.  'auto': bf16 where hardware has it and scores agree."""
+    precision: Literal["auto", "float32", "bf16", "fp16"] = "float32"
+    """Format of the forward's products; scores are float32.  'auto': bf16 where hardware has it and scores agree; fp16
+    needs CUDA."""
     compile: bool = False
     """Compile the model's forward and backward: a minute at the start, then faster steps; needs a compiler."""
+    devices: Count = 1
+    """Devices (on CPUs: processes) of each machine that share the images of a step."""
+    nodes: Count = 1
+    """Machines that share the images of a step."""
+    accumulate: Count = 1
+    """Parts that each device computes one after the other; batch norms see one part at a time."""
+    checkpointing: bool = False
+    """Compute activations again in the backward instead of keeping them: the same numbers, less memory, more time."""
+    tracker: Annotated[tuple[Literal["csv", "tensorboard", "wandb", "mlflow"], ...], BeforeValidator(_listed)] = ()
+    """Where curves, options and scores are written too: csv, tensorboard, wandb, mlflow, several of them, or none."""
     loss: LossOptions = LossOptions()
 
 

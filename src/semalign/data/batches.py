@@ -27,6 +27,7 @@ from semalign.data.transforms import (
     resize_depth,
     resize_image,
     resize_mask,
+    skip_view,
 )
 from semalign.errors import DataError
 from semalign.metrics import IGNORE
@@ -243,28 +244,32 @@ def augmented_batch(
     depth_scale: DepthScale | None,
     seed: int,
     step: int,
+    share: slice | None = None,
 ) -> Batch:
-    """Return random views of the images at ``index``, drawn from the stream of this seed and step."""
+    """Return random views of the images at ``index``, drawn from the stream of this seed and step.
+
+    With ``share`` only those of ``index[share]``, as they are in the whole batch.
+    """
     generator = numpy_generator(seed, "augment", step)
-    views = [
-        random_view(
-            images.images[i],
-            images.masks[i],
-            None if images.depths is None else images.depths[i],
-            size,
-            augmentation,
-            generator,
-        )
-        for i in index
-    ]
+    own = range(len(index))[share or slice(None)]
+    views = []
+    for place, i in enumerate(index):
+        if place not in own:
+            skip_view(generator)
+            continue
+        depth_plane = None if images.depths is None else images.depths[i]
+        views.append(random_view(images.images[i], images.masks[i], depth_plane, size, augmentation, generator))
     image = normalize_jittered(
-        torch.stack([view for view, _, _ in views]), augmentation.color, numpy_generator(seed, "color", step)
+        torch.stack([view for view, _, _ in views]),
+        augmentation.color,
+        numpy_generator(seed, "color", step),
+        of=(len(index), own.start),
     )
     mask = torch.stack([labels for _, labels, _ in views]).long()
     depth = None
     if depth_scale is not None:
         depth = depth_scale.normalize(torch.stack([d for _, _, d in views if d is not None])[:, None])
-    return Batch(torch.from_numpy(np.ascontiguousarray(index)), image, mask, depth)
+    return Batch(torch.from_numpy(np.ascontiguousarray(index[share or slice(None)])), image, mask, depth)
 
 
 def plain_batches(

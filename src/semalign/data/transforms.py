@@ -25,6 +25,7 @@ __all__ = [
     "resize_depth",
     "resize_image",
     "resize_mask",
+    "skip_view",
 ]
 
 # Mid-grey on both sides of a mean: one constant for all data keeps a model usable on any of them.
@@ -106,26 +107,37 @@ def random_view(
     return view, labels, distances
 
 
+def skip_view(generator: np.random.Generator) -> None:
+    """Draw what `random_view` draws, for a view that is made elsewhere."""
+    generator.random(4)
+
+
 def normalize_image(image: UInt8[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
     """Return (image / 255 - 0.45) / 0.25 in channels-last memory."""
     return ((image.float() - 255 * MEAN) / (255 * STD)).contiguous(memory_format=torch.channels_last)
 
 
 def normalize_jittered(
-    image: UInt8[Tensor, "b 3 h w"], strength: float, generator: np.random.Generator
+    image: UInt8[Tensor, "b 3 h w"],
+    strength: float,
+    generator: np.random.Generator,
+    *,
+    of: tuple[int, int] | None = None,
 ) -> Float[Tensor, "b 3 h w"]:
     """Return images normalised as by `normalize_image`, with random colours of ``strength``, channels-last.
 
     With x the normalised image and c, b, s, d drawn for each image, uniform in ±strength (d: per channel, ±strength/4):
     z = x (1 + c) + b, then grey + (z - grey) (1 + s) + d with grey the mean of the three channels of z.  Strength 0
-    draws nothing.
+    draws nothing.  With ``of`` = (n, first) the images are those from ``first`` on of a batch of n, and get the colours
+    that they get there.
     """
     if strength == 0:
         return normalize_image(image)
     count, _, height, width = image.shape
+    total, first = of or (count, 0)
 
     def draw(reach: float, channels: int = 1) -> Tensor:
-        values = generator.uniform(-reach, reach, (count, channels, 1, 1))
+        values = generator.uniform(-reach, reach, (total, channels, 1, 1))[first : first + count]
         return torch.from_numpy(values.astype(np.float32)).to(image.device)
 
     contrast, brightness, saturation, shift = draw(strength), draw(strength), draw(strength), draw(strength / 4, 3)

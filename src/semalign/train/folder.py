@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from semalign.config import Options, flatten, read_yaml, to_dict
+from semalign.config import Options, flatten, read_yaml, to_dict, validate
 from semalign.errors import OutputError, SemalignError
 from semalign.files import make_folder, write_text
 
@@ -67,12 +67,15 @@ def release_run_folder(folder: Path) -> None:
 
 def _check_same(config: Path, options: Options) -> None:
     try:
-        found: dict[str, Any] = flatten(read_yaml(config))
+        # Read as options again: a file of an older version lacks options that have been added since.
+        found: dict[str, Any] = flatten(to_dict(validate(Options, read_yaml(config), str(config))))
     except SemalignError as error:
         raise OutputError(
             f"the output folder {config.parent} holds an unreadable run ({error}), name another"
         ) from error
     asked = flatten(to_dict(options))
+    for part in (found, asked):
+        part.pop("train.tracker")
     different = sorted(name for name in found.keys() | asked.keys() if found.get(name) != asked.get(name))
     if different:
         name = different[0]

@@ -51,8 +51,20 @@ from semalign.train.folder import STATE_FILE
 from semalign.train.guidance import Guidance, encode_classes, prepare_guidance
 from semalign.train.leaking import find_leaking
 from semalign.train.optimizer import GroupRow, learning_rate_factor, make_optimizer, parameter_groups
-from semalign.train.precision import autocast, choose_precision, compiled
+from semalign.train.parallel import (
+    labelled_weight,
+    make_fabric,
+    mean_records,
+    own_share,
+    parts_of,
+    share_statistics,
+    shared_score,
+    sum_over_processes,
+)
+from semalign.train.precision import autocast, choose_precision, compiled, make_scaler
+from semalign.train.recompute import recomputing
 from semalign.train.run import BEST_FILE, WEIGHTS_FILE, TrainedRun, build_model, parameter_count, save_run, take_values
+from semalign.train.trackers import Follower
 
 __all__ = [
     "Events",
@@ -115,27 +127,6 @@ class Events:
     scored: Callable[[int, str, float], None] = lambda step, name, miou: None
 
 
-def make_fabric(device: str = "auto") -> Fabric:
-    """Return Fabric on one device: "auto", "cpu", "cuda" or "cuda:1" and the like.
-
-    Raises:
-        ConfigError: the device is unknown or absent.
-    """
-    kind, _, number = device.partition(":")
-    if kind == "auto":
-        kind = "cuda" if torch.cuda.is_available() else "cpu"
-    if kind not in ("cpu", "cuda", "mps") or (number and not number.isdigit()):
-        raise ConfigError(f"--device got '{device}', expected auto, cpu, cuda, cuda:N or mps")
-    present = {
-        "cpu": True,
-        "cuda": torch.cuda.is_available() and int(number or 0) < torch.cuda.device_count(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    if not present[kind]:
-        raise ConfigError(f"--device got '{device}', which this machine does not have, use cpu or auto")
-    return Fabric(accelerator=kind, devices=[int(number)] if number and kind != "cpu" else 1)
-
-
 def prepare_inputs(source: DataSource, options: Options) -> Inputs:
     """Decode the training split and encode all text that a run with ``options`` reads.
 
@@ -184,11 +175,16 @@ def check_source(source: DataSource, options: Options) -> None:
                 f"the masks of the split '{split}' hold only {IGNORE} (ignored), expected a pixel of at least one "
                 "class: label some, or name another split"
             )
-    batch = min(options.train.batch_size, len(source.names(data.train_split)))
+    train = options.train
+    batch = min(train.batch_size, len(source.names(data.train_split)))
+    own_share(batch, 0, train.devices * train.nodes, train.accumulate)
+    # Batch norms see the images of all processes, and one part at a time.
+    batch //= train.accumulate
     if batch * math.prod(-(-side // COARSEST_STRIDE) for side in data.size) < 2:
         raise ConfigError(
             f"a batch of {batch} image at data.size={list(data.size)} has one position at the coarsest stage, which "
-            "batch norm cannot normalise, expected two: set a larger train.batch_size or data.size"
+            "batch norm cannot normalise, expected two: set a larger train.batch_size or data.size, or a smaller "
+            "train.accumulate"
         )
 
 
@@ -230,6 +226,7 @@ class _Progress:
     seconds: float = 0.0
     best: float = -1.0
     best_step: int = -1
+    scaler: dict[str, float] = dataclasses.field(default_factory=dict)
 
     def add(self, name: str, value: float) -> None:
         if not math.isfinite(value):
@@ -269,8 +266,22 @@ def fit(
     """
     fabric = fabric or make_fabric()
     events = events or Events()
-    with torch.random.fork_rng(devices=[]):
-        return _fit(inputs, options, out, arm, fabric, events, dict(facts or {}), root or Path())
+    _check_processes(options, fabric)
+    with torch.random.fork_rng(devices=[]), contextlib.ExitStack() as stack:
+        return _fit(inputs, options, out, arm, fabric, events, dict(facts or {}), root or Path(), stack)
+
+
+def _check_processes(options: Options, fabric: Fabric) -> None:
+    train = options.train
+    if fabric.world_size != train.devices * train.nodes:
+        raise ConfigError(
+            f"train.devices={train.devices} and train.nodes={train.nodes} in a run that has {fabric.world_size} "
+            "process(es), expected as many: `semalign train` starts them, a study computes each run on one device"
+        )
+    if train.compile and (fabric.world_size > 1 or train.checkpointing):
+        raise ConfigError(
+            "train.compile=true with several devices or train.checkpointing, expected one of them: leave one out"
+        )
 
 
 def _fit(
@@ -282,6 +293,7 @@ def _fit(
     events: Events,
     facts: dict[str, Any],
     root: Path,
+    stack: contextlib.ExitStack,
 ) -> tuple[TrainedRun, RunResult]:
     train, data = options.train, options.data
     assert train.epochs is not None
@@ -305,15 +317,21 @@ def _fit(
     rows, groups = parameter_groups(
         model, lr=train.lr, scalar_lr=train.scalar_lr, decay=train.weight_decay, scalar_decay=train.scalar_decay
     )
+    sites = alignment_sites(model)
     dead = [
         f"the temperature of {path} is learnable in name only: outside its clamp its gradient is exactly 0"
-        for path, site in alignment_sites(model).items()
+        for path, site in sites.items()
         if site.temperature.liveness == "dead"
     ]
     precision = choose_precision(train.precision, fabric.device)
+    scaler = make_scaler(precision, fabric.device)
     model.to(fabric.device)
     optimizer = make_optimizer(model, groups)
-    wrapped, fabric_optimizer = fabric.setup(model, optimizer)
+    if train.checkpointing:
+        stack.enter_context(recomputing(model))
+    if fabric.world_size > 1:
+        stack.enter_context(share_statistics(model))
+    wrapped, _ = fabric.setup(model, optimizer)
     # Not through Fabric, which would compile its own wrapper anew.
     forward = compiled(model, fabric.device) if train.compile else wrapped
     # Aliases of the model's tensors: steps and loading write into these and never replace them.
@@ -323,6 +341,9 @@ def _fit(
     batch_size = min(train.batch_size, n_images)
     per_epoch = n_images // batch_size
     steps = per_epoch * train.epochs
+    share = own_share(batch_size, fabric.global_rank, fabric.world_size, train.accumulate)
+    # The plain mean of one process is left to torch; the same sums in parts differ from it by rounding.
+    is_shared = fabric.world_size * train.accumulate > 1
     weights = class_weights(images, n_classes, train.loss.class_weights)
     weights = None if weights is None else weights.to(fabric.device)
     class_features = None if classes is None else classes.features.to(fabric.device)
@@ -332,7 +353,21 @@ def _fit(
     state_file = None if out is None else out / STATE_FILE
     if state_file is not None and state_file.exists():
         progress = _restore(state_file, identity, model, optimizer, average)
+        scaler.load_state_dict(progress.scaler)
+    if not fabric.is_global_zero:
+        # One process speaks and writes for all.
+        out, state_file, events = None, None, Events()
     events.started(rows, steps)
+    trackers = Follower(
+        train.tracker if fabric.is_global_zero else (),
+        out,
+        options=options,
+        title=_title(arm, train.seed, out),
+        step=progress.step,
+        rate=lambda step: {f"lr/{row.role}": row.lr * learning_rate_factor(step, steps, train.warmup) for row in rows},
+    )
+    stack.callback(trackers.close)
+    trackers.follow(progress.curves)
 
     augmentation = Augmentation(data.zoom, data.flip, data.color)
     loss_size = tuple(-(-side // train.loss.stride) for side in data.size)
@@ -352,51 +387,69 @@ def _fit(
             depth_scale=inputs.depth_scale,
             seed=train.seed,
             step=step,
+            share=share if is_shared else None,
         )
         text, is_padding = guidance.batch(data.train_split, batch.index)
         image, mask, depth, text, is_padding = (
             None if part is None else part.to(fabric.device)
             for part in (batch.image, batch.mask, batch.depth, text, is_padding)
         )
+        assert image is not None
         assert mask is not None
+        if train.loss.stride > 1:
+            mask = mask[:, :: train.loss.stride, :: train.loss.stride]
         factor = learning_rate_factor(step, steps, train.warmup)
         for group in optimizer.param_groups:
             group["lr"] = factor * group["peak_lr"]
-        _seed_dropout(fabric.device, derive_seed(train.seed, "dropout", step))
         is_recorded = step % record_every == 0 or step == steps - 1
-        with _recording(model, is_recorded) as record, autocast(precision, fabric.device):
-            # Recording would be compiled as a step of its own.
-            call = wrapped if is_recorded else forward
-            logits = call(image, text, is_padding, depth=depth, class_features=class_features, size=loss_size)
-        logits = logits.float()
-        if train.loss.stride > 1:
-            mask = mask[:, :: train.loss.stride, :: train.loss.stride]
-        loss = F.cross_entropy(
-            logits, mask, weight=weights, ignore_index=IGNORE, label_smoothing=train.loss.label_smoothing
-        )
-        if not bool((mask != IGNORE).any()):
-            # A view without a label teaches nothing; the mean over no pixel would be NaN.
-            loss = 0 * logits.sum()
-        value = float(loss.detach())
-        if not math.isfinite(value):
+        # Recording would be compiled as a step of its own.
+        call = wrapped if is_recorded else forward
+        optimizer.zero_grad(set_to_none=True)
+        # What the loss of all images is divided by; every part needs it before its backward.
+        whole = sum_over_processes(labelled_weight(mask, weights, IGNORE)) if is_shared else None
+        value = torch.zeros((), device=fabric.device)
+        records = []
+        for part in parts_of(len(mask), train.accumulate):
+            first = share.start + part.start
+            _seed_dropout(fabric.device, derive_seed(train.seed, "dropout", step, *([first] if first else [])))
+            with _gradients_stay(fabric, wrapped, is_last=part.stop == len(mask)):
+                with _recording(model, is_recorded) as record, autocast(precision, fabric.device):
+                    logits = call(
+                        image[part],
+                        text if text is None or text.ndim == 2 else text[part],
+                        is_padding if is_padding is None or is_padding.ndim == 1 else is_padding[part],
+                        depth=None if depth is None else depth[part],
+                        class_features=class_features,
+                        size=loss_size,
+                    )
+                loss = _loss(logits.float(), mask[part], weights, train.loss.label_smoothing, whole)
+                # DDP takes the mean over processes, of losses that are to be added.
+                fabric.backward(scaler.scale(loss if whole is None else loss * fabric.world_size))
+            value += loss.detach()
+            records.append(record)
+        total = float(sum_over_processes(value) if is_shared else value)
+        if not math.isfinite(total):
             raise TrainingDiverged(
-                f"the loss is {value} at step {step} of {steps} (epoch {epoch}, images "
+                f"the loss is {total} at step {step} of {steps} (epoch {epoch}, images "
                 f"{', '.join(images.names[i] for i in index[:3])}, ...), expected a finite number: {REMEDY}"
             )
-        optimizer.zero_grad(set_to_none=True)
-        fabric.backward(loss)
+        scaler.unscale_(optimizer)
         if train.clip_norm is not None:
             nn.utils.clip_grad_norm_(model.parameters(), train.clip_norm)
         if is_recorded:
-            progress.add("train/loss", value)
-            for site, numbers in record.items():
+            progress.add("train/loss", total)
+            for site, numbers in mean_records(records, list(sites), fabric).items():
                 for name, number in numbers.items():
                     progress.add(f"{site}/{name}", number)
-                progress.add(f"{site}/grad_norm", _gradient_norm(model.get_submodule(site)))
-        fabric_optimizer.step()
+                norm = _gradient_norm(model.get_submodule(site))
+                # Where half precision overflows, the scaler leaves the step out and lowers its scale.
+                if precision != "fp16" or math.isfinite(norm):
+                    progress.add(f"{site}/grad_norm", norm)
+        scaler.step(optimizer)
+        scaler.update()
         progress.step += 1
         _update_average(average, state, train.average, progress.step)
-        events.stepped(progress.step, steps, value)
+        events.stepped(progress.step, steps, total)
 
         is_last = progress.step == steps
         if progress.step % per_epoch == 0 and not is_last:
@@ -407,8 +460,10 @@ def _fit(
                 events.scored(progress.step, data.val_split, score.miou)
             if train.select_split is not None and done % max(1, train.val_every) == 0:
                 _keep_best(run, average, inputs, progress, out, events)
+        trackers.follow(progress.curves)
         if state_file is not None and time.monotonic() - saved > SAVE_EVERY_SECONDS:
             progress.seconds = seconds_before + time.monotonic() - started
+            progress.scaler = scaler.state_dict()
             _save(state_file, identity, model, optimizer, average, progress)
             saved = time.monotonic()
     train_seconds = seconds_before + time.monotonic() - started
@@ -427,7 +482,9 @@ def _fit(
     events.scored(progress.step, data.val_split, score.miou)
     chosen = train_score_names(images.names)
     train_score = _score(run, inputs, data.train_split, chosen)
-    notes = [*facts.pop("notes", []), *dead]
+    trackers.follow(progress.curves)
+    trackers.close(score)
+    notes = [*facts.pop("notes", []), *dead, *trackers.notes]
     if train.select_split == data.val_split:
         notes.append(
             f"{BEST_FILE} was chosen by its score on the split '{data.val_split}' that is also scored: "
@@ -467,6 +524,7 @@ def _fit(
             "versions": versions(),
             "threads": torch.get_num_threads(),
             "precision": precision,
+            **({"processes": fabric.world_size} if fabric.world_size > 1 else {}),
             "device": str(fabric.device),
             "notes": notes,
             **facts,
@@ -492,6 +550,31 @@ def _seed_dropout(device: torch.device, seed: int) -> None:
         torch.default_generator.manual_seed(seed)
     else:
         torch.manual_seed(seed)
+
+
+def _loss(logits: Tensor, mask: Tensor, weights: Tensor | None, smoothing: float, whole: Tensor | None) -> Tensor:
+    """Return the mean over the labelled pixels, or this part of it where ``whole`` is what all parts are divided by."""
+    is_empty = float(whole) == 0 if whole is not None else not bool((mask != IGNORE).any())
+    if is_empty:
+        # A view without a label teaches nothing; the mean over no pixel would be NaN.
+        return 0 * logits.sum()
+    reduction = "mean" if whole is None else "sum"
+    loss = F.cross_entropy(
+        logits, mask, weight=weights, ignore_index=IGNORE, label_smoothing=smoothing, reduction=reduction
+    )
+    return loss if whole is None else loss / whole
+
+
+def _gradients_stay(fabric: Fabric, wrapped: Any, *, is_last: bool) -> contextlib.AbstractContextManager[None]:
+    """Return the context of a part's forward and backward: processes exchange gradients after the last part alone."""
+    if fabric.world_size == 1 or is_last:
+        return contextlib.nullcontext()
+    return fabric.no_backward_sync(wrapped)
+
+
+def _title(arm: str, seed: int, out: Path | None) -> str:
+    """Return what trackers call the run."""
+    return f"{arm}, seed {seed}" if arm or out is None else out.resolve().name
 
 
 def _recording(model: nn.Module, is_recorded: bool) -> contextlib.AbstractContextManager[dict[str, dict[str, float]]]:
@@ -537,15 +620,19 @@ def _gradient_norm(module: nn.Module) -> float:
 
 def _score(run: TrainedRun, inputs: Inputs, split: str, names: Sequence[str] | None = None) -> Score:
     predictor = Predictor(run.model, run.size, class_features=run.class_features)
-    return score_split(
-        predictor,
-        inputs.source,
-        split,
-        inputs.guidance,
-        depth_scale=inputs.depth_scale,
-        names=names,
-        scored=inputs.scored.get(split),
-    )
+
+    def score(names: Sequence[str]) -> Score:
+        return score_split(
+            predictor,
+            inputs.source,
+            split,
+            inputs.guidance,
+            depth_scale=inputs.depth_scale,
+            names=names,
+            scored=inputs.scored.get(split),
+        )
+
+    return shared_score(score, inputs.source.names(split) if names is None else names, predictor.device)
 
 
 def _score_average(run: TrainedRun, average: Mapping[str, Tensor], inputs: Inputs, split: str) -> Score:
@@ -582,7 +669,13 @@ def _keep_best(
 
 def _identity(options: Options, source: DataSource, split: str) -> str:
     """Return what a saved state must agree with to be gone on from."""
-    text = json.dumps([to_dict(options), source.fingerprint(split)], sort_keys=True)
+    value = to_dict(options)
+    # Who watches changes nothing, and a state saved before there were these options goes on.
+    del value["train"]["tracker"]
+    for name, default in (("devices", 1), ("nodes", 1), ("accumulate", 1), ("checkpointing", False)):
+        if value["train"][name] == default:
+            del value["train"][name]
+    text = json.dumps([value, source.fingerprint(split)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -13,9 +13,18 @@ from torch import nn
 
 from semalign.errors import ConfigError
 
-__all__ = ["AGREED", "Precision", "autocast", "choose_precision", "compiled", "has_native_bf16"]
+__all__ = [
+    "AGREED",
+    "Precision",
+    "autocast",
+    "choose_precision",
+    "compiled",
+    "has_fp16",
+    "has_native_bf16",
+    "make_scaler",
+]
 
-Precision = Literal["float32", "bf16"]
+Precision = Literal["float32", "bf16", "fp16"]
 
 AGREED: frozenset[str] = frozenset()
 """Kinds of device on which scores after bf16 training have been found equivalent to those after float32, by the study
@@ -31,13 +40,18 @@ def has_native_bf16(device: torch.device) -> bool:
     return False
 
 
+def has_fp16(device: torch.device) -> bool:
+    """Return whether fp16 is worth while on the device: on CUDA; a CPU computes it slowly or not at all."""
+    return device.type == "cuda"
+
+
 def choose_precision(wanted: str, device: torch.device) -> Precision:
-    """Return what ``wanted`` ("auto", "float32" or "bf16") is on this device.
+    """Return what ``wanted`` ("auto", "float32", "bf16" or "fp16") is on this device.
 
     "auto" is bf16 where the hardware has it and scores have been found to agree (`AGREED`), else float32.
 
     Raises:
-        ConfigError: bf16 is asked for and the device has none.
+        ConfigError: bf16 or fp16 is asked for and the device has none.
     """
     if wanted == "auto":
         return "bf16" if device.type in AGREED and has_native_bf16(device) else "float32"
@@ -48,14 +62,25 @@ def choose_precision(wanted: str, device: torch.device) -> Precision:
                 "slower than float32: set train.precision=float32"
             )
         return "bf16"
+    if wanted == "fp16":
+        if not has_fp16(device):
+            raise ConfigError(
+                f"train.precision=fp16 on {device.type}, expected a CUDA device: set train.precision=float32 (or bf16)"
+            )
+        return "fp16"
     return "float32"
+
+
+def make_scaler(precision: Precision, device: torch.device) -> torch.amp.GradScaler:
+    """Return what keeps fp16's small gradients from vanishing; for other formats it does nothing."""
+    return torch.amp.GradScaler(device.type, enabled=precision == "fp16")
 
 
 def autocast(precision: Precision, device: torch.device) -> contextlib.AbstractContextManager[None]:
     """Return the context of a forward in ``precision``; for float32 it does nothing."""
     if precision == "float32":
         return contextlib.nullcontext()
-    return torch.autocast(device.type, torch.bfloat16)
+    return torch.autocast(device.type, torch.bfloat16 if precision == "bf16" else torch.float16)
 
 
 def compiled(model: nn.Module, device: torch.device) -> nn.Module:
