@@ -281,6 +281,32 @@ def test_bf16(inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
     assert {tensor.dtype for tensor in run.model.parameters()} == {torch.float32}
 
 
+def test_fp16(inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Products in fp16 with scaled gradients change the losses by rounding alone; a stopped run keeps its scale."""
+    monkeypatch.setattr("semalign.train.precision.has_fp16", lambda device: True)
+    plain = train(inputs, tiny_options())
+    options = tiny_options(train__precision="fp16")
+
+    whole = train(inputs, options, tmp_path / "whole")
+    with saving_each_step(), pytest.raises(Stop):
+        train(inputs, options, tmp_path / "part", stop_at=3)
+    scaler = read_tensors(tmp_path / "part/state.safetensors")[1]["progress"]["scaler"]
+    resumed = train(inputs, options, tmp_path / "part")
+
+    losses = [[value for _, value in outcome.curves["train/loss"]] for outcome in (plain[1], whole[1])]
+    assert losses[0] != losses[1]
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
+    assert whole[1].facts["precision"] == "fp16"
+    assert scaler["scale"] <= 65536.0
+    assert_same(whole, resumed)
+
+
+def test_fp16_needs_a_gpu(inputs: Inputs) -> None:
+    """On a CPU it is refused in one sentence that says what to set."""
+    with pytest.raises(ConfigError, match=r"train\.precision=fp16 on cpu, expected a CUDA device: set train\.prec"):
+        train(inputs, tiny_options(train__precision="fp16"))
+
+
 def test_a_compiled_run(inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
     """The compiled model carries out the steps that record nothing, and trains the weights that are scored."""
     steps: list[int] = []
