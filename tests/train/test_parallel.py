@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-import semalign
+import semalign.api
 from semalign.data.batches import augmented_batch, load_images
 from semalign.data.transforms import Augmentation
 from semalign.errors import ConfigError
@@ -60,7 +60,7 @@ def losses(result: RunResult) -> list[float]:
 
 def test_two_processes_compute_what_one_does(data: Path, tmp_path: Path) -> None:
     """The same losses, weights, averages and counts up to rounding; stopped and resumed, the same to the bit."""
-    semalign.train(data, out=tmp_path / "one", device="cpu", settings=SHARED)
+    semalign.api.train(data, out=tmp_path / "one", device="cpu", settings=SHARED)
     two = run_script(tmp_path, data, "two", "train.devices=2")
     assert two.returncode == 0, two.stderr
 
@@ -95,7 +95,7 @@ def _weights(folder: Path) -> dict[str, torch.Tensor]:
 def test_an_error_before_the_launch_starts_nothing(data: Path, tmp_path: Path) -> None:
     """What cannot be shared is said by the first process alone, and leaves nothing behind."""
     with pytest.raises(ConfigError, match=r"a step of 5 images cannot be shared by 2 process\(es\) of 1 part"):
-        semalign.train(
+        semalign.api.train(
             data, out=tmp_path / "run", device="cpu", settings=[*TINY, "train.devices=2", "train.batch_size=5"]
         )
     assert not (tmp_path / "run").exists()

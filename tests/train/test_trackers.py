@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-import semalign
+import semalign.api
 from semalign.api import resolve
 from semalign.config import read_options
 from semalign.errors import ConfigError
@@ -33,7 +33,7 @@ def train(data: Path, out: Path, tracker: str, stop_at: int = 0) -> tuple[Traine
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "SAVE_EVERY_SECONDS", -1.0)
-        return semalign.train(
+        return semalign.api.train(
             data,
             out=out,
             device="cpu",
@@ -234,10 +234,10 @@ def test_a_missing_package_is_said_before_anything_is_written(
     monkeypatch.setitem(trackers.PACKAGES, "wandb", ("no_such_package",))
 
     with pytest.raises(ConfigError, match=r"no_such_package is not installed: pip install 'semalign\[wandb\]'"):
-        semalign.train(data, out=tmp_path / "run", settings=[*TINY, "train.tracker=wandb"])
+        semalign.api.train(data, out=tmp_path / "run", settings=[*TINY, "train.tracker=wandb"])
     assert not (tmp_path / "run").exists()
     with pytest.raises(ConfigError, match=r"train\.tracker=\['csv'\] without a folder for the run"):
-        semalign.train(data, settings=[*TINY, "train.tracker=csv"])
+        semalign.api.train(data, settings=[*TINY, "train.tracker=csv"])
 
 
 def test_how_trackers_are_named() -> None:
