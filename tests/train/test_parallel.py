@@ -253,7 +253,7 @@ def test_several_devices_are_not_for_a_study(data: Path) -> None:
     """A caller that computes on one device says so instead of training something else."""
     from semalign.data.open import open_data
 
-    options = tiny_options(train__devices=2)
+    options = tiny_options(train__devices=2, train__batch_size=6)
     inputs = prepare_inputs(open_data(data), options)
 
     with pytest.raises(ConfigError, match=r"train\.devices=2 and train\.nodes=1 in a run that has 1 process"):
