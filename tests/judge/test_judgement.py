@@ -231,6 +231,10 @@ def test_missing_runs_are_incomplete_blocks() -> None:
     assert "2 blocks are incomplete (seed 3: A was not run; planned, but no run of it exists)" in (
         judgement.verdicts[0].reason
     )
+    longer = judge(rows, baseline="Baseline", margin=0.5, planned_blocks=9)
+    assert "6 blocks are incomplete (seed 3: A was not run; planned, but no run of it exists), and" in (
+        longer.verdicts[0].reason
+    )
     assert judgement.notes == (
         "1 of 5 planned blocks have no run: the study is not finished, and a verdict stands only where it holds "
         "whatever they may bring.",
@@ -291,6 +295,7 @@ def test_a_constant_difference_is_noted() -> None:
         ([], "there is no run to judge"),
         ({}, "there is no run to judge"),
         ([("a", 0)], r"a row is \('a', 0\), expected \(arm, seed, score\)"),
+        ("runs.csv", r"rows are 'runs\.csv', expected rows .*: read a file with semalign\.judge\.read_results_csv"),
         (["abc"], r"a row is 'abc', expected \(arm, seed, score\)"),
         ([("", 0, 0.5)], "the arm of the row .* is '', expected a name"),
         ([(3, 0, 0.5)], "is 3, expected a name"),

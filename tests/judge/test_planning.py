@@ -82,7 +82,7 @@ def test_what_cannot_be_decided() -> None:
     reason = cannot_decide(wide, 1.0, 5, "A - B")
     assert reason is not None
     assert reason.startswith("5 blocks cannot decide 'A - B' at a margin of 1 points: ")
-    assert f"plan about {wide.blocks_for_margin} blocks" in reason
+    assert f"about {wide.blocks_for_margin} blocks are needed" in reason
 
 
 def test_bad_plans() -> None:

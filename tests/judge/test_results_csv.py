@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from semalign.errors import ResultsError
-from semalign.judge import Row, counts_of_runs, read_image_counts_csv, read_results_csv
+from semalign.judge import (
+    Row,
+    counts_of_runs,
+    is_image_counts_csv,
+    read_image_counts_csv,
+    read_results_csv,
+    rows_of_counts,
+)
 
 
 def _write(folder: Path, text: str) -> Path:
@@ -126,6 +133,16 @@ def test_bad_counts(tmp_path: Path, text: str, message: str) -> None:
     """Each fault is named with its line or its run."""
     with pytest.raises(ResultsError, match=message):
         read_image_counts_csv(_write(tmp_path, text))
+
+
+def test_counts_as_results(tmp_path: Path) -> None:
+    """A header with counts and no score is a table of counts; its rows carry the mIoU of sums over images."""
+    counts = _write(tmp_path, f"{HEAD}\np,0,a,sky,3,1,0\np,0,a,road,1,0,3\np,0,b,sky,0,2,1\n")
+
+    assert is_image_counts_csv(counts)
+    assert rows_of_counts(read_image_counts_csv(counts)) == [("p", 0, pytest.approx((3 / 7 + 1 / 4) / 2))]
+    for header in (f"{HEAD},miou", f"{HEAD},score_percent", "arm,seed,score,image", "arm,seed"):
+        assert not is_image_counts_csv(_write(tmp_path, header + "\n"))
 
 
 def test_counts_fit_their_runs(tmp_path: Path) -> None:

@@ -79,6 +79,39 @@ def test_a_study_fixes_all(tmp_path: Path) -> None:
     assert protocol_of_study("ablation-1").contrasts is not None
 
 
+def test_a_study_asked_otherwise(tmp_path: Path) -> None:
+    """What ``study run`` may change in a study (--seeds, margin, alpha, looks) a table can be judged by too."""
+    (tmp_path / "s.yaml").write_text(
+        "name: s\nquestion: q?\nbaseline: plain\narms: {plain: {}, wide: {x: 1}}\n"
+        "command: run {seed} {arm.x} {out}\nlooks: [3, 5]\nmargin: 2\n" + CONTRASTS
+    )
+    spec = str(tmp_path / "s.yaml")
+    path = results(tmp_path)
+
+    fixed, _ = judge_table(path, protocol_of_study(spec, seeds=7))
+    looked, _ = judge_table(path, protocol_of_study(spec, looks=(2, 4), margin=3, alpha=0.1))
+    assert (fixed.planned_blocks, fixed.moments, fixed.margin, fixed.alpha) == (7, (), 2, 0.05)
+    assert (looked.planned_blocks, looked.moments, looked.margin, looked.alpha) == (None, (2, 4), 3, 0.1)
+    assert looked.estimates[0].contrast.name == "gain"
+
+
+def test_a_lost_run_is_no_end(tmp_path: Path) -> None:
+    """At looks a block with a lost run counts as incomplete; what lies behind the last whole block is not begun."""
+    (tmp_path / "s.yaml").write_text(
+        "name: s\nquestion: q?\nbaseline: plain\narms: {plain: {}, wide: {x: 1}}\n"
+        "command: run {seed} {arm.x} {out}\nlooks: [3, 5]\nmargin: 2\n" + CONTRASTS
+    )
+    path = results(tmp_path)
+    lines = path.read_text().splitlines()
+    lost = [line for line in lines if not line.startswith(("wide,1,", "wide,4,"))]
+    path.write_text("\n".join(lost) + "\n")
+    judged, _ = judge_table(path, protocol_of_study(str(tmp_path / "s.yaml")))
+
+    assert judged.seeds == (0, 1, 2, 3)
+    assert [look.blocks for look in judged.looks] == [3]
+    assert judged.left_out[0].why == "wide was not run"
+
+
 @pytest.mark.parametrize(
     ("protocol", "message"),
     [
@@ -176,6 +209,20 @@ def test_new_images_too(tmp_path: Path) -> None:
     assert (new.n_clusters, single.n_clusters) == (22, 44)
     assert new.verdict.word == "better"
     assert json.loads(json.dumps(new.to_dict()))["verdict"]["word"] == "better"
+
+
+def test_counts_alone(tmp_path: Path) -> None:
+    """A table of counts is a table of results: its scores are the mIoU that the counts make, over all images."""
+    scores, counts = tables(tmp_path, 22)
+    by_scores, _ = judge_table(scores, Protocol("plain"))
+    by_counts, none = judge_table(counts, Protocol("plain"))
+    both, (new,) = judge_table(counts, Protocol("plain"), counts)
+
+    assert none == ()
+    assert by_counts.estimates[0].values == pytest.approx(by_scores.estimates[0].values, abs=1e-3)
+    assert both == by_counts
+    assert by_counts.estimates[0].mean is not None
+    assert new.mean == pytest.approx(by_counts.estimates[0].mean, abs=1e-9)
 
 
 def test_new_images_are_refused(tmp_path: Path) -> None:

@@ -107,9 +107,22 @@ def test_the_plan_uses_the_pilot(tmp_path: Path, data: Path, probed: list[Any]) 
         StudyError, match=r"12 blocks cannot decide 'encoder temperature: learnable - fixed' at a margin"
     ):
         plan_study(study, tmp_path, workers=1)
+    with pytest.raises(StudyError, match=r"the least that the pilot leaves possible; plan more blocks \(--seeds\)"):
+        plan_study(study, tmp_path, workers=1)
     (tmp_path / "pilot.json").write_text("{}")
     with pytest.raises(ResultsError, match="expected what `study pilot` wrote"):
         plan_study(study, tmp_path, workers=1)
+
+
+def test_assumed_noise_is_no_reason_to_refuse(data: Path, probed: list[Any]) -> None:
+    """Without a pilot a design that decides at none of the assumed spreads is planned, and the plan says so."""
+    hopeless = plan_study(read_study("ablation-1", data=str(data), seeds=2, assignments=TINY), None, workers=1)
+    sound = plan_study(read_study("ablation-1", data=str(data), seeds=8, assignments=TINY), None, workers=1)
+
+    (note,) = hopeless["notes"]
+    assert note.startswith("2 blocks cannot decide 'A - Baseline' at a margin of 1 points: even at a noise of sd 0.50")
+    assert note.endswith("this noise is assumed, `study pilot` measures it")
+    assert sound["notes"] == []
 
 
 def test_aliases_are_planned_openly(data: Path, probed: list[Any]) -> None:

@@ -331,7 +331,7 @@ def study_plan(
     cost = (
         "hours unknown until a run of the command has finished"
         if plan["hours"] is None
-        else f"about {plan['seconds_per_run']:.0f} s each, {plan['hours']:.2f} h with {plan['workers']} workers"
+        else f"about {plan['seconds_per_run']:.1f} s each, {plan['hours']:.2f} h with {plan['workers']} workers"
     )
     line(f"{plan['runs']} runs ({plan['missing']} missing), {cost}")
     for effect, others in plan["aliases"].items():
@@ -339,6 +339,8 @@ def study_plan(
     if plan["pilot"] is not None and plan["pilot"]["correlation"] is not None:
         shared = plan["pilot"]["correlation"]
         line(f"pilot: runs of one block correlate by {shared:.2f}, pairing {plan['pilot']['pairing']}")
+    for note in plan["notes"]:
+        line(f"note: {note}")
     rows = [
         [
             row["effects"][0] if len(row["effects"]) == 1 else f"{len(row['effects'])} {row['family']}",
@@ -540,9 +542,10 @@ def study_judge(
         "contrasts": None if contrasts is None else read_contrasts(contrasts),
     }
     given = {name: value for name, value in given.items() if value is not None}
-    if study is not None and given:
-        raise StudyError(f"--study and --{next(iter(given))} are both given, expected one: the study has fixed it")
-    protocol = Protocol(**given) if study is None else protocol_of_study(study)  # type: ignore[arg-type]
+    for name in ("baseline", "contrasts"):
+        if study is not None and name in given:
+            raise StudyError(f"--study and --{name} are both given, expected one: the study has fixed it")
+    protocol = Protocol(**given) if study is None else protocol_of_study(study, **given)  # type: ignore[arg-type]
     judgement, new = judge_table(results, protocol, images)
     if as_json:
         print_json(judgement.to_dict() | ({} if images is None else {"new_images": [one.to_dict() for one in new]}))

@@ -17,7 +17,14 @@ from semalign.judge.images import NewImages, judge_new_images
 from semalign.judge.judgement import Row, Rows, judge
 from semalign.judge.looks import LOOKS
 from semalign.judge.pilot import Pilot, judge_pilot
-from semalign.judge.table import ImageTable, counts_of_runs, read_image_counts_csv, read_results_csv
+from semalign.judge.table import (
+    ImageTable,
+    counts_of_runs,
+    is_image_counts_csv,
+    read_image_counts_csv,
+    read_results_csv,
+    rows_of_counts,
+)
 from semalign.judge.verdict import ArmSummary, Contrast, Estimate, FailureTest, Judgement, LeftOut, Look, Verdict
 from semalign.rooms import make_callable
 
@@ -47,11 +54,13 @@ __all__ = [
     "format_level",
     "format_p",
     "format_points",
+    "is_image_counts_csv",
     "judge",
     "judge_new_images",
     "judge_pilot",
     "read_image_counts_csv",
     "read_results_csv",
+    "rows_of_counts",
 ]
 
 make_callable(__name__, "semalign.judge.judgement", "judge")

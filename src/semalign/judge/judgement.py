@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import operator
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -168,6 +169,11 @@ def judge(
 def _table(rows: Rows) -> Table:
     """Return checked scores in points by arm and seed."""
     flat: Iterable[Any] = rows
+    if isinstance(rows, (str, bytes, os.PathLike)):
+        raise ResultsError(
+            f"the rows are {rows!r}, expected rows of arm, seed and score: read a file with "
+            "semalign.judge.read_results_csv(path)"
+        )
     if isinstance(rows, Mapping):
         flat = ((arm, seed, score) for arm, runs in rows.items() for seed, score in runs.items())
     table: Table = {}
@@ -440,8 +446,10 @@ def _why(arms: list[ArmName], table: Table, seed: int | None) -> str:
 
 
 def _first(left_out: tuple[LeftOut, ...]) -> str:
-    shown = [item.why if item.seed is None else f"seed {item.seed}: {item.why}" for item in left_out[:3]]
-    return "; ".join(shown) + ("; ..." if len(left_out) > 3 else "")
+    said = [item.why if item.seed is None else f"seed {item.seed}: {item.why}" for item in left_out]
+    # Blocks that were never started all say the same.
+    shown = list(dict.fromkeys(said))
+    return "; ".join(shown[:3]) + ("; ..." if len(shown) > 3 else "")
 
 
 def _possible(contrast: Contrast, table: Table, seed: int | None) -> tuple[float, float]:

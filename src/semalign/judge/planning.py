@@ -119,10 +119,9 @@ def cannot_decide(best: Precision, margin: float, blocks: int, name: str) -> str
     if best.half_width < margin:
         return None
     return (
-        f"{blocks} blocks cannot decide '{name}' at a margin of {margin:g} points: even with the least noise that the "
-        f"pilot leaves possible (sd {best.sd:.2f}) its interval is ±{best.half_width:.2f} points wide, expected less "
-        f"than the margin: plan about {best.blocks_for_margin} blocks (--seeds), or a margin of at least "
-        f"{best.resolvable_margin:.2f}"
+        f"{blocks} blocks cannot decide '{name}' at a margin of {margin:g} points: even at a noise of sd {best.sd:.2f} "
+        f"its interval is ±{best.half_width:.2f} points wide, expected less than the margin, for which about "
+        f"{best.blocks_for_margin} blocks are needed, or a margin of at least {best.resolvable_margin:.2f}"
     )
 
 

@@ -20,13 +20,23 @@ from semalign.judge.images import ImageCounts, image_influence
 from semalign.judge.judgement import Row
 from semalign.judge.verdict import ArmName
 
-__all__ = ["SAME_MIOU", "ImageTable", "counts_of_runs", "read_image_counts_csv", "read_results_csv"]
+__all__ = [
+    "SAME_MIOU",
+    "ImageTable",
+    "counts_of_runs",
+    "is_image_counts_csv",
+    "read_image_counts_csv",
+    "read_results_csv",
+    "rows_of_counts",
+]
 
 SAME_MIOU = 1e-3
 """How far a run's mIoU may be from that of its counts: a result rounded to three digits, not another way of scoring."""
 
 SCORE_COLUMNS = (("miou", "miou_percent"), ("score", "score_percent"))
 """In order of preference; a column is in percent when its name says so."""
+
+COUNT_COLUMNS = ("arm", "seed", "image", "class", "tp", "fp", "fn")
 
 
 def read_results_csv(path: Path) -> list[Row]:
@@ -88,7 +98,7 @@ def read_image_counts_csv(path: Path) -> ImageTable:
             twice, a count that is no whole number from 0, an image without a cluster or in two; or the runs were not
             scored on the same images and masks, whose TP + FN are the same for all.
     """
-    names = ("arm", "seed", "image", "class", "tp", "fp", "fn")
+    names = COUNT_COLUMNS
     header, lines = _lines(path, ", ".join(names))
     at = [_column(path, header, name) for name in names]
     cluster_at = _column(path, header, "cluster") if "cluster" in header else None
@@ -111,6 +121,30 @@ def read_image_counts_csv(path: Path) -> ImageTable:
     if not found:
         raise ResultsError(f"the counts {path} hold a header and no line, expected a line per run, image and class")
     return _image_table(path, found, clusters)
+
+
+def is_image_counts_csv(path: Path) -> bool:
+    """Return whether the file is a table as `read_image_counts_csv` takes it, with counts by image and no score.
+
+    Raises:
+        ResultsError: the file cannot be read.
+    """
+    header, _ = _lines(path, "arm, seed and miou, or counts by image")
+    scores = {name for names in SCORE_COLUMNS for name in names}
+    return scores.isdisjoint(header) and {"image", "tp", "fp", "fn"}.issubset(header)
+
+
+def rows_of_counts(table: ImageTable) -> list[Row]:
+    """Return the runs of a table of counts, whose scores are the mIoU that the counts make.
+
+    Raises:
+        ResultsError: the masks hold no pixel of any class.
+    """
+    return [
+        (arm, seed, float(image_influence(counts)[0]) / 100)
+        for arm, runs in table.counts.items()
+        for seed, counts in runs.items()
+    ]
 
 
 def _image_table(

@@ -182,7 +182,7 @@ def named(arm: str, numbers: StudyNumbers, words: Words) -> str:
 
 
 def verdict_text(verdict: Verdict, words: Words) -> str:
-    """Return the verdict's word with what belongs to it, such as ``inconclusive (14 more blocks)``."""
+    """Return the verdict's word with what belongs to it, such as ``inconclusive (new study: 14 blocks)``."""
     word = words(verdict.word)
     if verdict.blocks_needed is not None:
         return words("more blocks", word=word, n=verdict.blocks_needed)

@@ -142,7 +142,7 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "equivalent": ("equivalent", "等价"),
     "inconclusive": ("inconclusive", "尚无定论"),
     "below margin": ("{word} (below the margin)", "{word}（小于界限）"),
-    "more blocks": ("{word} ({n} more blocks)", "{word}（还需 {n} 个区组）"),
+    "more blocks": ("{word} (new study: {n} blocks)", "{word}（新研究需 {n} 个区组）"),
     "not judged": ("not judged", "未评判"),
     "reference": ("reference", "基准"),
     "not run": ("not run", "未运行"),
@@ -213,11 +213,10 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "runs failed": ("{failed} failed", "{failed} 次失败"),
     "table note": (
         "mIoU in points (0 to 100): mean ± half width of the {level} t interval over seeds. Effect: mean paired "
-        "difference to {baseline} over blocks, with the Bonferroni interval of its family ({families}). “n more "
-        "blocks” "
-        "is the size of a new pre-registered study; blocks already run cannot be counted in it.",
+        "difference to {baseline} over blocks, with the Bonferroni interval of its family ({families}). “New study: n "
+        "blocks” is the size of a new pre-registered study; blocks already run cannot be counted in it.",
         "mIoU 以点计（0 到 100）：均值 ± 各种子 {level} t 区间的半宽。效应：各区组内与 {baseline} 的配对差的均值，"
-        "并给出其族的 Bonferroni 区间（{families}）。“还需 n 个区组”指一项新的预注册研究的规模，已有区组不能计入。",
+        "并给出其族的 Bonferroni 区间（{families}）。“新研究需 n 个区组”指一项新的预注册研究的规模，已有区组不能计入。",
     ),
     "family level": ("{family}: {m} effects, {level}", "{family}：{m} 个效应，{level}"),
     "family level one": ("{family}: 1 effect, {level}", "{family}：1 个效应，{level}"),

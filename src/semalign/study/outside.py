@@ -22,10 +22,12 @@ from semalign.judge import (
     NewImages,
     Row,
     counts_of_runs,
+    is_image_counts_csv,
     judge,
     judge_new_images,
     read_image_counts_csv,
     read_results_csv,
+    rows_of_counts,
 )
 from semalign.judge.contrasts import contrasts_of
 from semalign.judge.growth import judge_study
@@ -63,16 +65,37 @@ class Protocol:
     arms: tuple[str, ...] = ()
 
 
-def protocol_of_study(spec: str) -> Protocol:
+def protocol_of_study(
+    spec: str,
+    *,
+    margin: float | None = None,
+    alpha: float | None = None,
+    seeds: int | None = None,
+    looks: tuple[int, ...] | None = None,
+) -> Protocol:
     """Return what a study file, or a built-in study, fixes.
+
+    Args:
+        spec: the name or the file.
+        margin: in place of the study's, as ``study run --set margin=`` has it; None: the study's.
+        alpha: the same.
+        seeds: blocks in place of the study's seeds or looks, as ``study run --seeds`` has them.
+        looks: in place of the study's seeds or looks.
 
     Raises:
         StudyError: an unknown study, or one that judges no effect.
         ConfigError: the file is no study.
     """
     study = read_protocol(spec)
+    own = seeds is None and looks is None
     return Protocol(
-        study.baseline, study.margin, study.alpha, study.seeds, study.looks, study_contrasts(study), tuple(study.arms)
+        study.baseline,
+        study.margin if margin is None else margin,
+        study.alpha if alpha is None else alpha,
+        study.seeds if own else seeds,
+        study.looks if own else looks,
+        study_contrasts(study),
+        tuple(study.arms),
     )
 
 
@@ -93,16 +116,17 @@ def judge_table(
     """Judge the runs of a CSV file, and with counts by image also for new images.
 
     Args:
-        results: see `read_results_csv`.
+        results: see `read_results_csv`; or counts by image alone, whose mIoU are the scores.
         protocol: what was fixed beforehand.
-        images: see `read_image_counts_csv`.
+        images: see `read_image_counts_csv`; may be ``results``.
 
     Raises:
         ResultsError: a file cannot be read, or the two do not fit each other.
         StudyError: see `judge` and `judge_new_images`; or a contrast names an arm, or the results hold one, that the
             other does not know.
     """
-    rows = read_results_csv(results)
+    has_counts = is_image_counts_csv(results)
+    rows = rows_of_counts(read_image_counts_csv(results)) if has_counts else read_results_csv(results)
     there = {arm for arm, _, _ in rows}
     if protocol.arms:
         for arm in sorted(there - set(protocol.arms)):
@@ -147,6 +171,17 @@ def _judge(rows: Sequence[Row], protocol: Protocol) -> Judgement:
         keys = [(arm, seed) for arm, seed, _ in rows]
         arm, seed = next(key for key in keys if keys.count(key) > 1)
         raise ResultsError(f"arm {arm!r} has seed {seed} twice, expected one run of an arm per seed")
+    if protocol.looks is not None:
+        # What lies behind the last whole block is still being run; a gap before it is a lost run.
+        whole = [seed for _, seed in outcomes if all((arm, seed) in outcomes for arm in protocol.arms)]
+        return judge(
+            [row for row in rows if not whole or row[1] <= max(whole)],
+            baseline=protocol.baseline,
+            contrasts=protocol.contrasts,
+            margin=protocol.margin,
+            alpha=protocol.alpha,
+            looks=protocol.looks,
+        )
     return judge_study(
         outcomes,
         protocol.arms,

@@ -75,8 +75,16 @@ def plan_study(
         pilot_sd = pilot["sd_paired"] or None
     sds = ASSUMED_SDS if pilot_sd is None else (pilot_sd,)
     rows = [row for sd in sds for row in precision_rows(study, contrasts, families, sd)]
+    notes = []
     if pilot is not None:
-        check_decidable(study, contrasts, families, pilot["sd_paired_low"])
+        reason = why_undecidable(study, contrasts, families, pilot["sd_paired_low"])
+        if reason is not None:
+            raise StudyError(
+                f"{reason}: this noise is the least that the pilot leaves possible; plan more blocks (--seeds), or a "
+                "larger margin"
+            )
+    elif (reason := why_undecidable(study, contrasts, families, min(sds))) is not None:
+        notes.append(f"{reason}: this noise is assumed, `study pilot` measures it")
     return {
         "study": study.name,
         "question": study.question,
@@ -96,6 +104,7 @@ def plan_study(
         "sd_from": "assumed" if pilot_sd is None else "pilot",
         "precision": rows,
         "pilot": pilot,
+        "notes": notes,
     }
 
 
@@ -182,16 +191,19 @@ def precision_rows(
     return rows
 
 
-def check_decidable(
+def why_undecidable(
     study: StudyOptions, contrasts: tuple[Contrast, ...], families: dict[str, int], least_sd: float
-) -> None:
-    """Refuse a design that cannot decide any of its effects even with the least noise that the pilot leaves possible.
+) -> str | None:
+    """Return why the design decides none of its primary effects, or of all where none is primary; None where it may.
 
-    Raises:
-        StudyError: no primary effect (or, without a primary one, no effect) can be decided.
+    Args:
+        study: the study.
+        contrasts: its effects.
+        families: their number by family.
+        least_sd: the least standard deviation of a plain difference over blocks that is credible, points.
     """
     if not least_sd > 0:
-        return
+        return None
     asked = [contrast for contrast in contrasts if contrast.family == "primary"] or list(contrasts)
     reasons = []
     for contrast in asked:
@@ -205,8 +217,7 @@ def check_decidable(
             m=families[contrast.family],
         )
         reasons.append(cannot_decide(best, study.margin, study.blocks, contrast.name))
-    if all(reason is not None for reason in reasons):
-        raise StudyError(str(reasons[0]))
+    return reasons[0] if all(reason is not None for reason in reasons) else None
 
 
 def read_pilot(folder: Path | None) -> dict[str, Any] | None:
