@@ -98,8 +98,27 @@ def _claim(identity: str, **known: Any) -> Claim:
         ("gate-range", {"gates": (-0.02, 0.9)}, "refuted", "from -0.02 to 0.9"),
         ("temperature-range", {"log_scales": (-2.0, 2.0)}, "supported", r"\[-2, 2\]"),
         ("temperature-range", {"log_scales": (0.0, 2.31)}, "refuted", "0 to 2.31"),
+        (
+            "temperature-range",
+            {"log_scales": (-0.1, 2.31), "log_scale_starts": (0.0, 2.3026)},
+            "refuted",
+            "from -0.1 to 2.31; the start, at 2.3, lies outside already",
+        ),
+        (
+            "temperature-range",
+            {"log_scales": (-0.1, 2.31), "log_scale_starts": (0.0, 2.0)},
+            "refuted",
+            r"to 2.31\.$",
+        ),
+        ("temperature-range", {"log_scales": (0.0, 1.0), "log_scale_starts": (0.0, 0.0)}, "supported", "lie in"),
         # per site, not in all
         ("encoder-light", {"encoder": AlignmentCost(6, 600), "decoder": AlignmentCost(2, 500)}, "supported", "100 ag"),
+        (
+            "encoder-light",
+            {"encoder": AlignmentCost(2, 57864), "decoder": AlignmentCost(2, 3_048_000)},
+            "supported",
+            r"28,900 against 1,520,000 \(in all 57,900 against 3,050,000\)",
+        ),
         ("encoder-light", {"encoder": AlignmentCost(1, 900), "decoder": AlignmentCost(2, 500)}, "refuted", "900 ag"),
         (
             "encoder-light",

@@ -149,6 +149,7 @@ def test_curves_by_hand(tmp_path: Path) -> None:
     assert evidence.spikes.mean == 1
     # The encoder's l goes from 0 to 1, the decoder's from log 10 to log 20.
     assert evidence.log_scales == pytest.approx((0, math.log(20)))
+    assert evidence.log_scale_starts == pytest.approx((0, math.log(10)))
     assert evidence.gates == pytest.approx((0.5, 0.9))
     assert evidence.steps_to_90 is not None
     # 0.36 of 0.4 lies on the line from 0.3 to 0.4 at step 26, and on the one from 0.1 to 0.4 at 18.67.

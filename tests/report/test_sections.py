@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import base64
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -8,11 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from semalign.data.scenes import Scenes
 from semalign.judge import Judgement
 from semalign.report import load_study
 from semalign.report.differences import class_changes, image_changes, image_scores, new_images
 from semalign.report.html import render
-from semalign.report.images import mask_colours, picture_of
+from semalign.report.images import mask_colours, picture_of, picture_of_scene, scenes_of
 from semalign.report.page import Page, Section, build_page
 from semalign.report.paper import paper_text
 from semalign.report.sections import main_effects_of, suspected_sequences
@@ -202,6 +205,26 @@ def test_pictures_stand_beside_names(tmp_path: Path) -> None:
     assert picture.address.startswith("data:image/jpeg;base64,")
     assert picture.alt.startswith("val/street_")
     assert f'<img src="{picture.address}" alt="{picture.alt}"' in render(page_of(folder), EN)
+
+
+def test_scenes_are_drawn_again() -> None:
+    """Built-in scenes need no folder: facts and a fingerprint that still fits give the picture; else there is none."""
+    scenes = Scenes(0.5, 3, 2, size=(17, 23), seed=5)
+    facts = {**scenes.describe(), "fingerprints": {"val": scenes.fingerprint("val")}}
+    again = scenes_of(facts, "val")
+    assert again is not None
+    address = picture_of_scene(again, "val", "val/00001")
+    assert address is not None
+    picture = Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2])))
+    width = round(72 * 23 / 17)
+
+    assert picture.size == (2 * width + 4, 72)
+    shown = np.asarray(picture.crop((0, 0, width, 72)).resize((23, 17)), dtype=np.float64)
+    assert np.abs(shown - scenes.load("val", "00001").image).mean() < 16 < np.ptp(shown)
+    assert picture_of_scene(again, "val", "00002") is None
+    assert scenes_of({**facts, "fingerprints": {"val": "of another renderer"}}, "val") is None
+    assert scenes_of({**facts, "size": 3}, "val") is None
+    assert scenes_of({"kind": "folder"}, "val") is None
 
 
 @pytest.mark.parametrize("name", ["../../secret", "a/b", "..", ""])

@@ -147,6 +147,7 @@ class Evidence:
         steps_to_90: change of the optimizer steps to 90 % of a run's own final score.
         gates: lowest and highest value that any learnable gate took.
         log_scales: lowest and highest logarithm that any learnable temperature took.
+        log_scale_starts: lowest and highest logarithm that any of them started with.
         fusion: what gate and temperature change.
         encoder: cost of all encoder alignments.
         decoder: cost of all decoder alignments.
@@ -168,6 +169,7 @@ class Evidence:
     steps_to_90: Change | None = None
     gates: tuple[float, float] | None = None
     log_scales: tuple[float, float] | None = None
+    log_scale_starts: tuple[float, float] | None = None
     fusion: Fusion | None = None
     encoder: AlignmentCost | None = None
     decoder: AlignmentCost | None = None
@@ -332,6 +334,7 @@ FINDINGS: dict[str, str] = {
     "gain open": "The gain is {mean} points {interval}, which reaches beyond 0 to 0.5.",
     "range inside": "All values lie in {values}.",
     "range outside": "Values reach from {values}.",
+    "range started outside": "Values reach from {values}; the start, at {start}, lies outside already.",
     "own larger": "Changed by {own} when its knob is freed, and by {other} when the other is.",
     "other larger": "Changed by {own} when its knob is freed, less than by the other, {other}.",
     "own open": "Changed by {own} when its knob is freed and by {other} when the other is: intervals overlap.",
@@ -496,7 +499,15 @@ def _gate_range(evidence: Evidence) -> Claim | None:
 
 
 def _temperature_range(evidence: Evidence) -> Claim | None:
-    return _range("temperature-range", evidence.log_scales, LOG_SCALE_RANGE)
+    claim = _range("temperature-range", evidence.log_scales, LOG_SCALE_RANGE)
+    if claim is None or claim.answer == "supported" or evidence.log_scale_starts is None:
+        return claim
+    low, high = evidence.log_scale_starts
+    outside = [start for start in (low, high) if not LOG_SCALE_RANGE[0] <= start <= LOG_SCALE_RANGE[1]]
+    if not outside:
+        return claim
+    # Then the design refutes the statement, and nothing that was learned.
+    return Claim(claim.id, claim.answer, "range started outside", {**claim.shown, "start": f"{outside[-1]:.3g}"})
 
 
 def _range(identity: str, seen: tuple[float, float] | None, promised: tuple[float, float]) -> Claim | None:
@@ -558,7 +569,8 @@ def _encoder_light(evidence: Evidence) -> Claim | None:
                 "all_decoder": other,
             }
             lighter.append(values["encoder"] < values["decoder"])
-            parts.append((key, {name: f"{value:.3g}" for name, value in values.items()}))
+            show = _seconds if key == "seconds" else _amount
+            parts.append((key, {name: show(value) for name, value in values.items()}))
     answer: Answer = "supported" if all(lighter) else "undecided" if any(lighter) else "refuted"
     return Claim("encoder-light", answer, "cost", {}, tuple(parts))
 
@@ -594,6 +606,19 @@ def _effect(effect: Effect, margin: float) -> dict[str, str]:
         "interval": format_interval(effect.low, effect.high),
         "margin": f"{margin:g}",
     }
+
+
+def _amount(value: float) -> str:
+    """Return a count with three digits that count.
+
+    >>> _amount(28932), _amount(303.4), _amount(1_524_000)
+    ('28,900', '303', '1,520,000')
+    """
+    return f"{float(f'{value:.3g}'):,.0f}"
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.3g}"
 
 
 def _factor(change: Change) -> str:

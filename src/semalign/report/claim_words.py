@@ -67,6 +67,7 @@ CHINESE: dict[str, Mapping[str, str]] = {
         "gain open": "收益为 {mean} 点 {interval}，超出 0 到 0.5 的范围。",
         "range inside": "所有的值都在 {values} 之内。",
         "range outside": "取值范围为 {values}。",
+        "range started outside": "取值范围为 {values}；起始值 {start} 已在范围之外。",
         "own larger": "放开自身参数时变为 {own}，放开另一参数时变为 {other}。",
         "other larger": "放开自身参数时变为 {own}，小于放开另一参数时的 {other}。",
         "own open": "放开自身参数时变为 {own}，放开另一参数时变为 {other}：区间重叠。",

@@ -11,10 +11,11 @@ import dataclasses
 import math
 import re
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from semalign.judge import Estimate, Verdict
 from semalign.judge.claims import (
@@ -197,8 +198,9 @@ def study_evidence(numbers: StudyNumbers) -> Evidence:
         competition=_competition(numbers, arms, judged),
         value_matched=_value_matched(numbers, judged),
         with_more=_with_more(arms, judged),
-        gates=_range(numbers, arms, "gate"),
-        log_scales=_range(numbers, arms, "scale"),
+        gates=_ends(_taken(numbers, arms, "gate")),
+        log_scales=_ends(_taken(numbers, arms, "scale")),
+        log_scale_starts=_ends(seen[:1] for seen in _taken(numbers, arms, "scale")),
         encoder=_cost(numbers, "encoder"),
         decoder=_cost(numbers, "decoder"),
     )
@@ -492,9 +494,14 @@ def _fusion(numbers: StudyNumbers, gates: Sides, temperatures: Sides) -> Fusion 
     return Fusion(known[0], known[1], known[2], known[3])
 
 
-def _range(numbers: StudyNumbers, arms: _Arms, quantity: str) -> tuple[float, float] | None:
-    """Return the lowest and highest value that a learnable gate, or logarithm of a temperature, took in any run."""
-    values: list[float] = []
+def _ends(values: Iterable[NDArray[np.float64]]) -> tuple[float, float] | None:
+    """Return the lowest and highest of all values, None without any."""
+    found = [array for array in values if array.size]
+    return (min(float(array.min()) for array in found), max(float(array.max()) for array in found)) if found else None
+
+
+def _taken(numbers: StudyNumbers, arms: _Arms, quantity: str) -> Iterator[NDArray[np.float64]]:
+    """Give the values that each learnable gate, or logarithm of a temperature, took in any run, the start first."""
     for (arm, seed), run in numbers.finished.items():
         knobs = arms.knobs[arm]
         if seed not in numbers.judged_seeds:
@@ -516,8 +523,7 @@ def _range(numbers: StudyNumbers, arms: _Arms, quantity: str) -> tuple[float, fl
                         continue
                     # scale = base exp(l), and l starts where the options say: the base drops out.
                     seen = np.log(seen / seen[0]) + starts[group.side]
-                values += (float(seen.min()), float(seen.max()))
-    return (min(values), max(values)) if values else None
+                yield seen
 
 
 # --- cost -----------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
-"""Small pictures of images and their masks, read from the data folder where it can be.
+"""Small pictures of images and their masks: read from the data folder where it can be, or rendered again.
 
-A data folder holds ``images/SPLIT`` and ``masks/SPLIT`` with files of one name but for the ending.  This module knows
-nothing of scores.
+A data folder holds ``images/SPLIT`` and ``masks/SPLIT`` with files of one name but for the ending; built-in scenes need
+no folder.  This module knows nothing of scores.
 """
 
 from __future__ import annotations
@@ -9,11 +9,16 @@ from __future__ import annotations
 import base64
 import io
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageOps
 
-__all__ = ["mask_colours", "picture_of"]
+from semalign.data.scenes import Scenes
+from semalign.errors import SemalignError
+
+__all__ = ["mask_colours", "picture_of", "picture_of_scene", "scenes_of"]
 
 HEIGHT = 72
 _MOST_PIXELS = 64_000_000
@@ -45,6 +50,42 @@ def picture_of(root: Path, split: str, name: str) -> str | None:
                 mask = Image.frombytes("L", opened.size, opened.tobytes())
     except (OSError, ValueError, SyntaxError, Warning):
         return None
+    return _side_by_side(image, mask)
+
+
+def scenes_of(data: Mapping[str, Any], split: str) -> Scenes | None:
+    """Return the built-in scenes that a study's facts describe; None for other data, or scenes of another renderer.
+
+    Args:
+        data: what `Scenes.describe` said, and under "fingerprints" the fingerprint of ``split``.
+        split: the scored split.
+    """
+    try:
+        if data["kind"] != "scenes":
+            return None
+        counts = data["splits"]
+        scenes = Scenes(
+            data["necessity"],
+            counts["train"],
+            counts["val"],
+            size=tuple(data["size"]),
+            seed=data["seed"],
+        )
+        return scenes if scenes.fingerprint(split) == data["fingerprints"][split] else None
+    except (KeyError, TypeError, ValueError, SemalignError):
+        return None
+
+
+def picture_of_scene(scenes: Scenes, split: str, name: str) -> str | None:
+    """Return a scene and its mask as `picture_of` does; None where there is no such scene."""
+    try:
+        sample = scenes.load(split, name.removeprefix(f"{split}/"))
+    except SemalignError:
+        return None
+    return _side_by_side(Image.fromarray(sample.image), Image.fromarray(sample.mask))
+
+
+def _side_by_side(image: Image.Image, mask: Image.Image) -> str:
     width = max(1, round(HEIGHT * image.width / image.height))
     mask = mask.resize((width, HEIGHT), Image.Resampling.NEAREST)
     mask.putpalette(mask_colours())

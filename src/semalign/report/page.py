@@ -56,7 +56,7 @@ from semalign.report.sections import (
     changes_table,
     claims_table,
     class_changes_table,
-    data_root,
+    data_pictures,
     image_changes_table,
     interactions_of,
     levels_table,
@@ -583,13 +583,13 @@ def _image_section(numbers: StudyNumbers, words: Words, digits: Digits) -> Secti
     ]
     if not found:
         return Section("image-changes", title, (words("image changes none"),))
-    root = data_root(numbers)
+    show = data_pictures(numbers)
     said = [words("image changes text", n=_blocks_text(found, numbers), images=len(found[0].mean))]
-    if root is None:
+    if show is None:
         said.append(words("pictures missing"))
     said.append(words("images panel text"))
     figures = tuple(_images_figure(index, changes, numbers, words, digits) for index, changes in enumerate(found))
-    tables = tuple(image_changes_table(numbers, changes, root, words, digits) for changes in found)
+    tables = tuple(image_changes_table(numbers, changes, show, words, digits) for changes in found)
     return Section("image-changes", title, tuple(said), figures, _notes_once(tables))
 
 

@@ -6,10 +6,12 @@ Texts and tables from numbers; this module knows nothing of HTML, LaTeX or drawi
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePath
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +32,7 @@ from semalign.report.claim_words import (
 )
 from semalign.report.differences import ImageChange, ImageChanges, NewImagesAnswer, class_changes, primary_estimates
 from semalign.report.evidence import SPIKE, gate_effects
-from semalign.report.images import picture_of
+from semalign.report.images import picture_of, picture_of_scene, scenes_of
 from semalign.report.numbers import StudyNumbers
 from semalign.report.tables import (
     Cell,
@@ -55,7 +57,7 @@ __all__ = [
     "changes_table",
     "claims_table",
     "class_changes_table",
-    "data_root",
+    "data_pictures",
     "image_changes_table",
     "interactions_of",
     "levels_table",
@@ -316,25 +318,32 @@ def class_changes_table(numbers: StudyNumbers, words: Words, digits: Digits) -> 
     return Table(words("class changes title"), columns, tuple(rows), (note,))
 
 
-def data_root(numbers: StudyNumbers) -> Path | None:
-    """Return the data folder where it can be read from here; None elsewhere and for built-in scenes."""
+Pictures: TypeAlias = Callable[[str], str | None]
+"""By an image's name the address of its picture, None where there is none."""
+
+
+def data_pictures(numbers: StudyNumbers) -> Pictures | None:
+    """Return what shows the scored images: the data folder, or scenes drawn again; None where neither can be had."""
     data = numbers.facts.get("data")
-    named = data.get("root") if isinstance(data, Mapping) else None
-    if not named:
+    if not isinstance(data, Mapping):
         return None
-    root = Path(str(named))
-    return root if (root / "images" / numbers.score.split).is_dir() else None
+    split = numbers.score.split
+    if data.get("root"):
+        root = Path(str(data["root"]))
+        return functools.partial(picture_of, root, split) if (root / "images" / split).is_dir() else None
+    scenes = scenes_of(data, split)
+    return None if scenes is None else functools.partial(picture_of_scene, scenes, split)
 
 
 def image_changes_table(
-    numbers: StudyNumbers, changes: ImageChanges, root: Path | None, words: Words, digits: Digits
+    numbers: StudyNumbers, changes: ImageChanges, show: Pictures | None, words: Words, digits: Digits
 ) -> Table:
-    """Return the images that gain and lose most; with pictures where ``root``, the data folder, has them."""
+    """Return the images that gain and lose most; with the pictures that ``show`` has."""
     none = words("none")
     pictures = {
         change.name: address
         for change in (*changes.gains, *changes.losses)
-        if root is not None and (address := picture_of(root, numbers.score.split, change.name)) is not None
+        if show is not None and (address := show(change.name)) is not None
     }
     rows = []
 
