@@ -357,6 +357,10 @@ def test_every_kind_of_study_is_accessible(tmp_path: Path, kind: str, lang: str)
     scrolled = [attrs for attrs in outline.all("div") if attrs.get("class") == "scroll"]
     assert len(scrolled) == len(outline.all("table"))
     assert all(attrs.get("tabindex") == "0" and attrs.get("aria-label") for attrs in scrolled)
+    # Figures that keep their width on a narrow screen are scrolled too.
+    wide = sum(text.count(f'<div class="figures {key}">') for key in ("factors", "interactions"))
+    focused = sum(attrs.get("tabindex") == "0" for attrs in outline.all("figure"))
+    assert (focused >= wide > 0) if kind == "factorial" else focused == wide
     counted = Counter(attrs["id"] for _, attrs in outline.tags if "id" in attrs)
     assert counted.most_common(1)[0][1] == 1
     assert not re.search(r"\{\w+\}", outline.text), "a value was not filled in"

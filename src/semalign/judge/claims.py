@@ -333,8 +333,8 @@ FINDINGS: dict[str, str] = {
     "gain at most": "The gain is {mean} points {interval}: not above 0.5, but it may be below 0.",
     "gain open": "The gain is {mean} points {interval}, which reaches beyond 0 to 0.5.",
     "range inside": "All values lie in {values}.",
-    "range outside": "Values reach from {values}.",
-    "range started outside": "Values reach from {values}; the start, at {start}, lies outside already.",
+    "range outside": "Values reach from {low} to {high}.",
+    "range started outside": "Values reach from {low} to {high}; the start, at {start}, lies outside already.",
     "own larger": "Changed by {own} when its knob is freed, and by {other} when the other is.",
     "other larger": "Changed by {own} when its knob is freed, less than by the other, {other}.",
     "own open": "Changed by {own} when its knob is freed and by {other} when the other is: intervals overlap.",
@@ -468,7 +468,10 @@ def _by_effect(identity: str, effect: Effect | None, margin: float, answers: Map
 def _converges_faster(evidence: Evidence) -> Claim | None:
     if (steps := evidence.steps_to_90) is None:
         return None
-    shown = {"mean": f"{steps.mean:+.0f}", "interval": f"[{steps.low:+.0f}, {steps.high:+.0f}]"}
+    # Short runs differ by less than a step.
+    digits = 0 if max(abs(steps.low), abs(steps.high)) >= 10 else 2
+    mean, low, high = (f"{value:+.{digits}f}" for value in (steps.mean, steps.low, steps.high))
+    shown = {"mean": mean, "interval": f"[{low}, {high}]"}
     if steps.low > 0:
         return Claim("converges-faster", "supported", "slower", shown)
     if steps.high < 0:
@@ -514,10 +517,10 @@ def _range(identity: str, seen: tuple[float, float] | None, promised: tuple[floa
     if seen is None:
         return None
     inside = promised[0] <= seen[0] and seen[1] <= promised[1]
-    shown = {"values": f"[{seen[0]:.3g}, {seen[1]:.3g}]" if inside else f"{seen[0]:.3g} to {seen[1]:.3g}"}
+    low, high = (f"{value:.3g}" for value in seen)
     if inside:
-        return Claim(identity, "supported", "range inside", shown)
-    return Claim(identity, "refuted", "range outside", shown)
+        return Claim(identity, "supported", "range inside", {"values": f"[{low}, {high}]"})
+    return Claim(identity, "refuted", "range outside", {"low": low, "high": high})
 
 
 def _gate_strength(evidence: Evidence) -> Claim | None:
