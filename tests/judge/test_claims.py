@@ -79,7 +79,12 @@ def _claim(identity: str, **known: Any) -> Claim:
         ("needs-more", {"with_more": SAME}, "refuted", "smaller than the margin"),
         ("converges-faster", {"steps_to_90": Change(40, 10, 70, 5)}, "supported", r"\+40 steps more \[\+10, \+70\]"),
         ("converges-faster", {"steps_to_90": Change(-40, -70, -10, 5)}, "refuted", "fewer"),
-        ("converges-faster", {"steps_to_90": Change(5, -30, 40, 5)}, "undecided", r"\+5 \[-30, \+40\]: the sign is open"),
+        (
+            "converges-faster",
+            {"steps_to_90": Change(5, -30, 40, 5)},
+            "undecided",
+            r"\+5 \[-30, \+40\]: the sign is open",
+        ),
         ("converges-faster", {"steps_to_90": Change(0.1, -0.2, 0.4, 5)}, "undecided", r"\+0.10 \[-0.20, \+0.40\]"),
         # learning against the same value fixed
         ("expressive", {"value_matched": SAME}, "supported", "smaller than the margin"),
