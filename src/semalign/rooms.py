@@ -17,6 +17,8 @@ def make_callable(package: str, home: str, function: str) -> None:
     """Make the imported ``package`` callable as ``function`` of ``home``, which is imported at the first call."""
 
     class Room(types.ModuleType):
+        implementation = f"{home}.{function}"  # where a reader finds it; read by the documentation's site
+
         def __call__(self, *args: Any, **kwargs: Any) -> Any:
             return getattr(importlib.import_module(home), function)(*args, **kwargs)
 
