@@ -20,13 +20,14 @@ from semalign.model.segmenter import Segmenter
 from semalign.results import RunResult, Score, read_result, write_result
 from semalign.train.evaluate import Predictor, score_split
 from semalign.train.folder import CONFIG_FILE, RESULT_FILE, STATE_FILE, claim_run_folder, release_run_folder
-from semalign.train.guidance import Guidance, encode_classes, prepare_guidance
+from semalign.train.guidance import Guidance, encode_classes, names_among, prepare_guidance, text_keywords
 from semalign.train.leaking import NOT_LEAKING, Leaking, find_leaking
 from semalign.train.loop import Events, fit, prepare_inputs
 from semalign.train.parallel import global_rank, make_fabric
 from semalign.train.predict import attention_sheet, predict_files
 from semalign.train.run import TrainedRun, build_model, load_run
 from semalign.train.trackers import check_trackers
+from semalign.train.vocabulary import OpenScore, open_score
 
 __all__ = [
     "Evaluation",
@@ -197,6 +198,7 @@ class Evaluation:
         notes: sentences that a reader must know.
         leaking: whether the text is made from the masks that are scored, and how that is known.
         text_use: whether the model uses its text; None unless counterfactuals were asked for.
+        among: mean IoU of the classes that the run was trained on and of the others; None where it was trained on all.
     """
 
     score: Score
@@ -204,6 +206,7 @@ class Evaluation:
     notes: tuple[str, ...]
     leaking: Leaking = NOT_LEAKING
     text_use: TextUse | None = None
+    among: OpenScore | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the contract's JSON: IoU and mIoU in [0, 1]."""
@@ -217,6 +220,8 @@ class Evaluation:
             "notes": list(self.notes),
             "leaking": self.leaking.is_leaking,
         }
+        if self.among is not None:
+            value |= self.among.to_dict()
         if self.leaking.agreement is not None:
             value["text_agreement"] = self.leaking.agreement.to_dict()
         if self.text_use is not None:
@@ -278,6 +283,8 @@ def evaluate(
     source = open_source(data, options, scan=scan)
     source.names(split)
     class_features = trained.class_features
+    notes: list[str] = []
+    said = {**text_keywords(options.text), "names": names_among(options.text.names, source.class_names)}
     if tuple(source.class_names) != trained.class_names:
         if class_features is None:
             raise ConfigError(
@@ -285,8 +292,9 @@ def evaluate(
                 f"{_few(source.class_names)}, expected the same in the same order: train with model.classifier=text to "
                 "ask for other classes"
             )
-        bank = encode_classes(options.text.encoder, source.class_names, options.text.templates, options.text.names)
-        class_features = bank.features
+        asked = encode_classes(class_names=source.class_names, **{**said, "level": "sentence"})
+        class_features = asked.features
+        notes += asked.notes
     guidance = guidance_for(trained, source, split)
     fabric = make_fabric(device)
     trained.model.to(fabric.device).eval()
@@ -295,16 +303,16 @@ def evaluate(
     def score(text: Guidance) -> Score:
         return score_split(predictor, source, split, text, depth_scale=trained.depth_scale, progress=progress)
 
-    notes = []
     if trained.facts.get("selected_on") == split:
         notes.append(f"these weights were chosen by their score on '{split}', which is therefore too high")
     if guidance.is_shared:
         notes.append("the text is the same for all images and carries no information about any one of them")
     true = score(guidance)
+    among = open_score(true, trained.trained_names)
     leaking = find_leaking(guidance, source, true)
     notes += leaking.notes
     if not counterfactuals:
-        return Evaluation(true, (), tuple(notes), leaking)
+        return Evaluation(true, (), tuple(notes), leaking, among=among)
     text = options.text
     # The table's vectors of sentences that the model never saw have no meaning.
     can_encode = guidance.bank is not None and not text.encoder.startswith("table")
@@ -314,13 +322,11 @@ def evaluate(
         source,
         split,
         true=true,
-        encode=(lambda: encode_classes(text.encoder, source.class_names, text.templates, text.names))
-        if can_encode
-        else None,
+        encode=(lambda: encode_classes(class_names=source.class_names, **said)) if can_encode else None,
     )
     clusters = source.clusters(split)
     use = judge_text_use(true, changed, [clusters[name] for name in true.images])
-    return Evaluation(true, tuple(changed), tuple(notes), leaking, use)
+    return Evaluation(true, tuple(changed), tuple(notes), leaking, use, among)
 
 
 def guidance_for(run: TrainedRun, source: DataSource, split: str) -> Guidance:
@@ -330,9 +336,8 @@ def guidance_for(run: TrainedRun, source: DataSource, split: str) -> Guidance:
     if kind in ("classes", "random") and run.bank is not None:
         return Guidance(kind, run.bank, None)
     text = run.options.text
-    return prepare_guidance(
-        source, [split], kind=kind, encoder=text.encoder, templates=text.templates, names=text.names
-    )
+    said = {**text_keywords(text), "names": names_among(text.names, source.class_names)}
+    return prepare_guidance(source, [split], kind=kind, **said)
 
 
 def predict(

@@ -16,8 +16,10 @@ from torch import Tensor
 import semalign.text.bank as bank_module
 from semalign.errors import OutputError, TextError
 from semalign.text.bank import (
+    SentenceTokens,
     TextBank,
     class_bank,
+    class_token_bank,
     encode_bank,
     fingerprint,
     gather,
@@ -25,8 +27,10 @@ from semalign.text.bank import (
     load_bank,
     permuted_bank,
     random_bank,
+    rows_by_text,
     save_bank,
     shuffled_index,
+    token_bank,
     token_index,
     unit_rows,
 )
@@ -47,6 +51,18 @@ class FixedEncoder:
         """Look the sentences up."""
         self.calls.append(tuple(sentences))
         return torch.tensor([self._vectors[sentence] for sentence in sentences])
+
+    def encode_tokens(self, sentences: Sequence[str]) -> list[SentenceTokens]:
+        """Look the words up."""
+        self.calls.append(tuple(sentences))
+        return [
+            SentenceTokens(words, torch.tensor([self._vectors[word] for word in words]))
+            for words in (tuple(sentence.split()) for sentence in sentences)
+        ]
+
+    def remarks(self, sentences: Sequence[str]) -> tuple[str, ...]:
+        """Say how many there were."""
+        return (f"{len(sentences)} sentences",) if self.name == "remarking" else ()
 
 
 def small_bank(rows: int = 5, dim: int = 3) -> TextBank:
@@ -221,6 +237,61 @@ def test_a_cache_that_cannot_be_made_is_an_output_error(tmp_path: Path) -> None:
 
     with pytest.raises(OutputError, match="cannot make the output folder"):
         encode_bank(FixedEncoder({"a": [1.0]}), ["a"], tmp_path / "cache")
+
+
+# ---- Banks of tokens ----
+
+WORDS = {"red": [1.0, 0.0], "bus": [0.0, 1.0], "car": [0.6, 0.8]}
+
+
+def test_a_bank_of_tokens_has_a_row_per_token(tmp_path: Path) -> None:
+    """By hand: two texts of two and one words; each row says word, place and text, and to which text it belongs."""
+    bank = token_bank(FixedEncoder(WORDS), ["red bus", "car", "red bus"])
+
+    assert bank.sentences == ("red [1] red bus", "bus [2] red bus", "car [1] car")
+    assert bank.features.tolist() == [[1.0, 0.0], [0.0, 1.0], pytest.approx([0.6, 0.8])]
+    assert bank.owners == ("red bus", "red bus", "car")
+    assert bank.texts == ("red bus", "car")
+    assert rows_by_text(bank) == {"red bus": [0, 1], "car": [2]}
+    # A text of two tokens takes two places; what is shorter is padded at the end.
+    index = token_index([["car", "red bus"], [], ["car"]], bank)
+    assert index.tolist() == [[2, 0, 1], [-1, -1, -1], [2, -1, -1]]
+
+
+def test_a_bank_of_tokens_is_saved_and_cached_apart(tmp_path: Path) -> None:
+    """Owners and notes come back from a file; the cache keeps tokens and sentences of one encoder apart."""
+    encoder = FixedEncoder({**WORDS, "red bus": [0.8, 0.6]}, "remarking")
+    tokens = token_bank(encoder, ["red bus", "car"], tmp_path)
+    whole = encode_bank(encoder, ["red bus", "car"], tmp_path)
+    save_bank(tmp_path / "own.safetensors", tokens)
+
+    for again in (token_bank(encoder, ["red bus", "car"], tmp_path), load_bank(tmp_path / "own.safetensors")):
+        assert torch.equal(again.features, tokens.features)
+        assert (again.owners, again.notes) == (("red bus", "red bus", "car"), ("2 sentences",))
+    assert whole.owners is None
+    assert whole.features.shape == (2, 2)
+    assert encoder.calls == [("red bus", "car"), ("red bus", "car")]
+    assert fingerprint(tokens) != fingerprint(dataclasses.replace(tokens, owners=("car", "red bus", "car")))
+
+
+def test_classes_as_tokens_keep_their_names() -> None:
+    """Owners are the classes, aliases side by side; controls keep them."""
+    bank = class_token_bank(FixedEncoder(WORDS), ["bus|red bus", "car"], "plain")
+
+    assert bank.sentences == ("bus [1] bus", "red [1] red bus", "bus [2] red bus", "car [1] car")
+    assert bank.texts == ("bus|red bus", "car")
+    assert random_bank(bank, 3).owners == permuted_bank(bank, 3).owners == bank.owners
+    with pytest.raises(TextError, match="has 4 rows and says for 1 to which text they belong"):
+        dataclasses.replace(bank, owners=("car",))
+
+
+def test_classes_that_no_text_tells_apart_are_noted() -> None:
+    """Two names with one vector are named together; different vectors need no note."""
+    encoder = FixedEncoder({"sofa": [1.0, 0.0], "car": [0.6, 0.8], "couch": [1.0, 0.0]})
+
+    (note,) = class_bank(encoder, ["sofa", "car", "couch"]).notes
+    assert note == "these classes have the same text vector, so that no text can tell them apart: 'sofa', 'couch'"
+    assert class_bank(encoder, ["sofa", "car"]).notes == ()
 
 
 # ---- Controls and counterfactuals ----
@@ -480,7 +551,7 @@ def test_a_missing_bank_is_named(tmp_path: Path) -> None:
         ("{", "metadata that cannot be read"),
         ("[]", "metadata that cannot be read"),
         ({"format": 1}, r"metadata that cannot be read \(KeyError: 'encoder'\)"),
-        ({"format": 2, "encoder": "e", "sentences": ["x"], "sha256": ""}, "has format 2, expected 1"),
+        ({"format": 3, "encoder": "e", "sentences": ["x"], "sha256": ""}, "has format 3, expected 1 or 2"),
         ({"format": 1, "encoder": 3, "sentences": ["x"], "sha256": ""}, "without an encoder's name or sentences"),
         ({"format": 1, "encoder": "e", "sentences": [3], "sha256": ""}, "without an encoder's name or sentences"),
         ({"format": 1, "encoder": "e", "sentences": ["x", "y"], "sha256": ""}, "has 1 rows for 2 sentences"),

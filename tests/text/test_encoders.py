@@ -16,7 +16,6 @@ import pytest
 import safetensors.torch
 import torch
 
-import semalign.text.encoders as encoders_module
 from semalign.errors import TextError
 from semalign.text.bank import TextBank, class_bank, encode_bank, load_bank, save_bank
 from semalign.text.encoders import (
@@ -27,6 +26,7 @@ from semalign.text.encoders import (
     TextEncoder,
     make_encoder,
 )
+from semalign.text.folders import offline
 
 CLIP_BANK = Path(__file__).parents[2].parent / "shared" / "data" / "clip_text" / "coco_stuff_171.safetensors"
 needs_clip_bank = pytest.mark.skipif(not CLIP_BANK.is_file(), reason="the CLIP text bank is not beside the checkout")
@@ -100,6 +100,19 @@ def test_the_name_tells_size_and_seed() -> None:
     assert isinstance(TableEncoder(), TextEncoder)
 
 
+def test_table_tokens_are_the_words() -> None:
+    """A word has its own vector whatever stands around it; Chinese without spaces is one word; signs are none."""
+    encoder = TableEncoder(13, 2)
+
+    first, second = encoder.encode_tokens(["a red bus, red!", "天空"])
+
+    assert first.pieces == ("a", "red", "bus", "red")
+    assert torch.equal(first.features, encoder.encode(["a", "red", "bus", "red"]))
+    assert torch.equal(second.features, encoder.encode(["天空"]))
+    with pytest.raises(TextError, match=r"finds no word in '\.\.\.', expected letters"):
+        encoder.encode_tokens(["..."])
+
+
 # ---- Choice by name ----
 
 
@@ -127,7 +140,10 @@ def test_table_is_made_from_its_spec(spec: str, name: str) -> None:
         ("table:dim=3,dim=4", "gives dim twice"),
         ("table:dim=0", "the table encoder's dim is 0, expected 1 to 65536"),
         ("table:dim=65537", "the table encoder's dim is 65537, expected 1 to 65536"),
-        ("tabel", "'tabel' is neither a known name nor an existing path, expected table, table:dim=D,seed=S, minilm, "),
+        (
+            "tabel",
+            r"'tabel' is neither .* existing path, did you mean 'table'\?, expected table, table:dim=D,seed=S, minilm",
+        ),
         ("", "'' is neither a known name nor an existing path"),
         ("no/such/folder", "'no/such/folder' is neither a known name nor an existing path"),
         ("no/such.safetensors", "no text bank at no/such.safetensors"),
@@ -190,6 +206,14 @@ def test_the_bank_encoder_is_named_by_its_content(tmp_path: Path) -> None:
 
     assert names[0] == names[1] != names[2]
     assert names[0].startswith("bank:bank@")
+
+
+def test_a_bank_of_names_has_no_tokens(tmp_path: Path) -> None:
+    """The level of tokens needs an encoder that reads sentences."""
+    save_bank(tmp_path / "bank.safetensors", TextBank(torch.eye(2), ("sky", "car"), "hand"))
+
+    with pytest.raises(TextError, match=r"holds one row per name and no tokens, expected text.level=sentence"):
+        make_encoder(str(tmp_path / "bank.safetensors")).encode_tokens(["sky"])
 
 
 @needs_clip_bank
@@ -380,8 +404,8 @@ def test_minilm_loads_at_first_use_and_leaves_the_process_as_it_was(
 
 @needs_minilm
 def test_a_text_longer_than_the_model_reads_is_refused() -> None:
-    """Nothing is cut in silence; the longest text that fits is read, and checking changes no vector."""
-    encoder = MiniLMEncoder()
+    """Asked to refuse, nothing is cut or split; the longest text that fits is read."""
+    encoder = MiniLMEncoder("refuse")
     fits = "car " * 254  # 256 word pieces with the two marks around it
 
     with pytest.raises(
@@ -442,6 +466,6 @@ def test_the_hub_client_is_cut_off_while_a_model_loads(contacts: list[object]) -
     """Whatever a model's files ask for, the client refuses before it looks up a host."""
     huggingface_hub: Any = importlib.import_module("huggingface_hub")
 
-    with encoders_module._offline(), pytest.raises(Exception, match="offline mode is enabled"):
+    with offline(), pytest.raises(Exception, match="offline mode is enabled"):
         huggingface_hub.HfApi().model_info("some/model")
     assert contacts == []

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from semalign.config.options import TextOptions
 from semalign.errors import TextError
 from semalign.text.sentences import (
     TEMPLATES,
@@ -29,11 +30,26 @@ def test_sentences_of_two_classes_are_those_written_by_hand() -> None:
 
 
 def test_template_sets_are_named() -> None:
-    """The sets' names, the plain and photo templates, and that the scene set holds seven different ones."""
-    assert set(TEMPLATES) == {"plain", "photo", "scene"}
+    """The sets' names and the number of different templates in each, as published; options know the same names."""
+    sizes = {"plain": 1, "photo": 1, "scene": 7, "segmentation": 14, "imagenet": 80, "vild": 63, "chinese": 8}
+    assert {name: len(set(templates)) for name, templates in TEMPLATES.items()} == sizes
+    for name in TEMPLATES:
+        assert TextOptions(templates=name).templates == name  # type: ignore[arg-type]
     assert TEMPLATES["plain"] == ("{}",)
     assert TEMPLATES["photo"] == ("a photo of a {}.",)
-    assert len(set(TEMPLATES["scene"])) == 7
+
+
+def test_vild_speaks_as_its_code_does() -> None:
+    """An article that fits the name, and "This is" before what begins with "a" or "the"."""
+    (sentences,) = class_sentences(["oven"], "vild")
+
+    assert sentences[:3] == [
+        "There is an oven in the scene.",
+        "There is the oven in the scene.",
+        "This is a photo of an oven in the scene.",
+    ]
+    assert "itap of my oven." in sentences
+    assert sentences[-1] == "This is a painting of a oven."
 
 
 @pytest.mark.parametrize("name", sorted(TEMPLATES))
@@ -72,7 +88,9 @@ def test_an_unknown_template_set_names_the_nearest() -> None:
     """A mistyped set is answered with the nearest one, a strange one with all of them."""
     with pytest.raises(TextError, match=r"template set 'phto' is unknown, did you mean 'photo'\?"):
         resolve_templates("phto")
-    with pytest.raises(TextError, match=r"template set 'xyz' is unknown, known: photo, plain, scene"):
+    with pytest.raises(
+        TextError, match=r"template set 'xyz' is unknown, known: chinese, imagenet, photo, plain, scene, segm"
+    ):
         resolve_templates("xyz")
 
 

@@ -113,6 +113,53 @@ def test_classes_called_otherwise() -> None:
         encode_classes("table", CLASSES, "photo", {"tre": "oak"})
 
 
+def test_classes_as_tokens() -> None:
+    """At the level of tokens a class has the words of its sentence; a text of the images has its own words."""
+    source = scenes()
+    shared = prepare_guidance(source, ["train"], kind="classes", encoder="table", level="token")
+    own = prepare_guidance(source, ["train"], kind="images", encoder="table", level="token")
+
+    assert shared.bank is not None
+    assert shared.bank.texts == source.class_names
+    assert shared.bank.sentences[:5] == tuple(
+        f"{word} [{place}] a photo of a wall." for place, word in enumerate(("a", "photo", "of", "a", "wall"), start=1)
+    )
+    assert shared.facts()["level"] == "token"
+    assert (shared.facts()["tokens"], shared.facts()["sentences"]) == (len(shared.bank.sentences), 8)
+    assert own.index is not None
+    assert own.bank is not None
+    texts = source.texts("train")
+    rows = [row for row in own.index["train"][0].tolist() if row >= 0]
+    assert [own.bank.owners[row] for row in rows] == [  # type: ignore[index]
+        text for text in texts[source.names("train")[0]] for _ in text.replace(",", "").replace(".", "").split()
+    ]
+    features, is_padding = own.batch("train", torch.tensor([0, 1]))
+    assert features is not None
+    assert is_padding is not None
+    assert (~is_padding[0]).sum() == len(rows)
+
+
+def test_unseen_classes_are_not_said() -> None:
+    """Their names are in no sentence, but may be renamed without being taken for a typing error."""
+    source = scenes()
+    guidance = prepare_guidance(
+        source, ["train"], kind="classes", encoder="table", names={"wall": "brick"}, unseen=["wall"]
+    )
+
+    assert guidance.bank is not None
+    assert guidance.bank.sentences == source.class_names[1:]
+    with pytest.raises(TextError, match=r"text\.names renames 'wal', which is no class"):
+        prepare_guidance(source, ["train"], kind="classes", encoder="table", names={"wal": "brick"}, unseen=["wall"])
+
+
+def test_aliases_and_templates_of_ones_own() -> None:
+    """A class is called by several names in several sentences, and its vector is their mean."""
+    bank = encode_classes("table", CLASSES, ["a {}", "the {}"], {"tree": "oak|elm"})
+    parts = encode_classes("table", ["a oak", "the oak", "a elm", "the elm"], "plain").features
+
+    torch.testing.assert_close(bank.features[2], torch.nn.functional.normalize(parts.mean(dim=0), dim=0))
+
+
 def test_without_text() -> None:
     """Padding alone: two tokens, so that nothing warns of a single one."""
     features, is_padding = without_text(3, 5)

@@ -128,6 +128,41 @@ def test_classes_that_were_not_trained(open_vocabulary: Path, image: Path, tmp_p
     assert set(asked["classes"]) <= {"cloud", "street"}
 
 
+def test_classes_are_called_as_the_run_calls_them(data: Path, image: Path, tmp_path: Path) -> None:
+    """What text.names says of a class holds for --classes too; names it does not speak of are taken as they are."""
+    run, _ = api.train(data, settings=[*TINY, "data.text=none", "model.classifier=text", "text.names={sky: air|cloud}"])
+
+    given = next(predict_files(run, [image], classes=["sky", "street|road"]))
+    by_hand = next(predict_files(run, [image], classes=["air|cloud", "road|street"]))
+
+    assert np.array_equal(given.mask, by_hand.mask)
+    assert given.class_names == ("sky", "street|road")
+    assert given.notes == ()
+
+
+def test_a_run_guided_by_tokens(data: Path, image: Path, tmp_path: Path) -> None:
+    """Trained, saved, loaded and asked with sentences: what guides are words; pixels are compared with sentences."""
+    settings = [*TINY, "text.level=token", "model.classifier=text"]
+    trained, _ = api.train(data, out=tmp_path / "run", settings=settings)
+    run = load_run(tmp_path / "run")
+
+    own = next(predict_files(run, [image], attention=True))
+    told = next(predict_files(run, [image], texts=["a red bus"], attention=True))
+    scores = api.evaluate(run, data, counterfactuals=True).to_dict()["counterfactuals"]
+
+    assert trained.bank is not None
+    assert run.bank is not None
+    assert run.bank.owners == trained.bank.owners
+    assert run.class_bank is not None
+    assert run.class_bank.sentences == CLASSES
+    assert own.tokens[0] == "a [1] a photo of a sky."
+    assert told.tokens == ("a [1] a red bus", "red [2] a red bus", "bus [3] a red bus")
+    assert {len(maps) for maps in told.attention.values()} == {3}
+    # Each mask's class names are words of the bank too.
+    assert scores["masks"]["applies"]
+    assert scores["shuffled"]["why"] == "all images share one text"
+
+
 def test_flip_and_window(trained: Path, image: Path) -> None:
     """Both give a mask of the image's size."""
     run = load_run(trained)

@@ -152,7 +152,7 @@ def counterfactual_guidances(
             changed["shuffled"] = "all images have the same texts"
         else:
             changed["shuffled"] = dataclasses.replace(guidance, index={split: shuffled})
-    if len(bank.sentences) < 2:
+    if len(bank.texts) < 2:
         changed["permuted"] = "the text has a single sentence"
     else:
         changed["permuted"] = dataclasses.replace(guidance, bank=permuted_bank(bank, seed))
@@ -169,10 +169,10 @@ def _oracle(
         return "this is the text as it is"
     present = texts_from_masks(source, split)
     called = dict(zip(source.class_names, source.class_names, strict=True))
-    if not set(source.class_names) <= set(bank.sentences):
+    if not set(source.class_names) <= set(bank.texts):
         find = NameFinder(source.class_names)
         own: dict[str, str] = {}
-        for sentence in bank.sentences:
+        for sentence in bank.texts:
             named = find(sentence)
             if len(named) == 1:
                 own.setdefault(source.class_names[named.pop()], sentence)

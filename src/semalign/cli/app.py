@@ -200,6 +200,9 @@ def evaluate(
     for note in result.notes:
         line(f"note: {note}")
     print_score(value["miou"], value["iou"], f"{split} ({value['n_images']} images)")
+    if result.among is not None:
+        parts = {name: "-" if part is None else percent(part) for name, part in result.among.to_dict().items()}
+        line("mIoU of " + ", ".join(f"{name} {part}" for name, part in parts.items()))
     if result.counterfactuals and result.text_use is not None:
         rows = [
             [

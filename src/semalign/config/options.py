@@ -145,6 +145,9 @@ class DataOptions(Frozen):
     """Split that is trained on."""
     val_split: str = "val"
     """Split that is scored."""
+    unseen: tuple[str, ...] = ()
+    """Classes that are left out of training (their pixels are ignored) and scored nevertheless, by name; needs
+    model.classifier=text.  Scores then also give seen, unseen and their harmonic mean."""
     flip: bool = True
     """Mirror half of the training images."""
     zoom: tuple[Positive, Positive] = (0.75, 1.75)
@@ -171,11 +174,22 @@ class TextOptions(Frozen):
     """How sentences become vectors."""
 
     encoder: str = "table"
-    """'table' (seeded vectors, no weights), 'minilm' (extra), or the path of a precomputed bank or sentence model."""
-    templates: Literal["plain", "photo", "scene"] = "photo"
-    """Sentence templates that class names are put into; a precomputed bank is asked for the bare names."""
+    """'table' (seeded vectors, no weights), 'minilm' (extra), clip:MODEL, siglip:MODEL or sentence:MODEL (a folder, or
+    OWNER/NAME on the hub), open_clip:ARCHITECTURE:WEIGHTS, or the path of a precomputed bank or of a model's folder."""
+    level: Literal["sentence", "token"] = "sentence"
+    """What guides: one vector per sentence, or one per token of each sentence.  The text classifier compares with
+    sentences in either case."""
+    templates: Literal["plain", "photo", "scene", "segmentation", "imagenet", "vild", "chinese"] | tuple[str, ...] = (
+        "photo"
+    )
+    """Set of sentence templates that class names are put into, or templates of your own that hold {} once; vectors are
+    averaged over them.  A precomputed bank is asked for the bare names."""
     names: dict[str, str] = {}
-    """By class name, what it is called in the text instead, such as {sky: sky-other} for a bank with other names."""
+    """By class name, what it is called in the text instead, such as {sky: sky-other} for a bank with other names; names
+    separated by | are averaged, as in {car: car|automobile}."""
+    long: Literal["split", "cut", "refuse"] = "split"
+    """A text that is longer than its encoder reads: split into parts whose vectors are averaged, cut, or refused; noted
+    in the result in each case."""
     random_seed: Seed = 0
     """Seed of the vectors that stand in for the text where data.text is 'random'."""
 

@@ -1,7 +1,8 @@
 """Text banks: encoded sentences as a table of vectors, their cache on disk, and the index of each image's texts.
 
-A bank shared by all images carries no information about any one image; only `token_index` of per-image texts does.
-This module knows nothing of how sentences become vectors (an encoder is anything with a name and `encode`), nor of
+A row is a sentence, or, in a bank of tokens, one token of a sentence; `rows_by_text` tells which rows a text has.  A
+bank shared by all images carries no information about any one image; only `token_index` of per-image texts does.
+This module knows nothing of how sentences become vectors (an encoder is anything that fulfils `TextEncoder`), nor of
 where texts come from.
 """
 
@@ -10,9 +11,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import safetensors.torch
@@ -29,9 +30,11 @@ from semalign.text.sentences import check_sentences, class_sentences, nearest_se
 
 __all__ = [
     "FORMAT_VERSION",
+    "SentenceTokens",
     "TextBank",
     "TextEncoder",
     "class_bank",
+    "class_token_bank",
     "encode_bank",
     "fingerprint",
     "first_line",
@@ -40,19 +43,35 @@ __all__ = [
     "load_bank",
     "permuted_bank",
     "random_bank",
+    "rows_by_text",
     "save_bank",
     "shuffled_index",
+    "token_bank",
     "token_index",
     "unit_rows",
 ]
 
 # History of the format (of saved banks and of the cache):
 # 1: first.
-FORMAT_VERSION = 1
+# 2: banks of tokens (owners), and notes; format 1 is read as it was.
+FORMAT_VERSION = 2
+READ_VERSIONS = (1, 2)
 
 PADDING = -1
 
 Item = TypeVar("Item")
+
+
+class SentenceTokens(NamedTuple):
+    """The tokens of one sentence, without the marks that only say where it begins and ends.
+
+    Attributes:
+        pieces: what each token is written as.
+        features: L x Ct, one float32 row of unit norm per token, at least one.
+    """
+
+    pieces: tuple[str, ...]
+    features: Float[Tensor, "tokens dim"]
 
 
 @runtime_checkable  # so that type checkers at run time can take it
@@ -73,6 +92,14 @@ class TextEncoder(Protocol):
         """Return one float32 row of unit norm per sentence (at least one), on the CPU."""
         ...
 
+    def encode_tokens(self, sentences: Sequence[str]) -> list[SentenceTokens]:
+        """Return the tokens of each sentence, of width `dim`; refused by an encoder that has none."""
+        ...
+
+    def remarks(self, sentences: Sequence[str]) -> tuple[str, ...]:
+        """Return sentences that a reader must know of these vectors, such as that long texts were split."""
+        ...
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TextBank:
@@ -80,8 +107,12 @@ class TextBank:
 
     Attributes:
         features: S x Ct, float32, finite, no row all zeros.
-        sentences: the S different sentences (or class names), in row order.
+        sentences: the S different sentences (or class names), in row order; in a bank of tokens, what each row is: the
+            token, its place and its sentence.
         encoder: how the features were made.
+        owners: in a bank of tokens, the text (sentence or class name) that each row belongs to; None where every row is
+            a text of its own.
+        notes: sentences that a reader must know of the features.
 
     Raises:
         TextError: the features do not fit the sentences, or a row is not finite or all zeros.
@@ -90,6 +121,8 @@ class TextBank:
     features: Float[Tensor, "sentences dim"]
     sentences: tuple[str, ...]
     encoder: str
+    owners: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         where = f"the text bank of {self.encoder}"
@@ -102,6 +135,11 @@ class TextBank:
         if len(features) != len(self.sentences):
             raise TextError(
                 f"{where} has {len(features)} rows for {len(self.sentences)} sentences, expected one row per sentence"
+            )
+        if self.owners is not None and len(self.owners) != len(self.sentences):
+            raise TextError(
+                f"{where} has {len(self.sentences)} rows and says for {len(self.owners)} to which text they belong, "
+                "expected one text per row"
             )
         repeated = _first_repeated(self.sentences)
         if repeated is not None:
@@ -121,6 +159,19 @@ class TextBank:
     def dim(self) -> int:
         """Ct, the length of each row."""
         return self.features.shape[1]
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The different texts: the rows' own, or in a bank of tokens those that the rows belong to."""
+        return self.sentences if self.owners is None else tuple(dict.fromkeys(self.owners))
+
+
+def rows_by_text(bank: TextBank) -> dict[str, list[int]]:
+    """Return by text the rows that it has, in their order: one, or in a bank of tokens one for each token."""
+    rows: dict[str, list[int]] = {}
+    for row, text in enumerate(bank.owners or bank.sentences):
+        rows.setdefault(text, []).append(row)
+    return rows
 
 
 def _first_repeated(items: Iterable[Item]) -> Item | None:
@@ -190,11 +241,36 @@ def encode_bank(encoder: TextEncoder, sentences: Sequence[str], cache_dir: Path 
         TextError: no sentence, a blank one, or an encoder that breaks its contract.
         OutputError: the cache cannot be written.
     """
+    return _cached(encoder, sentences, cache_dir, "sentences", _encode)
+
+
+def token_bank(encoder: TextEncoder, sentences: Sequence[str], cache_dir: Path | None = None) -> TextBank:
+    """Return the tokens of the different sentences as rows, sentence by sentence; owners are the sentences.
+
+    Args:
+        encoder: makes the vectors.
+        sentences: any number of sentences, at least one; repetitions are encoded once.
+        cache_dir: as in `encode_bank`.
+
+    Raises:
+        TextError: no sentence, a blank one, or an encoder without tokens or that breaks its contract.
+        OutputError: the cache cannot be written.
+    """
+    return _cached(encoder, sentences, cache_dir, "tokens", _encode_tokens)
+
+
+def _cached(
+    encoder: TextEncoder,
+    sentences: Sequence[str],
+    cache_dir: Path | None,
+    level: str,
+    make: Callable[[TextEncoder, tuple[str, ...]], TextBank],
+) -> TextBank:
     check_sentences(sentences, "sentences to encode")
     unique = tuple(dict.fromkeys(sentences))
     if cache_dir is None:
-        return _encode(encoder, unique)
-    key = json.dumps([FORMAT_VERSION, encoder.name, unique], ensure_ascii=False)
+        return make(encoder, unique)
+    key = json.dumps([FORMAT_VERSION, level, encoder.name, unique], ensure_ascii=False)
     path = cache_dir / f"{hashlib.sha256(key.encode()).hexdigest()}.safetensors"
     if path.exists():
         try:
@@ -202,21 +278,43 @@ def encode_bank(encoder: TextEncoder, sentences: Sequence[str], cache_dir: Path 
         except TextError:
             pass  # Damaged: made again below, which costs time and nothing else.
         else:
-            if (cached.encoder, cached.sentences) == (encoder.name, unique):
+            is_tokens = cached.owners is not None
+            if (cached.encoder, cached.texts, is_tokens) == (encoder.name, unique, level == "tokens"):
                 return cached
-    bank = _encode(encoder, unique)
+    bank = make(encoder, unique)
     make_folder(cache_dir)
     save_bank(path, bank)
     return bank
 
 
 def _encode(encoder: TextEncoder, sentences: tuple[str, ...]) -> TextBank:
-    bank = TextBank(encoder.encode(sentences), sentences, encoder.name)
+    bank = TextBank(encoder.encode(sentences), sentences, encoder.name, notes=encoder.remarks(sentences))
+    return _checked_norms(bank)
+
+
+def _encode_tokens(encoder: TextEncoder, sentences: tuple[str, ...]) -> TextBank:
+    found = encoder.encode_tokens(sentences)
+    pairs = list(zip(sentences, found, strict=True))
+    bank = TextBank(
+        torch.cat([tokens.features for tokens in found]),
+        tuple(
+            f"{piece} [{place}] {sentence}"
+            for sentence, tokens in pairs
+            for place, piece in enumerate(tokens.pieces, start=1)
+        ),
+        encoder.name,
+        tuple(sentence for sentence, tokens in pairs for _ in tokens.pieces),
+        encoder.remarks(sentences),
+    )
+    return _checked_norms(bank)
+
+
+def _checked_norms(bank: TextBank) -> TextBank:
     norms = torch.linalg.vector_norm(bank.features, dim=1)
     worst = int((norms - 1).abs().argmax())
     if abs(float(norms[worst]) - 1) > 1e-3:
         raise TextError(
-            f"the text encoder {encoder.name} gave {sentences[worst]!r} norm {float(norms[worst]):.6g}, "
+            f"the text encoder {bank.encoder} gave {bank.sentences[worst]!r} norm {float(norms[worst]):.6g}, "
             "expected 1: divide each row by its norm"
         )
     return bank
@@ -248,7 +346,60 @@ def class_bank(
     row_of = {sentence: row for row, sentence in enumerate(bank.sentences)}
     means = torch.stack([bank.features[[row_of[s] for s in sentences]].double().mean(dim=0) for sentences in by_class])
     label = f"{encoder.name}, mean over templates {json.dumps(resolve_templates(templates), ensure_ascii=False)}"
-    return TextBank(unit_rows(means, f"class vectors of {label}"), tuple(class_names), label)
+    features = unit_rows(means, f"class vectors of {label}")
+    return TextBank(features, tuple(class_names), label, notes=(*bank.notes, *_twins(features, class_names)))
+
+
+def _twins(features: Float[Tensor, "classes dim"], class_names: Sequence[str]) -> tuple[str, ...]:
+    """Return a note for the classes that nothing tells apart."""
+    different, group = torch.unique(features, dim=0, return_inverse=True)
+    if len(different) == len(features):
+        return ()
+    members: dict[int, list[str]] = {}
+    for name, number in zip(class_names, group.tolist(), strict=True):
+        members.setdefault(number, []).append(name)
+    alike = "; ".join(", ".join(map(repr, names)) for names in members.values() if len(names) > 1)
+    return (f"these classes have the same text vector, so that no text can tell them apart: {alike}",)
+
+
+def class_token_bank(
+    encoder: TextEncoder,
+    class_names: Sequence[str],
+    templates: str | Sequence[str] = "photo",
+    cache_dir: Path | None = None,
+) -> TextBank:
+    """Return the tokens of each class's sentence; owners are the class names as given.
+
+    Tokens of different sentences do not correspond, so that there is no mean over templates: one template is taken.
+    Aliases have their tokens side by side.
+
+    Args:
+        encoder: makes the vectors.
+        class_names: C different names; aliases are separated by ``|``.
+        templates: the name of a set with a single template, or a single template that holds ``{}`` once.
+        cache_dir: as in `encode_bank`.
+
+    Raises:
+        TextError: as `token_bank`, or several templates, or two classes with one sentence.
+        OutputError: the cache cannot be written.
+    """
+    chosen = resolve_templates(templates)
+    if len(chosen) > 1:
+        raise TextError(
+            f"text.level=token got {len(chosen)} templates, expected one, for the tokens of different sentences cannot "
+            "be averaged: set text.templates to plain, photo or a single template of your own"
+        )
+    by_class = class_sentences(class_names, chosen)
+    repeated = _first_repeated(sentence for sentences in by_class for sentence in dict.fromkeys(sentences))
+    if repeated is not None:
+        raise TextError(
+            f"two classes have the sentence {repeated!r}, expected different ones: rename one in text.names"
+        )
+    bank = token_bank(encoder, [sentence for sentences in by_class for sentence in sentences], cache_dir)
+    class_of = {sentence: name for name, own in zip(class_names, by_class, strict=True) for sentence in own}
+    assert bank.owners is not None
+    label = f"{encoder.name}, tokens of template {json.dumps(chosen, ensure_ascii=False)}"
+    return dataclasses.replace(bank, encoder=label, owners=tuple(class_of[sentence] for sentence in bank.owners))
 
 
 # ---- Controls and counterfactuals ----
@@ -263,7 +414,8 @@ def random_bank(bank: TextBank, seed: int) -> TextBank:
     directions = hashed_directions(bank.sentences, bank.dim, derive_seed(seed, "random_bank")).double()
     norms = torch.linalg.vector_norm(bank.features.double().cpu(), dim=1, keepdim=True)
     features = (directions * norms).float().to(bank.features.device)
-    return TextBank(features, bank.sentences, f"random vectors, seed {seed}, with the norms of {bank.encoder}")
+    label = f"random vectors, seed {seed}, with the norms of {bank.encoder}"
+    return TextBank(features, bank.sentences, label, bank.owners)
 
 
 def permuted_bank(bank: TextBank, seed: int) -> TextBank:
@@ -276,7 +428,7 @@ def permuted_bank(bank: TextBank, seed: int) -> TextBank:
         raise TextError(f"the text bank of {bank.encoder} has 1 row, expected at least 2 to permute")
     source = _random_cycle(list(bank.sentences), seed, "permuted_bank")
     features = bank.features[torch.tensor(source, device=bank.features.device)]
-    return TextBank(features, bank.sentences, f"permuted rows, seed {seed}, of {bank.encoder}")
+    return TextBank(features, bank.sentences, f"permuted rows, seed {seed}, of {bank.encoder}", bank.owners)
 
 
 def shuffled_index(index: Int[Tensor, "images tokens"], seed: int) -> Int[Tensor, "images tokens"]:
@@ -310,22 +462,27 @@ def _random_cycle(items: Sequence[str | int], seed: int, purpose: str) -> list[i
 def token_index(texts_by_image: Sequence[Sequence[str]], bank: TextBank) -> Int[Tensor, "images tokens"]:
     """Return each image's texts as rows of the bank, int64, padded at the end with -1.
 
-    ``tokens`` is the largest number of texts of an image, at least 1; an image without text gets a row of -1.
+    ``tokens`` is the largest number of rows that an image's texts have, at least 1; an image without text gets a row of
+    -1.  In a bank of tokens the tokens of an image's texts stand one text after the other.
 
     Raises:
         TextError: a text is not in the bank.
     """
-    row_of = {sentence: row for row, sentence in enumerate(bank.sentences)}
-    n_tokens = max([1, *(len(texts) for texts in texts_by_image)])
-    index = torch.full((len(texts_by_image), n_tokens), PADDING, dtype=torch.int64)
+    rows_of = rows_by_text(bank)
+    rows_by_image: list[list[int]] = []
     for image, texts in enumerate(texts_by_image):
+        rows_by_image.append([])
         for position, text in enumerate(texts):
-            if text not in row_of:
+            if text not in rows_of:
                 raise TextError(
                     f"text {position} of image {image} is {text!r}, which the text bank of {bank.encoder} does not "
-                    f"hold, nearest {nearest_sentence(text, bank.sentences)!r}: encode all texts into one bank"
+                    f"hold, nearest {nearest_sentence(text, bank.texts)!r}: encode all texts into one bank"
                 )
-            index[image, position] = row_of[text]
+            rows_by_image[-1] += rows_of[text]
+    n_tokens = max([1, *map(len, rows_by_image)])
+    index = torch.full((len(rows_by_image), n_tokens), PADDING, dtype=torch.int64)
+    for image, rows in enumerate(rows_by_image):
+        index[image, : len(rows)] = torch.tensor(rows, dtype=torch.int64)
     return index
 
 
@@ -348,7 +505,8 @@ def gather(
 
 def fingerprint(bank: TextBank) -> str:
     """Return 64 hexadecimal digits that change with any bit of the features and any letter of the sentences."""
-    whole = hashlib.sha256(json.dumps([list(bank.features.shape), bank.sentences]).encode())
+    owners = [] if bank.owners is None else [bank.owners]
+    whole = hashlib.sha256(json.dumps([list(bank.features.shape), bank.sentences, *owners]).encode())
     whole.update(bank.features.detach().cpu().contiguous().numpy().tobytes())
     return whole.hexdigest()
 
@@ -368,6 +526,8 @@ def save_bank(path: Path, bank: TextBank) -> None:
         "format": FORMAT_VERSION,
         "encoder": bank.encoder,
         "sentences": bank.sentences,
+        "owners": bank.owners,
+        "notes": bank.notes,
         "sha256": fingerprint(bank),
     }
     # One key: safetensors writes several in an order that changes from call to call.
@@ -430,16 +590,21 @@ def _with_facts(path: Path, features: Tensor, facts: str) -> TextBank:
         raise TextError(
             f"the text bank {path} has metadata that cannot be read ({type(error).__name__}: {error}), {again}"
         ) from error
-    if version != FORMAT_VERSION:
-        raise TextError(f"the text bank {path} has format {version!r}, expected {FORMAT_VERSION}: {again}")
-    is_list = isinstance(sentences, list) and all(isinstance(sentence, str) for sentence in sentences)
-    if not isinstance(encoder, str) or not is_list:
+    if version not in READ_VERSIONS:
+        known = " or ".join(map(str, READ_VERSIONS))
+        raise TextError(f"the text bank {path} has format {version!r}, expected {known}: {again}")
+    owners, notes = value.get("owners"), value.get("notes") or []
+    if not isinstance(encoder, str) or not all(map(_is_strings, (sentences, owners or [], notes))):
         raise TextError(f"the text bank {path} has metadata without an encoder's name or sentences, {again}")
     check_sentences(sentences, f"sentences of the text bank {path}")
-    bank = TextBank(features, tuple(sentences), encoder)
+    bank = TextBank(features, tuple(sentences), encoder, None if owners is None else tuple(owners), tuple(notes))
     if fingerprint(bank) != digest:
         raise TextError(f"the text bank {path} does not match its own checksum, it is damaged: {again}")
     return bank
+
+
+def _is_strings(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
 def _read_names(path: Path, bank_path: Path) -> tuple[str, ...]:

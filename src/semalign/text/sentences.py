@@ -7,30 +7,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from types import MappingProxyType
 
 from semalign.errors import TextError, nearest
+from semalign.text.templates import TEMPLATES
 
 __all__ = ["TEMPLATES", "aliases", "check_sentences", "class_sentences", "nearest_sentence", "resolve_templates"]
-
-TEMPLATES: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "plain": ("{}",),
-        # The default prompt of CLIP's zero-shot classifier (Radford et al. 2021, section 3.1.4).
-        "photo": ("a photo of a {}.",),
-        # A class in a segmentation mask is often a part or a surface and seldom the one subject of the photo.
-        "scene": (
-            "a photo of a scene with {}.",
-            "there is {} in this picture.",
-            "{} in the background.",
-            "{} in the foreground.",
-            "a close view of {}.",
-            "{} seen from far away.",
-            "this part of the picture shows {}.",
-        ),
-    }
-)
-"""Template sets by name; each template holds ``{}`` once, where the class name goes."""
 
 
 def check_sentences(sentences: Sequence[str], where: str) -> None:
@@ -116,8 +97,15 @@ def class_sentences(class_names: Sequence[str], templates: str | Sequence[str]) 
 
     >>> class_sentences(["sky", "car|automobile"], "photo")
     [['a photo of a sky.'], ['a photo of a car.', 'a photo of a automobile.']]
+    >>> class_sentences(["car|automobile"], ["{article} {}"])
+    [['a car', 'an automobile']]
     """
     check_sentences(class_names, "class names")
     chosen = resolve_templates(templates)
+    return [[_say(template, name) for name in aliases(names) for template in chosen] for names in class_names]
+
+
+def _say(template: str, name: str) -> str:
     # `replace`, not `format`: a class name or template from a file must not be able to reach into objects.
-    return [[template.replace("{}", name) for name in aliases(names) for template in chosen] for names in class_names]
+    article = "an" if name[0] in "aeiou" else "a"
+    return template.replace("{article}", article).replace("{}", name)

@@ -1,27 +1,52 @@
 """The text of a run: which sentences each image is guided by, encoded.
 
-It joins a source of images with a text encoder; it knows nothing of models and training.
+At the level of sentences each text is one token of the guidance; at the level of tokens each text gives its words.  It
+joins a source of images with a text encoder; it knows nothing of models and training.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from semalign.config.options import TextOptions
 from semalign.data.cache import cache_folder
 from semalign.data.sample import DataSource, texts_from_masks
 from semalign.errors import OutputError, TextError, nearest
 from semalign.files import make_folder
-from semalign.text.bank import TextBank, class_bank, encode_bank, gather, random_bank, token_index
+from semalign.text.bank import (
+    TextBank,
+    class_bank,
+    class_token_bank,
+    encode_bank,
+    gather,
+    random_bank,
+    token_bank,
+    token_index,
+)
 from semalign.text.encoders import BankEncoder, make_encoder
+from semalign.text.lengths import Long
 
-__all__ = ["KINDS", "Guidance", "encode_classes", "prepare_guidance", "text_cache", "without_text"]
+__all__ = [
+    "KINDS",
+    "Guidance",
+    "Level",
+    "encode_classes",
+    "encode_texts",
+    "names_among",
+    "prepare_guidance",
+    "text_cache",
+    "text_keywords",
+    "without_text",
+]
+
+Level = Literal["sentence", "token"]
 
 KINDS = {
     "none": "no text: the model is built without it",
@@ -77,8 +102,9 @@ class Guidance:
             "kind": self.kind,
             "meaning": KINDS[self.kind],
             "encoder": self.bank.encoder,
+            "level": "sentence" if self.bank.owners is None else "token",
             "tokens": tokens,
-            "sentences": len(self.bank.sentences),
+            "sentences": len(self.bank.texts),
             "shared": self.is_shared,
             "leaking": self.is_leaking,
         }
@@ -90,11 +116,26 @@ def prepare_guidance(
     *,
     kind: str,
     encoder: str,
-    templates: str = "photo",
+    templates: str | Sequence[str] = "photo",
     names: Mapping[str, str] | None = None,
+    level: Level = "sentence",
+    long: Long = "split",
     random_seed: int = 0,
+    unseen: Collection[str] = (),
 ) -> Guidance:
     """Encode the text of ``splits``; encoded banks are cached by encoder and sentences.
+
+    Args:
+        source: the data.
+        splits: splits whose texts are encoded.
+        kind: one of `KINDS`.
+        encoder: see `semalign.text.encoders.make_encoder`.
+        templates: sentence templates of class names.
+        names: by class, what it is called in the text instead.
+        level: a vector per sentence, or per token of each sentence.
+        long: what is done with texts that are longer than the encoder reads.
+        random_seed: of the vectors of kind "random".
+        unseen: classes that no sentence may name.
 
     Raises:
         TextError: images' own texts are asked for where the data have none, or the encoder cannot be had.
@@ -114,10 +155,12 @@ def prepare_guidance(
                 f"data.text=images, but no image of {', '.join(splits)} has a text, "
                 "expected lines for these splits in texts.jsonl"
             )
-        bank = encode_bank(make_encoder(encoder), sentences, text_cache())
+        bank = encode_texts(encoder, sentences, level=level, long=long)
         index = {split: token_index([by_split[split][name] for name in source.names(split)], bank) for split in splits}
         return Guidance(kind, bank, index)
-    bank = encode_classes(encoder, source.class_names, templates, names)
+    _check_names(names, source.class_names)
+    seen = [name for name in source.class_names if name not in unseen]
+    bank = encode_classes(encoder, seen, templates, names_among(names, seen), level=level, long=long)
     if kind == "random":
         return Guidance(kind, random_bank(bank, random_seed), None)
     if kind == "masks":
@@ -128,30 +171,73 @@ def prepare_guidance(
     return Guidance(kind, bank, None)
 
 
-def encode_classes(
-    encoder: str, class_names: Sequence[str], templates: str, names: Mapping[str, str] | None = None
-) -> TextBank:
-    """Return one token per class, made by the encoder that ``encoder`` names, cached; the bank's rows are the classes.
+def text_keywords(text: TextOptions) -> dict[str, Any]:
+    """Return what `prepare_guidance` and `encode_classes` take of the options of a run's text."""
+    return {
+        "encoder": text.encoder,
+        "templates": text.templates,
+        "names": text.names,
+        "level": text.level,
+        "long": text.long,
+    }
 
-    A precomputed bank holds names and no sentences: its rows are looked up by the bare names, without a template.
+
+def names_among(names: Mapping[str, str] | None, class_names: Sequence[str]) -> dict[str, str]:
+    """Return the entries of ``names`` that are for one of ``class_names``."""
+    return {name: said for name, said in (names or {}).items() if name in class_names}
+
+
+def encode_texts(encoder: str, texts: Sequence[str], *, level: Level = "sentence", long: Long = "split") -> TextBank:
+    """Return the vectors of texts, or of their tokens, cached.
+
+    Raises:
+        TextError: the encoder cannot be had or refuses a text.
+    """
+    made = make_encoder(encoder, long)
+    return (token_bank if level == "token" else encode_bank)(made, texts, text_cache())
+
+
+def encode_classes(
+    encoder: str,
+    class_names: Sequence[str],
+    templates: str | Sequence[str],
+    names: Mapping[str, str] | None = None,
+    *,
+    level: Level = "sentence",
+    long: Long = "split",
+) -> TextBank:
+    """Return one row per class, made by the encoder that ``encoder`` names, cached; the bank's texts are the classes.
+
+    At the level of tokens a class has a row for each token of its sentence.  A precomputed bank holds names and no
+    sentences: its rows are looked up by the bare names, without a template.
 
     Args:
         encoder: see `semalign.text.encoders.make_encoder`.
         class_names: the classes.
         templates: a set of sentence templates.
         names: by class, what it is called in the text instead.
+        level: a vector per class, or per token of its sentence.
+        long: what is done with sentences that are longer than the encoder reads.
 
     Raises:
         TextError: the encoder cannot be had, a bank lacks a name, or ``names`` names an unknown class.
     """
+    _check_names(names, class_names)
     called = dict(names or {})
-    for name in called:
+    made = make_encoder(encoder, long)
+    said = [called.get(name, name) for name in class_names]
+    make = class_token_bank if level == "token" else class_bank
+    bank = make(made, said, "plain" if isinstance(made, BankEncoder) else templates, text_cache())
+    if bank.owners is None:
+        return dataclasses.replace(bank, sentences=tuple(class_names))
+    class_of = dict(zip(said, class_names, strict=True))
+    return dataclasses.replace(bank, owners=tuple(class_of[name] for name in bank.owners))
+
+
+def _check_names(names: Mapping[str, str] | None, class_names: Sequence[str]) -> None:
+    for name in names or {}:
         if name not in class_names:
             raise TextError(f"text.names renames '{name}', which is no class of the data{nearest(name, class_names)}")
-    made = make_encoder(encoder)
-    said = [called.get(name, name) for name in class_names]
-    bank = class_bank(made, said, "plain" if isinstance(made, BankEncoder) else templates, text_cache())
-    return dataclasses.replace(bank, sentences=tuple(class_names))
 
 
 def without_text(count: int, dim: int) -> tuple[Float[Tensor, "b 2 dim"], Bool[Tensor, "b 2"]]:

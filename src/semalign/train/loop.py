@@ -48,7 +48,7 @@ from semalign.train.checkpoint import read_tensors, write_tensors
 from semalign.train.cost import alignment_cost
 from semalign.train.evaluate import Predictor, score_split
 from semalign.train.folder import STATE_FILE
-from semalign.train.guidance import Guidance, encode_classes, prepare_guidance
+from semalign.train.guidance import Guidance, encode_classes, prepare_guidance, text_keywords
 from semalign.train.leaking import find_leaking
 from semalign.train.optimizer import GroupRow, learning_rate_factor, make_optimizer, parameter_groups
 from semalign.train.parallel import (
@@ -65,6 +65,7 @@ from semalign.train.precision import autocast, choose_precision, compiled, make_
 from semalign.train.recompute import recomputing
 from semalign.train.run import BEST_FILE, WEIGHTS_FILE, TrainedRun, build_model, parameter_count, save_run, take_values
 from semalign.train.trackers import Follower
+from semalign.train.vocabulary import check_unseen, compact_labels, hide_classes, open_score, seen_places
 
 __all__ = [
     "Events",
@@ -137,8 +138,11 @@ def prepare_inputs(source: DataSource, options: Options) -> Inputs:
     data = options.data
     assert data.size is not None
     check_source(source, options)
+    check_unseen(options, source.class_names)
     guidance, classes = prepare_text(source, options)
     images = load_images(source, data.train_split, depth=data.depth, size=data.size, zoom=max(1.0, data.zoom[1]))
+    if data.unseen:
+        images = hide_classes(images, source.class_names, data.unseen)
     scored = {}
     for split in _splits(options):
         # Of the training split a part is scored, unless it is also another split of the run.
@@ -206,14 +210,15 @@ def prepare_text(source: DataSource, options: Options) -> tuple[Guidance, TextBa
         source,
         _splits(options),
         kind=data.text,
-        encoder=options.text.encoder,
-        templates=options.text.templates,
-        names=options.text.names,
         random_seed=options.text.random_seed,
+        unseen=data.unseen,
+        **text_keywords(options.text),
     )
     classes = None
     if options.model.classifier == "text":
-        classes = encode_classes(options.text.encoder, source.class_names, options.text.templates, options.text.names)
+        # Pixels are compared with whole sentences, whatever guides.
+        said = {**text_keywords(options.text), "level": "sentence"}
+        classes = encode_classes(class_names=source.class_names, **said)
     return guidance, classes
 
 
@@ -347,6 +352,12 @@ def _fit(
     weights = class_weights(images, n_classes, train.loss.class_weights)
     weights = None if weights is None else weights.to(fabric.device)
     class_features = None if classes is None else classes.features.to(fabric.device)
+    labels = None
+    if data.unseen:
+        places = seen_places(source.class_names, data.unseen).to(fabric.device)
+        labels = compact_labels(places)
+        weights = None if weights is None else weights[places]
+        class_features = None if class_features is None else class_features[places]
     run = TrainedRun(model, options, tuple(source.class_names), bank, classes, inputs.depth_scale, {})
     identity = _identity(options, source, data.train_split)
     progress = _Progress()
@@ -398,6 +409,8 @@ def _fit(
         assert mask is not None
         if train.loss.stride > 1:
             mask = mask[:, :: train.loss.stride, :: train.loss.stride]
+        if labels is not None:
+            mask = labels[mask]
         factor = learning_rate_factor(step, steps, train.warmup)
         for group in optimizer.param_groups:
             group["lr"] = factor * group["peak_lr"]
@@ -492,8 +505,12 @@ def _fit(
         )
     if guidance.is_shared:
         notes.append("the text is the same for all images and carries no information about any one of them")
+    notes += dict.fromkeys(note for part in (bank, classes) if part is not None for note in part.notes)
+    if data.unseen:
+        notes.append(f"left out of training (data.unseen): {', '.join(data.unseen)}")
     leaking = find_leaking(guidance, source, score)
     notes += leaking.notes
+    among = open_score(score, set(source.class_names) - set(data.unseen))
     run.facts = {
         "fingerprints": {data.train_split: source.fingerprint(data.train_split)},
         "select_split": train.select_split,
@@ -518,6 +535,7 @@ def _fit(
                 "leaking": leaking.is_leaking,
                 "agreement": None if leaking.agreement is None else leaking.agreement.to_dict(),
             },
+            "open_vocabulary": None if among is None else {"unseen_names": list(data.unseen), **among.to_dict()},
             "train_score": {"miou": train_score.miou, "images": len(chosen)},
             "groups": [{**dataclasses.asdict(row), "names": list(row.names)} for row in rows],
             "best": None if train.select_split is None else {"miou": progress.best, "step": progress.best_step},

@@ -20,13 +20,13 @@ from semalign.data.sample import MAX_CLASSES
 from semalign.data.transforms import normalize_image, resize_depth, resize_image
 from semalign.errors import ConfigError, DataError, TextError
 from semalign.model.text_fusion import alignment_sites
-from semalign.text.bank import encode_bank
-from semalign.text.encoders import make_encoder
 from semalign.train.evaluate import Predictor
-from semalign.train.guidance import encode_classes, text_cache, without_text
+from semalign.train.guidance import encode_classes, encode_texts, names_among, text_keywords, without_text
 from semalign.train.run import TrainedRun
 
 __all__ = ["Prediction", "predict_files"]
+
+NO_TEXT = ("(no text)", "(no text)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +81,7 @@ def predict_files(
         TextError: text is given to a run trained without.
     """
     class_names, class_features = run.class_names, run.class_features
+    remarks: tuple[str, ...] = ()
     if classes:
         if run.options.model.classifier != "text":
             raise ConfigError(
@@ -91,15 +92,18 @@ def predict_files(
             raise ConfigError(
                 f"--classes got {len(classes)} names, expected at most {MAX_CLASSES}, which a mask can hold"
             )
-        bank = encode_classes(run.options.text.encoder, classes, run.options.text.templates)
-        class_names, class_features = tuple(classes), bank.features
+        text = run.options.text
+        said = {**text_keywords(text), "level": "sentence", "names": names_among(text.names, classes)}
+        asked = encode_classes(class_names=classes, **said)
+        class_names, class_features, remarks = tuple(classes), asked.features, asked.notes
     if run.options.data.depth and depth_folder is None:
         raise ConfigError("the run was trained with depth, expected --depth FOLDER that holds NAME.png for each image")
     if depth_folder is not None and not run.options.data.depth:
         raise ConfigError("--depth is given to a run that was trained without depth, leave it out")
     features, is_padding, tokens, notes = _text(run, list(texts))
-    if attention and notes:
+    if attention and tokens == NO_TEXT:
         raise TextError("--attention needs a text, and the run was trained with texts of each image: give --text")
+    notes = (*notes, *remarks)
     predictor = Predictor(run.model, run.size, flip=flip, window=window, class_features=class_features)
     sites = alignment_sites(run.model) if attention else {}
     if attention and (flip or window):
@@ -140,13 +144,14 @@ def _text(
             raise TextError("--text is given to a run that was trained without text, leave it out or train with text")
         return None, None, (), ()
     if texts:
-        bank = encode_bank(make_encoder(run.options.text.encoder), texts, text_cache())
-        return bank.features, None, bank.sentences, ()
+        text = run.options.text
+        bank = encode_texts(text.encoder, texts, level=text.level, long=text.long)
+        return bank.features, None, bank.sentences, bank.notes
     if kind in ("classes", "random"):
         return run.bank.features, None, run.bank.sentences, ()
     features, is_padding = without_text(1, run.bank.dim)
     note = "the run was trained with texts of each image and got none here: predicted without text, give --text"
-    return features, is_padding, ("(no text)", "(no text)"), (note,)
+    return features, is_padding, NO_TEXT, (note,)
 
 
 def _attention_map(site: torch.nn.Module) -> Float[Tensor, "tokens h w"]:

@@ -59,6 +59,11 @@ class TrainedRun:
         return self.options.data.size
 
     @property
+    def trained_names(self) -> tuple[str, ...]:
+        """The classes that it was trained on; the others were left out by ``data.unseen``."""
+        return tuple(name for name in self.class_names if name not in self.options.data.unseen)
+
+    @property
     def class_features(self) -> Float[Tensor, "classes ct"] | None:
         """Encoded class sentences for the `text` classifier."""
         return None if self.class_bank is None else self.class_bank.features
@@ -127,6 +132,8 @@ def save_run(path: Path, run: TrainedRun, state: Mapping[str, Tensor]) -> None:
         facts[key] = None if bank is None else {"sentences": list(bank.sentences), "encoder": bank.encoder}
         if bank is not None:
             tensors[key] = bank.features
+            if bank.owners is not None:
+                facts[key]["owners"] = list(bank.owners)
     write_tensors(path, tensors, facts)
 
 
@@ -150,7 +157,7 @@ def load_run(path: Path) -> TrainedRun:
             banks.append(
                 None
                 if about is None or features is None
-                else TextBank(features, tuple(about["sentences"]), about["encoder"])
+                else TextBank(features, tuple(about["sentences"]), about["encoder"], _owners(about))
             )
         scale = None if facts["depth_scale"] is None else DepthScale(**facts["depth_scale"])
         bank, class_bank = banks
@@ -172,6 +179,11 @@ def load_run(path: Path) -> TrainedRun:
         model, {name.removeprefix("model."): tensor for name, tensor in tensors.items()}, f"the checkpoint {file}"
     )
     return TrainedRun(model.eval(), options, class_names, bank, class_bank, scale, extra)
+
+
+def _owners(about: Mapping[str, Any]) -> tuple[str, ...] | None:
+    owners = about.get("owners")
+    return None if owners is None else tuple(str(owner) for owner in owners)
 
 
 def take_values(model: Segmenter, source: Path) -> dict[str, Any]:
