@@ -283,11 +283,11 @@ def make_encoder(spec: str, long: Long = "split") -> TextEncoder:
     if long not in LONG:
         raise TextError(f"text.long got {long!r}, known: {', '.join(LONG)}")
     path = Path(spec)
-    if path.suffix == ".safetensors" or path.is_file():
+    kind, colon, rest = spec.partition(":")
+    if path.is_file() or (path.suffix == ".safetensors" and kind != "open_clip"):
         return BankEncoder(path)
     if spec and path.is_dir():
         return _from_folder(path, long)
-    kind, colon, rest = spec.partition(":")
     if kind == "table":
         return TableEncoder(**_table_options(spec, rest)) if colon else TableEncoder()
     if spec == "minilm":

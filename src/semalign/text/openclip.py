@@ -10,6 +10,7 @@ import functools
 import hashlib
 import importlib
 import importlib.util
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -164,7 +165,14 @@ class OpenClipTower(Tower):
     def _model(self) -> Any:
         library = _open_clip(self.name)
         with loading(self._weights, _EXPECTED):
-            model = library.create_model(self._architecture, load_weights=False, pretrained_hf=False)
+            # It would warn that the model has no weights, which are put in below.
+            logger = logging.getLogger()
+            level = logger.level
+            logger.setLevel(logging.ERROR)
+            try:
+                model = library.create_model(self._architecture, load_weights=False, pretrained_hf=False)
+            finally:
+                logger.setLevel(level)
             # Its ending is .safetensors, by which that loader chooses how to read.
             library.factory.load_checkpoint(model, str(self._weights))
             return model.eval()
