@@ -34,7 +34,8 @@ def test_the_harmonic_mean_by_hand() -> None:
     """2 x .6 x .2 / .8 = .3; a class without a pixel is left out of its side."""
     found = open_score(score(sky=0.5, road=0.7, tree=0.2, car=None), {"sky", "road"})
 
-    assert found == OpenScore(pytest.approx(0.6), pytest.approx(0.2), pytest.approx(0.3))
+    assert found is not None
+    assert found.to_dict() == pytest.approx({"seen": 0.6, "unseen": 0.2, "harmonic": 0.3})
     assert open_score(score(sky=0.0, tree=0.0), {"sky"}) == OpenScore(0.0, 0.0, 0.0)
     assert open_score(score(sky=0.4, tree=None), {"sky"}) == OpenScore(0.4, None, None)
     assert open_score(score(sky=0.4, tree=0.6), {"sky", "tree", "car"}) is None
@@ -147,4 +148,4 @@ def test_the_class_bank_holds_all_names(data: Path) -> None:
     assert inputs.class_bank.sentences == CLASSES
     assert inputs.guidance.bank is not None
     assert inputs.guidance.bank.sentences == CLASSES[1:]
-    assert all(set(mask.unique().tolist()) <= {1, 2, IGNORE} for mask in inputs.images.masks)
+    assert all(set(torch.unique(mask).tolist()) <= {1, 2, IGNORE} for mask in inputs.images.masks)
