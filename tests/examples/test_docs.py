@@ -1,4 +1,4 @@
-"""What docs/own-training.md and docs/study-file.md show can be used as it stands."""
+"""Links lead somewhere; what docs/own-training.md and docs/study-file.md show can be used as it stands."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import pytest
 
 from semalign.study.design import planned_runs, read_study
 
-DOCS = Path(__file__).parents[2] / "docs"
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+MADE = {"api", "commands", "judge", "options", "presets"}
+"""Pages of the reference that the site makes from the code (scripts/docs_site.py)."""
 
 
 def blocks(name: str, language: str) -> list[str]:
@@ -42,3 +45,34 @@ def test_judging_in_python(tmp_path: Path) -> None:
     exec(code, names)
 
     assert names["new"][0].mean == pytest.approx(30)  # type: ignore[index]
+
+
+def without_code(text: str) -> str:
+    """Return a page's prose."""
+    return re.sub(r"`[^`\n]*`", "", re.sub(r"^( *)```.*?^\1```", "", text, flags=re.DOTALL | re.MULTILINE))
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub and mkdocs make them from English ones."""
+    prose = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    headings = re.findall(r"^#+ (.*)$", prose, re.MULTILINE)
+    return {re.sub(r"[\s-]+", "-", re.sub(r"[^\w\s-]", "", heading.lower()).strip()) for heading in headings}
+
+
+@pytest.mark.parametrize(
+    "page",
+    [*sorted(DOCS.rglob("*.md")), *sorted(ROOT.glob("*.md")), *sorted((ROOT / "examples").rglob("*.md"))],
+    ids=lambda page: str(page.relative_to(ROOT)),
+)
+def test_links(page: Path) -> None:
+    """A link within the repository leads to a file that is there, and to a heading that it has."""
+    for link in re.findall(r"\]\(([^)\s]+)\)", without_code(page.read_text(encoding="utf-8"))):
+        if re.match(r"\w+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        if target.parent == DOCS / "reference" and target.stem in MADE:
+            continue
+        assert target.exists(), f"{link}: no such file"
+        if anchor and target.suffix == ".md":
+            assert anchor in anchors(target), f"{link}: no such heading"

@@ -1,4 +1,4 @@
-"""Every page of the documentation: links lead somewhere, code compiles, commands and options exist."""
+"""Every page of the documentation: code compiles, commands and options exist."""
 
 from __future__ import annotations
 
@@ -25,9 +25,6 @@ if not DOCS.is_dir():
     pytest.skip("docs/ is not beside the tests", allow_module_level=True)
 
 PAGES = [*sorted(DOCS.rglob("*.md")), *sorted(ROOT.glob("*.md")), *sorted((ROOT / "examples").rglob("*.md"))]
-MADE = {"api", "commands", "judge", "options", "presets"}
-"""Pages of the reference that the site makes from the code (scripts/docs_site.py)."""
-
 by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 
@@ -42,32 +39,6 @@ def blocks(text: str, *languages: str) -> Iterator[str]:
     for match in re.finditer(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```", text, re.DOTALL | re.MULTILINE):
         if match[2] in languages:
             yield match[3].replace(f"\n{match[1]}", "\n").removeprefix(match[1])
-
-
-def without_code(text: str) -> str:
-    """Return a page's prose."""
-    return re.sub(r"`[^`\n]*`", "", re.sub(r"^( *)```.*?^\1```", "", text, flags=re.DOTALL | re.MULTILINE))
-
-
-def anchors(page: Path) -> set[str]:
-    """Return the anchors of a page's headings, as GitHub and mkdocs make them from English ones."""
-    headings = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```", "", text_of(page), flags=re.DOTALL | re.M), re.MULTILINE)
-    return {re.sub(r"[\s-]+", "-", re.sub(r"[^\w\s-]", "", heading.lower()).strip()) for heading in headings}
-
-
-@by_page
-def test_links(page: Path) -> None:
-    """A link within the repository leads to a file that is there, and to a heading that it has."""
-    for link in re.findall(r"\]\(([^)\s]+)\)", without_code(text_of(page))):
-        if re.match(r"\w+:", link):
-            continue
-        path, _, anchor = link.partition("#")
-        target = (page.parent / path).resolve() if path else page
-        if target.parent == DOCS / "reference" and target.stem in MADE:
-            continue
-        assert target.exists(), f"{link}: no such file"
-        if anchor and target.suffix == ".md":
-            assert anchor in anchors(target), f"{link}: no such heading"
 
 
 @by_page
