@@ -15,7 +15,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -249,6 +249,7 @@ def fit(
     events: Events | None = None,
     facts: Mapping[str, Any] | None = None,
     root: Path | None = None,
+    model: nn.Module | None = None,
 ) -> tuple[TrainedRun, RunResult]:
     """Train and score one run; with ``out`` go on from the state saved there and save the state now and then.
 
@@ -261,6 +262,8 @@ def fit(
         events: what to call while training.
         facts: plain facts to keep in the result.
         root: what ``align.values_from`` is relative to; by default the working folder.
+        model: trained in place of the segmenter that the options describe, and called as that is; its weights are saved
+            and `load_run` does not know how to build it again.
 
     Returns:
         The run with the scored weights, and its result; the caller writes the result.
@@ -273,7 +276,7 @@ def fit(
     events = events or Events()
     _check_processes(options, fabric)
     with torch.random.fork_rng(devices=[]), contextlib.ExitStack() as stack:
-        return _fit(inputs, options, out, arm, fabric, events, dict(facts or {}), root or Path(), stack)
+        return _fit(inputs, options, out, arm, fabric, events, dict(facts or {}), root or Path(), model, stack)
 
 
 def _check_processes(options: Options, fabric: Fabric) -> None:
@@ -298,6 +301,7 @@ def _fit(
     events: Events,
     facts: dict[str, Any],
     root: Path,
+    other: nn.Module | None,
     stack: contextlib.ExitStack,
 ) -> tuple[TrainedRun, RunResult]:
     train, data = options.train, options.data
@@ -308,12 +312,16 @@ def _fit(
 
     # The model, and an average of its weights that is scored.
     bank, classes = guidance.bank, inputs.class_bank
-    model = build_model(
-        options,
-        n_classes,
-        None if bank is None else bank.dim,
-        None if classes is None else classes.dim,
-        seed=train.seed,
+    model = (
+        cast("Segmenter", other)
+        if other is not None
+        else build_model(
+            options,
+            n_classes,
+            None if bank is None else bank.dim,
+            None if classes is None else classes.dim,
+            seed=train.seed,
+        )
     )
     if options.align.values_from is not None:
         facts["values"] = take_values(model, root / options.align.values_from)

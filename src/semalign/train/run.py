@@ -126,8 +126,9 @@ def save_run(path: Path, run: TrainedRun, state: Mapping[str, Tensor]) -> None:
         "depth_scale": None if run.depth_scale is None else dataclasses.asdict(run.depth_scale),
         "facts": run.facts,
     }
-    if isinstance(run.model.visual_encoder, BackboneEncoder):
-        facts["backbone"] = run.model.visual_encoder.facts
+    encoder = getattr(run.model, "visual_encoder", None)
+    if isinstance(encoder, BackboneEncoder):
+        facts["backbone"] = encoder.facts
     for key, bank in (("bank", run.bank), ("class_bank", run.class_bank)):
         facts[key] = None if bank is None else {"sentences": list(bank.sentences), "encoder": bank.encoder}
         if bank is not None:
