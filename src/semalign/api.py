@@ -24,7 +24,7 @@ from semalign.train.guidance import Guidance, encode_classes, names_among, prepa
 from semalign.train.leaking import NOT_LEAKING, Leaking, find_leaking
 from semalign.train.loop import Events, fit, prepare_inputs
 from semalign.train.parallel import global_rank, make_fabric
-from semalign.train.predict import attention_sheet, predict_files
+from semalign.train.predict import attention_sheets, predict_files
 from semalign.train.run import TrainedRun, build_model, load_run
 from semalign.train.trackers import check_trackers
 from semalign.train.vocabulary import OpenScore, open_score
@@ -361,7 +361,8 @@ def predict(
         out: folder for the pictures; pictures of the same name are replaced.
         text: sentences that guide every image, in place of the text the run was trained with.
         classes: class names to answer for; needs the `text` classifier.
-        attention: also write NAME.attention.png, a map per alignment site and token.
+        attention: also write NAME.attention.png, a map per alignment site and sentence; beyond twelve sentences
+            NAME.attention-2.png and so on show the others.
         depth: folder that holds NAME.png with the depth of NAME, for a run trained with depth.
         flip: average with the mirrored image.
         window: H x W of windows over the image at its own size.
@@ -407,8 +408,10 @@ def predict(
         overlay = overlay_with_legend(prediction.image, prediction.mask, prediction.class_names)
         write_bytes(files["overlay"], encode_png(overlay))
         if attention:
-            files["attention"] = folder / f"{prediction.path.stem}.attention.png"
-            write_bytes(files["attention"], attention_sheet(prediction))
+            for number, sheet in enumerate(attention_sheets(prediction), start=1):
+                key = "attention" if number == 1 else f"attention-{number}"
+                files[key] = folder / f"{prediction.path.stem}.{key}.png"
+                write_bytes(files[key], sheet)
         share = {
             name: float((prediction.mask == index).mean())
             for index, name in enumerate(prediction.class_names)

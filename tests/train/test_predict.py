@@ -15,7 +15,7 @@ from semalign import api
 from semalign.data.transforms import normalize_image, resize_image
 from semalign.errors import ConfigError, DataError, OutputError, TextError
 from semalign.model.text_fusion import alignment_sites
-from semalign.train.predict import Prediction, attention_sheet, predict_files, short_site
+from semalign.train.predict import Prediction, attention_sheets, predict_files, short_site
 from semalign.train.run import TrainedRun, load_run
 from tests.small import CLASSES, SIZE, TINY, scenes
 
@@ -103,10 +103,16 @@ def test_a_sheet_shows_any_sentence(token: str) -> None:
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        sheet = attention_sheet(prediction)
+        sheets = list(attention_sheets(prediction))
 
-    with Image.open(io.BytesIO(sheet)) as picture_of_sheet:
-        assert max(picture_of_sheet.size) < 4000
+    assert len(sheets) == 2
+    sizes = []
+    for sheet in sheets:
+        with Image.open(io.BytesIO(sheet)) as picture_of_sheet:
+            sizes.append(picture_of_sheet.size)
+    assert max(max(size) for size in sizes) < 4000
+    # Twelve columns, then the two that are left.
+    assert sizes[1][0] < sizes[0][0] / 3
 
 
 def test_names_of_sites() -> None:

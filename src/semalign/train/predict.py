@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -163,17 +164,22 @@ def _attention_map(site: torch.nn.Module) -> Float[Tensor, "tokens h w"]:
     return mean.T.reshape(-1, *shape).cpu()
 
 
-def attention_sheet(prediction: Prediction, *, most_tokens: int = 12) -> bytes:
-    """Return a PNG with one row per alignment site and one column per token, drawn over the image.
+def attention_sheets(prediction: Prediction, *, most_tokens: int = 12) -> Iterator[bytes]:
+    """Yield PNGs with one row per alignment site and one column per token, drawn over the image.
 
-    Each map's colours span its own row's range, which is written beside it; a uniform attention is 1/T everywhere.
+    Each sheet shows up to ``most_tokens`` of the sentences, and all together every one.  Each map's colours span its
+    own row's range over all sentences, which is written beside it; a uniform attention is 1/T everywhere.
     """
+    for start in range(0, len(prediction.tokens), most_tokens):
+        yield _sheet(prediction, range(start, min(start + most_tokens, len(prediction.tokens))))
+
+
+def _sheet(prediction: Prediction, columns: range) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.font_manager import FontProperties
 
-    tokens = prediction.tokens[:most_tokens]
-    more = len(prediction.tokens) - len(tokens)
+    tokens = prediction.tokens[columns.start : columns.stop]
     rows = list(prediction.attention.items())
     height, width = prediction.image.shape[:2]
     # No larger than it is shown: a photograph in each of a hundred panels takes minutes.
@@ -184,25 +190,26 @@ def attention_sheet(prediction: Prediction, *, most_tokens: int = 12) -> bytes:
     tall = min(1.5, height / width)
     figure = Figure(figsize=(1.2 + 1.7 * len(tokens), 0.6 + 1.7 * tall * len(rows)), layout="constrained")
     FigureCanvasAgg(figure)
-    shares = 1 / len(prediction.tokens)
-    figure.suptitle(f"share of each text in the attention (black to yellow; equal shares: {shares:.3f})", fontsize=8)
+    total = len(prediction.tokens)
+    which = "" if len(tokens) == total else f", texts {columns.start + 1} to {columns.stop} of {total}"
+    figure.suptitle(
+        f"share of each text in the attention{which} (black to yellow; equal shares: {1 / total:.3f})", fontsize=8
+    )
     axes = figure.subplots(len(rows), len(tokens), squeeze=False)
     for row, (site, maps) in enumerate(rows):
         shown = F.interpolate(maps[None], size=(height, width), mode="bilinear", align_corners=False)[0].numpy()
-        low, high = float(shown[: len(tokens)].min()), float(shown[: len(tokens)].max())
+        low, high = float(shown.min()), float(shown.max())
         for column, token in enumerate(tokens):
             axis = axes[row, column]
             axis.imshow(grey, cmap="gray")
-            axis.imshow(shown[column], cmap="magma", alpha=0.65, vmin=low, vmax=max(high, low + 1e-9))
+            axis.imshow(shown[columns[column]], cmap="magma", alpha=0.65, vmin=low, vmax=max(high, low + 1e-9))
             axis.set_xticks([])
             axis.set_yticks([])
             if row == 0:
-                title = token if len(token) <= 22 else token[:21] + "…"
+                title = "\n".join(textwrap.wrap(token, 24, max_lines=3, placeholder=" …")) or token
                 found = font_file(token)
                 if found is None:
-                    title = f"text {column + 1}"
-                if more and column == len(tokens) - 1:
-                    title += f"\n({more} more not shown)"
+                    title = f"text {columns[column] + 1}"
                 # A sentence may hold dollar signs, which are no formula.
                 font = FontProperties(fname=found or None, size=7)
                 axis.set_title(title, fontproperties=font, parse_math=False)
