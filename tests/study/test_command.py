@@ -22,6 +22,7 @@ from semalign.study.carry_out import carry_out
 from semalign.study.command import (
     CommandFailed,
     CommandOptions,
+    _tail,
     check_command,
     command_options,
     read_score,
@@ -273,6 +274,15 @@ def test_a_crash_stops_the_study(here: Path) -> None:
     assert len(found) == 6
     assert found["runs/small-rate/seed-0"].facts["notes"] == []
     assert "script.py has changed" in found["runs/large-rate/seed-0"].facts["notes"][0]
+
+
+def test_the_log_s_tail_is_plain_text(tmp_path: Path) -> None:
+    """Neither colours nor other control characters, nor bytes that are no text, reach whoever reads the error."""
+    log = tmp_path / "log.txt"
+    log.write_bytes(b"before\n" + b"\x1b[31mred\x1b[0m\x00 \xff\tand \x1b]0;title\x07\r50 %\r100 %\n\n")
+
+    assert _tail(log, 7) == "red \N{REPLACEMENT CHARACTER} and ]0;title | 50 % | 100 %"
+    assert _tail(log, 0).startswith("before | red")
 
 
 def test_a_script_mended_before_its_first_run(here: Path) -> None:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import shlex
 import shutil
 import string
@@ -53,6 +54,7 @@ TAIL_CHARACTERS = 600
 SAME_MIOU = 1e-4
 """How far a given mIoU may be from that of the given counts: what single precision and rounding can do, not more."""
 
+_CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0e-\x1f\x7f-\x9f]")
 _LARGEST_HASHED = 1 << 26
 _FIXED = ("seed", "arm", "out", "data")
 _KEYS = ("miou", "iou", "counts", "images", "classes", "split", "curves", "failed")
@@ -382,7 +384,9 @@ def _tail(log: Path, begin: int) -> str:
     with log.open("rb") as stream:
         stream.seek(max(begin, stream.seek(0, os.SEEK_END) - 8 * TAIL_CHARACTERS))
         lines = stream.read().decode(errors="replace").splitlines()
-    kept = [" ".join(line.split()) for line in lines if line.strip()][-TAIL_LINES:]
+    # Colours and other control characters would reach the terminal of whoever reads the error.
+    plain = (_CONTROL.sub(" ", line) for line in lines)
+    kept = [" ".join(line.split()) for line in plain if line.strip()][-TAIL_LINES:]
     return " | ".join(kept)[-TAIL_CHARACTERS:]
 
 
