@@ -341,7 +341,13 @@ def test_command_page(tmp_path: Path) -> None:
     assert cells(section(page, "class-changes").tables[0])[0][0] == "road"
     assert "which images changed" in section(page, "image-changes").sentences[0]
     assert any("train.py" in line for fact in page.protocol for line in fact.code)
-    assert "score.json" in " ".join(sentence for fact in page.method for sentence in fact.sentences)
+    method = " ".join(sentence for fact in page.method for sentence in fact.sentences)
+    assert "score.json" in method
+    assert "the command was given it for all arms" in method
+    numbers = load_study(tmp_path / "s")
+    for text in (method, paper_text(numbers, page.new_images, EN)):
+        assert "initial weights" not in text, "what a script shares within a block is not known"
+    assert "得到相同的种子" in paper_text(numbers, page.new_images, ZH)
 
 
 # --- failed runs and protocol ---------------------------------------------------------------------

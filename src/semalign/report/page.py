@@ -778,6 +778,7 @@ def _method(numbers: StudyNumbers, words: Words) -> tuple[Fact, ...]:
         runs=len(study.arms) * study.blocks,
         seeds=seeds,
         futility=words("design futility") if study.futility else "",
+        shared=words("block shares" if study.command is None else "block shares command"),
     )
     intervals = words(
         "intervals text" if study.looks is None else "intervals looks",

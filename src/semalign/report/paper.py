@@ -41,11 +41,12 @@ def paper_text(numbers: StudyNumbers, answer: NewImagesAnswer, words: Words) -> 
         ]
     else:
         said = [words("paper arms command", arms=len(numbers.arms), names=names)]
+    shared = words("paper shares" if study.command is None else "paper shares command")
     if study.looks is None:
-        said.append(words("paper blocks", blocks=study.blocks, margin=f"{study.margin:g}"))
+        said.append(words("paper blocks", blocks=study.blocks, margin=f"{study.margin:g}", shared=shared))
     else:
         looks = words.join([str(blocks) for blocks in study.looks])
-        said.append(words("paper looks", looks=looks, margin=f"{study.margin:g}"))
+        said.append(words("paper looks", looks=looks, margin=f"{study.margin:g}", shared=shared))
     said.append(words("paper judged", alpha=f"{study.alpha:g}", families=families(numbers, words)))
     runs = len(numbers.finished) + len(numbers.failed)
     if numbers.failed:

@@ -367,12 +367,18 @@ SENTENCES: dict[str, tuple[str, str]] = {
     # --- method ---------------------------------------------------------------------------------
     "design": ("Design", "设计"),
     "design text": (
-        "{arms} arms × {blocks} blocks = {runs} runs. A block is one seed ({seeds}): all its arms share the initial "
-        "weights of common parameters, the order of images and the augmentation, so that an effect is a paired "
-        "difference.",
-        "{arms} 个实验组 × {blocks} 个区组 = {runs} 次运行。一个区组即一个种子（{seeds}）：其中各组共享公共参数的初"
-        "值、"
-        "图像顺序和增强，因此效应是配对差。",
+        "{arms} arms × {blocks} blocks = {runs} runs. A block is one seed ({seeds}): {shared}, so that an effect is a "
+        "paired difference.",
+        "{arms} 个实验组 × {blocks} 个区组 = {runs} 次运行。一个区组即一个种子（{seeds}）：{shared}，因此效应是"
+        "配对差。",
+    ),
+    "block shares": (
+        "all its arms share the initial weights of common parameters, the order of images and the augmentation",
+        "其中各组共享公共参数的初值、图像顺序和增强",
+    ),
+    "block shares command": (
+        "the command was given it for all arms, which share what the script makes of it",
+        "各组的命令得到同一种子，共享内容由脚本决定",
     ),
     "intervals": ("Intervals", "区间"),
     "intervals text": (
@@ -568,12 +574,10 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "机会：若均值与离散不变，最后一次评判能作出判定的机会。低于 {chance} % 时允许放弃，但并不强制。",
     ),
     "design looks": (
-        "{arms} arms × up to {blocks} blocks, at most {runs} runs. A block is one seed ({seeds}): all its arms share "
-        "the initial weights of common parameters, the order of images and the augmentation, so that an effect is a "
-        "paired difference. The study ends when every effect is decided, or at its last look{futility}.",
-        "{arms} 个实验组 × 至多 {blocks} 个区组，至多 {runs} 次运行。一个区组即一个种子（{seeds}）：其中各"
-        "组共享公共参"
-        "数的初值、图像顺序和增强，因此效应是配对差。所有效应判定后，或到最后一次评判时，研究结束{futility}。",
+        "{arms} arms × up to {blocks} blocks, at most {runs} runs. A block is one seed ({seeds}): {shared}, so that an "
+        "effect is a paired difference. The study ends when every effect is decided, or at its last look{futility}.",
+        "{arms} 个实验组 × 至多 {blocks} 个区组，至多 {runs} 次运行。一个区组即一个种子（{seeds}）：{shared}，"
+        "因此效应是配对差。所有效应判定后，或到最后一次评判时，研究结束{futility}。",
     ),
     "design futility": (
         ", or when every open effect is futile",
@@ -911,19 +915,21 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "我们比较了 {arms} 种配置（{names}），每个种子各运行一次并取其得分。",
     ),
     "paper blocks": (
-        "The runs of one seed form a block and share initial weights, data order and augmentation; an effect is the "
-        "mean paired difference over blocks. The number of seeds ({blocks}) and the margin of ±{margin} mIoU points "
+        "The runs of one seed form a block and {shared}; an effect is the mean paired difference over "
+        "blocks. The number of seeds ({blocks}) and the margin of ±{margin} mIoU points "
         "were fixed before any run.",
-        "同一种子的运行构成一个区组，共享初始权重、数据顺序与增强；效应为各区组配对差的均值。种子数（{bloc"
+        "同一种子的运行构成一个区组，{shared}；效应为各区组配对差的均值。种子数（{bloc"
         "ks}）与界限 "
         "±{margin} 个 mIoU 点在任何运行之前确定。",
     ),
+    "paper shares": ("share initial weights, data order and augmentation", "共享初始权重、数据顺序与增强"),
+    "paper shares command": ("were given the same seed", "得到相同的种子"),
     "paper looks": (
-        "The runs of one seed form a block and share initial weights, data order and augmentation; an effect is the "
-        "mean paired difference over blocks. The margin of ±{margin} mIoU points and looks at {looks} blocks were "
+        "The runs of one seed form a block and {shared}; an effect is the mean paired difference over "
+        "blocks. The margin of ±{margin} mIoU points and looks at {looks} blocks were "
         "fixed before any run; intervals are repeated confidence intervals (Jennison and Turnbull, 1989) of "
         "O'Brien-Fleming shape (Lan and DeMets, 1983) for the t statistic.",
-        "同一种子的运行构成一个区组，共享初始权重、数据顺序与增强；效应为各区组配对差的均值。界限 ±{margin"
+        "同一种子的运行构成一个区组，{shared}；效应为各区组配对差的均值。界限 ±{margin"
         "} 个 mIoU 点"
         "以及在 {looks} 个区组时的评判均在任何运行之前确定；区间为针对 t 统计量的 O'Brien-Fleming 形状（Lan 与 DeMets"
         "，1983）的重复置信区间（Jennison 与 Turnbull，1989）。",
