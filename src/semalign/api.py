@@ -428,24 +428,33 @@ def predict(
     return written
 
 
-def export(run: str | Path | TrainedRun, out: str | Path, *, text: str = "folded") -> dict[str, Any]:
+def export(
+    run: str | Path | TrainedRun,
+    out: str | Path,
+    *,
+    text: str = "folded",
+    size: tuple[int, int] | None = None,
+    check: bool = True,
+) -> dict[str, Any]:
     """Write a run as one ONNX file, see `semalign.share.onnx.export_onnx`.
 
     Args:
         run: a run's folder, a weights file, or a loaded run.
         out: the file.
         text: "folded" (the run's own text is built in) or "input" (other sentences can guide it).
+        size: H x W of every image; None leaves them free.
+        check: compare the file with torch in onnxruntime before it is written.
 
     Returns:
-        What the file takes and gives: inputs, outputs, classes, size, sentences, text.
+        What the file takes and gives: inputs, outputs, classes, size, sentences, text; and parity, what was measured.
 
     Raises:
-        SemalignError: the run or its text do not fit, or the extra `onnx` is not installed.
+        SemalignError: the run or its text do not fit, the extra `onnx` is not installed, or the file answers otherwise.
     """
     from semalign.share.onnx import export_onnx
 
     trained = run if isinstance(run, TrainedRun) else load(run)
-    return export_onnx(trained, Path(out), text=text).to_dict()  # type: ignore[arg-type]
+    return export_onnx(trained, Path(out), text=text, size=size, check=check).to_dict()  # type: ignore[arg-type]
 
 
 def save_pretrained(run: str | Path, out: str | Path, *, license_name: str | None = None) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -46,6 +47,18 @@ def test_the_card_says_what_was_measured(trained: Path) -> None:
     assert f"| road | {100 * result.score.iou['road']:.1f} |" in card
     assert "the text is the same for all images and carries no information about any one of them" in card
     assert "License of the weights: not stated." in model_card(load_run(trained), None)
+
+
+@pytest.mark.parametrize(("backbone", "shown"), [("hf:swin", "hf:swin"), ("/home/me/private/my-swin", "my-swin")])
+def test_the_card_names_the_backbone(trained: Path, backbone: str, shown: str) -> None:
+    """Another library's backbone by its name, a folder without its path."""
+    run = load_run(trained)
+    options = run.options.model_copy(update={"model": run.options.model.model_copy(update={"backbone": backbone})})
+
+    card = model_card(dataclasses.replace(run, options=options), None)
+
+    assert f"A semalign `nano` segmenter on the backbone `{shown}`, " in card
+    assert "/home" not in card
 
 
 def test_nothing_is_overwritten(trained: Path, tmp_path: Path) -> None:

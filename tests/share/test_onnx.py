@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from semalign.errors import ConfigError, TextError
+from semalign.errors import ConfigError, OutputError, TextError
 from semalign.share import onnx as export
-from semalign.share.onnx import ExportedSegmenter, export_onnx
+from semalign.share.onnx import ExportedSegmenter, Parity, export_onnx
 from semalign.train.run import TrainedRun, load_run
+from tests.small import TINY
 
 SIZES = ((32, 43), (53, 97))
 
@@ -51,6 +52,8 @@ def test_text_folded_in(trained: Path, tmp_path: Path, size: tuple[int, int]) ->
 
     assert [(item.name, item.shape) for item in session.get_inputs()] == [("image", ["batch", 3, "height", "width"])]
     assert facts.text == "folded"
+    assert [found.size for found in facts.parity] == [(1, 32, 43), (2, 53, 56)]
+    assert all(found.is_close and found.largest > 0 for found in facts.parity)
     np.testing.assert_allclose(logits, expected(run, image, run.bank.features), atol=1e-4, rtol=1e-4)
     assert logits.shape == (3, 3, *size)
 
@@ -105,6 +108,56 @@ def test_what_cannot_be_exported(captioned: Path, open_vocabulary: Path, tmp_pat
     with pytest.raises(ConfigError, match="--text got 'both', expected folded or input"):
         export_onnx(load_run(open_vocabulary), tmp_path / "x.onnx", text="both")  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_answers_otherwise(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is refused before it is written, unless the check is left out."""
+    run = load_run(trained)
+    monkeypatch.setattr(export, "MOST_DIFFERENCE", 0.0)
+    with pytest.raises(
+        OutputError, match=r"differs from torch by .* on 1 images of 32 x 43, expected at most 0: update"
+    ):
+        export_onnx(run, tmp_path / "run.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_models_that_cannot_be_traced(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For any size: a size is proposed; for one size too: the reason and the other format; nothing is written."""
+
+    def fail(*args: object, **kwargs: object) -> None:
+        raise torch.onnx.OnnxExporterError("step 1/3") from ValueError("no such operation")
+
+    monkeypatch.setattr(torch.onnx, "export", fail)
+    run = load_run(trained)
+    with pytest.raises(ConfigError, match=r"cannot be traced for images of any size: name .* such as --size 32x43"):
+        export_onnx(run, tmp_path / "run.onnx")
+    with pytest.raises(ConfigError, match=r"cannot be written as ONNX .*\(no such operation\): use --format hub"):
+        export_onnx(run, tmp_path / "run.onnx", size=(64, 96))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_backbone_of_transformers_at_one_size(tmp_path: Path) -> None:
+    """Its file is for images of the size that is named, any number of them."""
+    pytest.importorskip("transformers", reason="the extra `hf` is not installed")
+    from semalign.api import train
+
+    shape = "hidden_sizes: [16, 32, 40, 64], depths: [1, 1, 1, 1], num_attention_heads: [1, 2, 4, 4]"
+    backbone = ["model.backbone=hf:segformer", f"model.backbone_options={{{shape}}}"]
+    settings = [*TINY, "train.epochs=1", "data.n_train=3", "data.n_val=1", "data.text=classes", *backbone]
+    run, _ = train("scenes", settings=settings, audit=False)
+    facts = export_onnx(run, tmp_path / "run.onnx", size=(64, 96))
+
+    assert facts.inputs == {"image": ("batch", 3, 64, 96)}
+    assert [found.size for found in facts.parity] == [(1, 64, 96), (2, 64, 96)]
+    assert all(found.is_close for found in facts.parity)
+
+
+def test_what_is_close() -> None:
+    """1e-4 in logits up to 1, and of the largest above; what is no number is not close."""
+    assert Parity((1, 2, 3), 1e-4, 0.5).is_close
+    assert not Parity((1, 2, 3), 1.1e-4, 1.0).is_close
+    assert Parity((1, 2, 3), 9e-4, 9.0).is_close
+    assert not Parity((1, 2, 3), float("nan"), 1.0).is_close
 
 
 @pytest.fixture

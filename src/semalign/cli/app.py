@@ -59,13 +59,13 @@ def root(version: Annotated[bool, typer.Option("--version", help="Print the vers
 Audit = Annotated[bool, typer.Option("--audit/--no-audit", help="Look for knobs that cannot turn first.")]
 
 
-def parse_window(text: str | None) -> tuple[int, int] | None:
+def parse_window(text: str | None, option: str = "--window") -> tuple[int, int] | None:
     """Return H x W from 'HxW'."""
     if text is None:
         return None
     match = re.fullmatch(r"(\d+)[xX](\d+)", text)
     if match is None or min(int(match[1]), int(match[2])) < 32:
-        raise ConfigError(f"--window got '{text}', expected HEIGHTxWIDTH of at least 32 pixels, such as 144x192")
+        raise ConfigError(f"{option} got '{text}', expected HEIGHTxWIDTH of at least 32 pixels, such as 144x192")
     return int(match[1]), int(match[2])
 
 
@@ -271,6 +271,12 @@ def export_run(
         str, typer.Option("--text", help="folded: the run's own text; input: given at each call.")
     ] = "folded",
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="The file [RUN.onnx].")] = None,
+    size: Annotated[
+        str | None, typer.Option("--size", metavar="HxW", help="onnx: the size of every image [any].")
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check/--no-check", help="onnx: compare with torch in onnxruntime before writing.")
+    ] = True,
     as_json: Json = False,
 ) -> None:
     """Write a run as one file for other programs."""
@@ -286,13 +292,19 @@ def export_run(
     if format_ != "onnx":
         raise ConfigError(f"--format got '{format_}', known: onnx, hub")
     target = out or run.with_name(f"{run.stem}.onnx")
-    facts = semalign.export(run, target, text=text)
+    facts = semalign.export(run, target, text=text, size=parse_window(size, "--size"), check=check)
     if as_json:
         print_json({"file": str(target), **facts})
         return
     for kind in ("inputs", "outputs"):
         for name, shape in facts[kind].items():
             line(f"{kind[:-1]} {name}: {' x '.join(str(side) for side in shape)}")
+    for found in facts["parity"]:
+        size = " x ".join(map(str, found["size"]))
+        reach = f"{found['difference']:.1e}, logits up to {found['largest']:.3g}"
+        line(f"images {size} in onnxruntime: largest difference to torch {reach}")
+    if check and not facts["parity"]:
+        line("note: not compared with torch, onnxruntime is not installed")
     print(target)
 
 

@@ -139,9 +139,15 @@ def model_card(run: TrainedRun, result: RunResult | None, *, license_name: str |
         head.append(f"license: {license_name}")
     lines = [*head, "---", "", f"# Semantic segmentation of {len(run.class_names)} classes", ""]
     guided = "not guided by text" if text == "none" else f"guided by text ({_kind(str(text))})"
+    backbone = ""
+    if options.get("model.backbone") is not None:
+        # A folder's path is of the machine that it was trained on and tells others nothing.
+        name = str(options["model.backbone"])
+        name = name if ":" in name else Path(name).name
+        backbone = f" on the backbone `{name.replace('`', '')}`"
     lines += [
-        f"A semalign `{options['model.size']}` segmenter, {parameter_count(run.model):,} parameters, {guided}, trained "
-        f"at {run.size[0]} x {run.size[1]}.",
+        f"A semalign `{options['model.size']}` segmenter{backbone}, {parameter_count(run.model):,} parameters, "
+        f"{guided}, trained at {run.size[0]} x {run.size[1]}.",
         "",
         "```python",
         "import semalign",

@@ -21,17 +21,40 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from semalign.data.transforms import normalize_image
-from semalign.errors import ConfigError, TextError
+from semalign.errors import ConfigError, OutputError, TextError
 from semalign.files import make_folder, write_bytes
 from semalign.model.segmenter import Segmenter
 from semalign.model.text_fusion import Alignment, alignment_sites
 from semalign.train.run import TrainedRun
 
-__all__ = ["ExportedSegmenter", "OnnxFacts", "export_onnx"]
+__all__ = ["MOST_DIFFERENCE", "ExportedSegmenter", "OnnxFacts", "Parity", "export_onnx"]
 
 TextInput = Literal["folded", "input"]
 OPSET = 18
 EXAMPLE = (70, 102)
+
+MOST_DIFFERENCE = 1e-4
+"""Most that a file may differ from torch, in logits, or of the largest logit where that is above 1."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Parity:
+    """How far onnxruntime is from torch on random images of one size.
+
+    Attributes:
+        size: images, height, width.
+        difference: largest absolute difference of logits.
+        largest: largest absolute logit.
+    """
+
+    size: tuple[int, int, int]
+    difference: float
+    largest: float
+
+    @property
+    def is_close(self) -> bool:
+        """Whether the difference is within `MOST_DIFFERENCE`."""
+        return self.difference <= MOST_DIFFERENCE * max(1.0, self.largest)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +68,7 @@ class OnnxFacts:
         size: height and width that the model was trained at.
         sentences: what the rows of the text input were in training; empty without text.
         text: "folded", "input" or "none".
+        parity: how far the file's answers are from torch's; empty where that was not measured.  Not in the metadata.
     """
 
     inputs: dict[str, tuple[int | str, ...]]
@@ -53,6 +77,7 @@ class OnnxFacts:
     size: tuple[int, int]
     sentences: tuple[str, ...]
     text: str
+    parity: tuple[Parity, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""
@@ -115,7 +140,14 @@ class ExportedSegmenter(nn.Module):
         return logits
 
 
-def export_onnx(run: TrainedRun, path: Path, *, text: TextInput = "folded") -> OnnxFacts:
+def export_onnx(
+    run: TrainedRun,
+    path: Path,
+    *,
+    text: TextInput = "folded",
+    size: tuple[int, int] | None = None,
+    check: bool = True,
+) -> OnnxFacts:
     """Write ``run`` as one ONNX file (opset 18) whose batch, height and width are free, and whose tokens are if asked.
 
     Args:
@@ -123,14 +155,18 @@ def export_onnx(run: TrainedRun, path: Path, *, text: TextInput = "folded") -> O
         path: the file, which appears whole.
         text: "folded": the run's own text is part of the file; "input": the file takes ``text`` (T x Ct) and
             ``is_padding`` (T), so that other sentences can guide it.
+        size: H x W of every image; None leaves them free, which some backbones of other libraries do not allow.
+        check: run the file in onnxruntime on random images of two sizes, neither of which it was traced at, and refuse
+            one whose logits are not torch's; where onnxruntime is not installed nothing is checked.
 
     Returns:
-        What the file's metadata say too.
+        What the file's metadata say too, and what was measured.
 
     Raises:
-        ConfigError: the packages of the extra `onnx` are not installed, or an unknown ``text``.
+        ConfigError: the packages of the extra `onnx` are not installed, an unknown ``text``, or a model that cannot be
+            traced as asked.
         TextError: the run has each image's own texts, so that there is none to fold in, or has no text to be an input.
-        OutputError: the file cannot be written.
+        OutputError: the file cannot be written, or its answers are not torch's; nothing is written then.
     """
     onnx = _packages()
     if text not in ("folded", "input"):
@@ -150,12 +186,14 @@ def export_onnx(run: TrainedRun, path: Path, *, text: TextInput = "folded") -> O
     built_in = None if is_input or not guided or bank is None else bank.features
     module = ExportedSegmenter(run.model, built_in, run.class_features, scale).eval()
     # Away from the least sizes and from each other, or the exporter takes them for constants.
-    height, width = EXAMPLE
+    height, width = size or EXAMPLE
     arguments: dict[str, Tensor] = {"image": 255 * torch.rand(2, 3, height, width)}
     batch = torch.export.Dim("batch", min=1)
     rows, columns = torch.export.Dim("height", min=32), torch.export.Dim("width", min=32)
-    dynamic: dict[str, Any] = {"image": {0: batch, 2: rows, 3: columns}}
-    inputs: dict[str, tuple[int | str, ...]] = {"image": ("batch", 3, "height", "width")}
+    free = {0: batch} if size is not None else {0: batch, 2: rows, 3: columns}
+    sides: tuple[int | str, int | str] = size or ("height", "width")
+    dynamic: dict[str, Any] = {"image": free}
+    inputs: dict[str, tuple[int | str, ...]] = {"image": ("batch", 3, *sides)}
     if is_input:
         assert bank is not None, "a guided run keeps its text"
         tokens = torch.export.Dim("tokens", min=2)
@@ -168,12 +206,12 @@ def export_onnx(run: TrainedRun, path: Path, *, text: TextInput = "folded") -> O
         inputs |= {"text": ("tokens", bank.dim), "is_padding": ("tokens",)}
     if scale is not None:
         arguments["depth"] = torch.rand(2, 1, height, width)
-        dynamic["depth"] = {0: batch, 2: rows, 3: columns}
-        inputs["depth"] = ("batch", 1, "height", "width")
+        dynamic["depth"] = free
+        inputs["depth"] = ("batch", 1, *sides)
     n_classes = len(run.class_names)
     facts = OnnxFacts(
         inputs=inputs,
-        outputs={"logits": ("batch", n_classes, "height", "width")},
+        outputs={"logits": ("batch", n_classes, *sides)},
         classes=run.class_names,
         size=run.size,
         sentences=() if bank is None or not guided else bank.sentences,
@@ -182,25 +220,89 @@ def export_onnx(run: TrainedRun, path: Path, *, text: TextInput = "folded") -> O
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()), _quiet("torch.onnx"), torch.no_grad():
         # The exporter's own notices are about itself.
         warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            module,
-            (),
-            kwargs=arguments,
-            dynamic_shapes=dynamic,
-            input_names=list(arguments),
-            output_names=["logits"],
-            opset_version=OPSET,
-            dynamo=True,
-            verbose=False,
-        )
+        try:
+            program = torch.onnx.export(
+                module,
+                (),
+                kwargs=arguments,
+                dynamic_shapes=dynamic,
+                input_names=list(arguments),
+                output_names=["logits"],
+                opset_version=OPSET,
+                dynamo=True,
+                verbose=False,
+            )
+        except torch.onnx.OnnxExporterError as error:
+            raise _untraceable(run, size, error) from error
     assert program is not None
     model = program.model_proto
     entry = model.metadata_props.add()
-    entry.key, entry.value = "semalign", json.dumps(facts.to_dict(), ensure_ascii=False)
+    said = {name: value for name, value in facts.to_dict().items() if name != "parity"}
+    entry.key, entry.value = "semalign", json.dumps(said, ensure_ascii=False)
     onnx.checker.check_model(model)
+    data = model.SerializeToString()
+    if check:
+        text_dim = bank.dim if is_input and bank else None
+        facts = dataclasses.replace(facts, parity=_parity(module, data, text_dim, size or run.size, size is None))
+        for found in facts.parity:
+            if not found.is_close:
+                images, height, width = found.size
+                raise OutputError(
+                    f"the ONNX file of this run differs from torch by {found.difference:.1e} in logits of up to "
+                    f"{found.largest:.3g} on {images} images of {height} x {width}, expected at most "
+                    f"{MOST_DIFFERENCE:g}: update torch, onnxscript and onnxruntime, or write it all the same with "
+                    "--no-check"
+                )
     make_folder(path.parent)
-    write_bytes(path, model.SerializeToString())
+    write_bytes(path, data)
     return facts
+
+
+def _untraceable(run: TrainedRun, size: tuple[int, int] | None, error: Exception) -> ConfigError:
+    """Return the error for a model that torch's exporter cannot follow."""
+    what = f"the backbone {run.options.model.backbone}" if run.options.model.backbone else "this model"
+    if size is None:
+        height, width = run.size
+        return ConfigError(
+            f"{what} cannot be traced for images of any size: name the one that the file is for, such as "
+            f"--size {height}x{width}"
+        )
+    cause = " ".join(str(error.__cause__ or error).split())[:120]
+    return ConfigError(f"{what} cannot be written as ONNX by this version of torch ({cause}): use --format hub")
+
+
+def _parity(
+    module: ExportedSegmenter, data: bytes, text_dim: int | None, size: tuple[int, int], is_free: bool
+) -> tuple[Parity, ...]:
+    """Compare a file's bytes with torch at a size and, where sizes are free, at a larger, odd one.
+
+    Without onnxruntime nothing is compared.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        return ()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # its warnings are about its own optimisations
+    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    generator = torch.Generator().manual_seed(0)
+    found = []
+    other = (size[0] + 21, size[1] + 13) if is_free else size
+    for images, height, width in ((1, *size), (2, *other)):
+        arguments = {"image": 255 * torch.rand(images, 3, height, width, generator=generator)}
+        if text_dim is not None:
+            arguments["text"] = torch.randn(7, text_dim, generator=generator)
+            arguments["is_padding"] = torch.arange(7) == 4
+        if module.depth is not None:
+            mean, std = module.depth
+            depth = mean + std * torch.randn(images, 1, height, width, generator=generator)
+            arguments["depth"] = depth.clamp(min=0)
+        with torch.no_grad():
+            expected = module(**arguments)
+        (logits,) = session.run(None, {name: value.numpy() for name, value in arguments.items()})
+        difference = float((torch.from_numpy(logits) - expected).abs().max())
+        found.append(Parity((images, height, width), difference, float(expected.abs().max())))
+    return tuple(found)
 
 
 @contextmanager

@@ -33,7 +33,7 @@ def write(source: Path, h5py: Any) -> dict[str, Any]:
         "depths": rng.uniform(0.7, 10, size=(COUNT, SIZE[1], SIZE[0])).astype(np.float32),
     }
     arrays["labels"][0].flat[: NAMES + 1] = range(NAMES + 1)
-    arrays["depths"][0, 0, :3] = (0.0, np.nan, 99.0)
+    arrays["depths"][0, 0, :4] = (0.0, np.nan, 99.0, np.inf)
     with h5py.File(source / "nyu_depth_v2_labeled.mat", "w") as file:
         for name, values in arrays.items():
             file[name] = values
@@ -61,8 +61,8 @@ def test_the_mat(source: Path, imported: Importer, h5py: Any) -> None:
     np.testing.assert_array_equal(sample.image, arrays["images"][0].transpose(2, 1, 0))
     np.testing.assert_array_equal(sample.mask, rule[arrays["labels"][0].T])
     assert sample.depth is not None
-    np.testing.assert_array_equal(sample.depth[:3, 0], [0, 0, 65534])
-    np.testing.assert_allclose(sample.depth[3:], 1000 * depth[3:], atol=0.5)
+    np.testing.assert_array_equal(sample.depth[:4, 0], [0, 0, 65534, 0])
+    np.testing.assert_allclose(sample.depth[4:], 1000 * depth[4:], atol=0.5)
     assert sample.cluster == "kitchen_0001"
     assert found.clusters == {"train": 2, "test": 1}
     assert found.depth
