@@ -31,10 +31,11 @@ def test_defaults_by_hand() -> None:
 
     assert (options.model.size, options.model.preset, options.model.classifier) == ("nano", "recommended", "linear")
     assert options.align.encoder.stages == (1, 2, 3)
-    assert options.align.decoder.levels == (0, 1, 2, 3)
+    assert options.align.decoder.feed_forward == "aligned"
     assert (options.train.seed, options.train.batch_size) == (0, 8)
     # These depend on the kind of data, see semalign.config.reader.
     assert (options.data.size, options.data.text, options.train.epochs) == (None, None, None)
+    assert options.align.decoder.levels is None
     # No knob is set: all come from the preset.
     for side in (options.align.encoder, options.align.decoder):
         assert side.similarity is None
@@ -66,7 +67,7 @@ def test_knob_names_are_those_of_the_alignment() -> None:
     """Each knob of the alignment is an option of the same name; the residual's kind belongs to the preset alone."""
 
     def knobs(model: type[pydantic.BaseModel]) -> set[str]:
-        return set(option_names(model)) - {"heads", "stages", "per", "levels"}
+        return set(option_names(model)) - {"heads", "stages", "per", "levels", "feed_forward"}
 
     assert knobs(DecoderAlignOptions) == set(presets.KNOB_NAMES) - {"residual"}
     assert knobs(EncoderAlignOptions) == set(presets.KNOB_NAMES) - {"residual", "top_k"}

@@ -11,7 +11,17 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from semalign.config import Options, flatten, merge, option_names, read_options, read_yaml, resolve_defaults, to_dict
+from semalign.config import (
+    Options,
+    completed,
+    flatten,
+    merge,
+    option_names,
+    read_options,
+    read_yaml,
+    resolve_defaults,
+    to_dict,
+)
 from semalign.config.reader import DEFAULTS_BY_KIND, nested, settings
 from semalign.errors import ConfigError
 
@@ -233,11 +243,38 @@ def test_defaults_by_kind(kind: str, size: tuple[int, int], text: str) -> None:
     options = resolve_defaults(Options(), kind)
 
     assert (options.data.size, options.data.text) == (size, text)
-    given = read_options(None, ["data.size=[32, 48]", "data.text=none", "train.epochs=2"])
+    given = read_options(None, ["data.size=[32, 48]", "data.text=none", "train.epochs=2", "align.decoder.levels=[1]"])
     assert resolve_defaults(given, kind) == given
-    assert set(flatten(DEFAULTS_BY_KIND[kind])) == {"data.size", "data.text", "train.epochs"}
-    for name, value in (("data.size", list(size)), ("train.epochs", options.train.epochs)):
+    assert set(flatten(DEFAULTS_BY_KIND[kind])) == {
+        "data.size",
+        "data.text",
+        "train.epochs",
+        "align.decoder.levels",
+    }
+    levels = options.align.decoder.levels
+    assert levels is not None
+    for name, value in (
+        ("data.size", list(size)),
+        ("train.epochs", options.train.epochs),
+        ("align.decoder.levels", list(levels)),
+    ):
         assert re.search(rf"{re.escape(str(value))} for (a )?{kind}", option_names()[name])
+
+
+def test_stored_options_are_completed() -> None:
+    """Options of a run from before feed_forward was one mean what was built then; others come back as they are."""
+    now = to_dict(resolve_defaults(Options(), "folder"))
+    stored = merge(now, {"align": {"decoder": {"levels": [0, 3]}}})
+    del stored["align"]["decoder"]["feed_forward"]
+    then = merge(stored, {"align": {"decoder": {"feed_forward": "all"}}, "model": {"size": "nano-1"}})
+    own = {"model": {"size": "nano", "backbone": "hf:swin"}}
+
+    assert completed(now) == now
+    assert completed(stored) == then
+    assert completed(merge(stored, {"model": {"size": "tiny"}})) == merge(then, {"model": {"size": "tiny"}})
+    assert completed(merge(stored, own)) == merge(then, own)
+    for value in (None, [], {}, {"align": 3}, {"align": {"decoder": None}}):
+        assert completed(value) == value
 
 
 # ---- Mappings ----

@@ -97,7 +97,7 @@ def test_the_documents_arms() -> None:
         )
         names = {name for name, _ in model.named_parameters()}
         encoder = "visual_encoder.stages.1.blocks.0.alignment"
-        decoder = "decoder.alignments.0"
+        decoder = "decoder.alignments.3"
         return tuple(  # type: ignore[return-value]
             f"{site}.{knob}" in names for site in (encoder, decoder) for knob in ("temperature.log_scale", "gate.theta")
         )

@@ -53,7 +53,7 @@ def test_sizes_grow() -> None:
     """Nano has about a million parameters, and each size more than the one before it."""
     counts = [parameters(build(size=size)) for size in SIZES]
 
-    assert list(SIZES) == ["nano", "tiny", "small", "base"]
+    assert list(SIZES) == ["nano", "tiny", "small", "base", "nano-1", "small-1"]
     assert 0.8e6 < counts[0] < 1.6e6
     assert counts == sorted(set(counts))
 
@@ -72,7 +72,7 @@ def test_every_size_runs(size: str) -> None:
 
 
 def test_text_enters_where_it_is_asked_to() -> None:
-    """By default every block of stages 1 to 3 and every level; else the chosen stages and levels alone."""
+    """By default every block of stages 1 to 3 and the two coarsest levels; else the chosen stages and levels alone."""
 
     def places(**options: Any) -> Counter[str]:
         return Counter(
@@ -81,11 +81,23 @@ def test_text_enters_where_it_is_asked_to() -> None:
         )
 
     blocks = SIZES["nano"].blocks
-    levels = {f"level {level}": 1 for level in range(4)}
+    levels = {"level 2": 1, "level 3": 1}
     assert places() == {f"stage {stage}": blocks[stage] for stage in (1, 2, 3)} | levels
     assert places(encoder_stages=(0,), decoder_levels=(2,)) == {"stage 0": blocks[0], "level 2": 1}
     assert places(encoder_stages=(), decoder_levels=()) == {}
     assert places(text_dim=None) == {}
+
+
+@pytest.mark.parametrize(("feed_forward", "levels"), [("aligned", {1, 3}), ("all", {0, 1, 2, 3})])
+@pytest.mark.parametrize("text_dim", [TEXT_DIM, None])
+def test_feed_forward_parts_stand_with_and_without_text(
+    feed_forward: str, levels: set[int], text_dim: int | None
+) -> None:
+    """The decoder's feed-forward parts stand where they are asked for, whether or not the model has text."""
+    model = build(text_dim=text_dim, decoder_levels=(1, 3), decoder_feed_forward=feed_forward)
+    names = [name for name, _ in model.named_parameters() if re.fullmatch(r"decoder\.alignments\.\d\.ffn\.0\.bias", name)]
+
+    assert {int(name.split(".")[2]) for name in names} == levels
 
 
 def test_depth_adds_a_stem_and_nothing_else() -> None:
@@ -263,11 +275,11 @@ def test_a_dead_temperature_is_accepted_by_name_and_is_dead(preset: str) -> None
     """The presets that are dead as published can be reproduced: a warning, and a gradient of exactly 0."""
     with pytest.warns(DeadKnobWarning, match="its gradient is exactly 0 and it never learns") as caught:
         model = build_model(read_options(None, [f"model.preset={preset}"]), CLASSES, TEXT_DIM, None, seed=0)
-    assert len(caught) == 4
+    assert len(caught) == 2
     trained(model, 1)
 
     gradients = dead_temperatures(model)
-    assert len(gradients) == 4
+    assert len(gradients) == 2
     assert all(gradient.item() == 0.0 for gradient in gradients)
     assert all(
         site.temperature.log_scale.item() == pytest.approx(2.6592600)
@@ -283,7 +295,7 @@ def test_a_live_temperature_of_the_same_preset_learns() -> None:
     trained(model, 1)
 
     gradients = dead_temperatures(model)
-    assert len(gradients) == 4
+    assert len(gradients) == 2
     assert all(gradient.item() != 0.0 for gradient in gradients)
 
 

@@ -19,6 +19,7 @@ fastest (`semalign.align.cost`).
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -35,6 +36,8 @@ from semalign.align.presets import Similarity
 
 __all__ = [
     "FoldedText",
+    "SiteWeights",
+    "align_folded",
     "attend_folded",
     "fold",
     "present_tokens",
@@ -46,7 +49,7 @@ __all__ = [
 # Smallest norm a cosine divides by, as in `semalign.align.attention`.
 _EPS = 1e-6
 # What one block touches: measured best between 2 and 6 MB on cores with 1 MB of own and 32 MB of shared cache.
-_BLOCK_BYTES = 3 << 20
+_BLOCK_BYTES = 4 << 20
 _SMALLEST_BLOCK = 128
 
 
@@ -117,32 +120,13 @@ def fold(
         similarity: as in `semalign.align.attention.attention_weights`.
         is_padding: true for tokens that are not there; may have a row per image while the text is shared.
     """
-    texts, tokens, dim = key.shape
-    d = dim // heads
-    if similarity == "cosine-full":
-        key = F.normalize(key, dim=-1, eps=_EPS)
-    k = key.view(texts, tokens, heads, d)
-    if similarity == "cosine":
-        k = F.normalize(k, dim=-1, eps=_EPS)
-    k = k * scale.to(key.dtype).reshape(-1, 1)
-    # Plain views: at small sites rearrange itself would be a tenth of the time.
-    offset = None
-    if similarity == "dot":
-        rows = k.permute(2, 0, 1, 3).reshape(heads, texts * tokens, d)
-        keys = _by_text(torch.bmm(rows, query_weight.view(heads, d, -1)), texts)
-        offset = _by_text(torch.bmm(rows, query_bias.view(heads, d, 1)), texts).squeeze(-1)
+    tensors = (key, value, scale, gate, query_weight, query_bias, out_weight, out_bias)
+    if runs_in_blocks(key):
+        keys, offset, output = _Fold.apply(*tensors, heads, similarity)  # type: ignore[no-untyped-call]
     else:
-        keys = k.transpose(1, 2)
-    rows = value.view(texts * tokens, heads, d).transpose(0, 1)
-    columns = out_weight.view(-1, heads, d).permute(1, 2, 0)  # (heads, d, channels)
-    # Each head's weights sum to 1, so a bias spread over the heads comes out whole.
-    output = _by_text(torch.baddbmm(out_bias, rows, columns, beta=1 / heads), texts) * gate
+        keys, offset, output = _folded(*tensors, heads, similarity)[:3]
     if is_padding is not None:
-        # A text of padding alone stays unmasked, for a row of -inf would give NaN; its branch is dropped later.
-        away = is_padding & has_text(is_padding)[:, None]
-        away = away.repeat(1, heads)  # (texts or images, heads tokens)
-        base = torch.zeros_like(away, dtype=key.dtype) if offset is None else offset
-        offset = base.masked_fill(away, -torch.inf)
+        offset = _masked(offset, is_padding, heads, keys.dtype)
     folded = similarity == "dot"
     return FoldedText(
         keys,
@@ -155,10 +139,141 @@ def fold(
     )
 
 
+def _masked(offset: Tensor | None, is_padding: Tensor, heads: int, dtype: torch.dtype) -> Tensor:
+    """Return the offset with -inf at padding."""
+    # A text of padding alone stays unmasked, for a row of -inf would give NaN; its branch is dropped later.
+    away = is_padding & has_text(is_padding)[:, None]
+    away = away.repeat(1, heads)  # (texts or images, heads tokens)
+    base = torch.zeros_like(away, dtype=dtype) if offset is None else offset
+    return base.masked_fill(away, -torch.inf)
+
+
 def _by_text(columns: Float[Tensor, "heads rows channels"], texts: int) -> Float[Tensor, "texts heads_tokens channels"]:
     """Turn h (g t) c into g (h t) c."""
-    heads, _, channels = columns.shape
+    heads, rows, channels = columns.shape
+    if texts == 1:
+        return columns.view(1, heads * rows, channels)
     return columns.view(heads, texts, -1, channels).transpose(0, 1).reshape(texts, -1, channels)
+
+
+def _by_head(columns: Float[Tensor, "texts heads_tokens channels"], heads: int) -> Float[Tensor, "heads rows channels"]:
+    """Turn g (h t) c into h (g t) c."""
+    texts, _, channels = columns.shape
+    return columns.view(texts, heads, -1, channels).transpose(0, 1).reshape(heads, -1, channels)
+
+
+def _folded(
+    key: Tensor,
+    value: Tensor,
+    scale: Tensor,
+    gate: Tensor,
+    query_weight: Tensor,
+    query_bias: Tensor,
+    out_weight: Tensor,
+    out_bias: Tensor,
+    heads: int,
+    similarity: Similarity,
+) -> tuple[Tensor, Tensor | None, Tensor, Tensor, Tensor]:
+    """Return keys, offset and output of `FoldedText`; the scaled keys and U / g, both with heads first."""
+    texts, tokens, dim = key.shape
+    # Plain views: at small sites rearrange itself would be a tenth of the time.
+    rows = (texts * tokens, heads, dim // heads)
+    if similarity == "cosine-full":
+        key = F.normalize(key, dim=-1, eps=_EPS)
+    k = key.view(rows).transpose(0, 1)  # (heads, texts tokens, d)
+    if similarity == "cosine":
+        k = F.normalize(k, dim=-1, eps=_EPS)
+    k = k * scale.to(key.dtype).reshape(-1, 1, 1)
+    offset = None
+    if similarity == "dot":
+        keys = _by_text(torch.bmm(k, query_weight.view(heads, rows[2], -1)), texts)
+        offset = _by_text(torch.bmm(k, query_bias.view(heads, rows[2], 1)), texts).squeeze(-1)
+    else:
+        keys = k.view(heads, texts, tokens, -1).transpose(0, 1)
+    v = value.view(rows).transpose(0, 1)
+    # Each head's weights sum to 1, so a bias spread over the heads comes out whole.
+    ungated = torch.baddbmm(out_bias, v, _out_columns(out_weight, heads), beta=1 / heads)
+    return keys, offset, _by_text(ungated, texts) * gate, k, ungated
+
+
+def _out_columns(out_weight: Float[Tensor, "channels dim"], heads: int) -> Float[Tensor, "heads d channels"]:
+    return out_weight.view(len(out_weight), heads, -1).permute(1, 2, 0)
+
+
+def _normalize_backward(grad: Tensor, rows: Tensor) -> Tensor:
+    """Return the gradient of the rows from that of the rows divided by their lengths."""
+    length = rows.norm(dim=-1, keepdim=True)
+    # Below the smallest norm the divisor is a constant.
+    along = (grad * rows).sum(dim=-1, keepdim=True).div_(length.square()).masked_fill_(length < _EPS, 0.0)
+    return (grad - rows * along).div_(length.clamp_(min=_EPS))
+
+
+class _Fold(torch.autograd.Function):
+    """`_folded` as one node of the graph: a bank is so small that what counts is the number of calls."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        key: Tensor,
+        value: Tensor,
+        scale: Tensor,
+        gate: Tensor,
+        query_weight: Tensor,
+        query_bias: Tensor,
+        out_weight: Tensor,
+        out_bias: Tensor,
+        heads: int,
+        similarity: Similarity,
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        keys, offset, output, k, ungated = _folded(
+            key, value, scale, gate, query_weight, query_bias, out_weight, out_bias, heads, similarity
+        )
+        ctx.save_for_backward(key, value, scale, gate, query_weight, query_bias, out_weight, k, ungated)
+        ctx.heads, ctx.similarity = heads, similarity
+        return keys, offset, output
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any, d_keys: Tensor, d_offset: Tensor | None, d_output: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        key, value, scale, gate, query_weight, query_bias, out_weight, k, ungated = ctx.saved_tensors
+        heads, similarity, needed = ctx.heads, ctx.similarity, ctx.needs_input_grad
+        texts, tokens, dim = key.shape
+        rows = (texts * tokens, heads, dim // heads)
+        d_query_weight = d_query_bias = d_scale = d_gate = None
+        if similarity == "dot":
+            assert d_offset is not None
+            d_product = _by_head(d_keys, heads)
+            d_bias = _by_head(d_offset.unsqueeze(-1), heads)
+            weight = query_weight.view(heads, rows[2], -1)
+            d_k = torch.bmm(d_product, weight.mT).addcmul_(d_bias, query_bias.view(heads, 1, -1))
+            d_query_weight = torch.bmm(k.mT, d_product).view(query_weight.shape)
+            d_query_bias = torch.bmm(k.mT, d_bias).view(query_bias.shape)
+        else:
+            d_k = d_keys.transpose(0, 1).reshape(heads, *rows[::2])
+        factor = scale.to(key.dtype).reshape(-1, 1, 1)
+        if needed[2]:
+            # k holds the scale, which is above 0.
+            d_scale = (d_k * k).sum(dim=(1, 2), keepdim=True).div_(factor)
+            d_scale = (d_scale.sum() if scale.numel() == 1 else d_scale).reshape(scale.shape).to(scale.dtype)
+        d_k = d_k * factor
+        if similarity == "cosine":
+            d_k = _normalize_backward(d_k, key.view(rows).transpose(0, 1))
+        d_key = d_k.transpose(0, 1).reshape(key.shape)
+        if similarity == "cosine-full":
+            d_key = _normalize_backward(d_key, key)
+        d_rows = _by_head(d_output, heads)
+        if needed[3]:
+            along_gate = d_rows * ungated
+            d_gate = (along_gate.sum() if gate.ndim == 0 else along_gate.sum(dim=(0, 1))).to(gate.dtype)
+        d_rows = d_rows * gate
+        v = value.view(rows).transpose(0, 1)
+        d_value = torch.bmm(d_rows, _out_columns(out_weight, heads).mT).transpose(0, 1).reshape(value.shape)
+        d_out_weight = torch.bmm(d_rows.mT, v).transpose(0, 1).reshape(out_weight.shape)
+        d_out_bias = d_rows.sum(dim=(0, 1)).div_(heads)
+        gradients = (d_key, d_value, d_scale, d_gate, d_query_weight, d_query_bias, d_out_weight, d_out_bias)
+        return (*gradients, None, None)
 
 
 def runs_in_blocks(x: Tensor) -> bool:
@@ -207,12 +322,44 @@ def attend_folded(
         Features in the shape and dtype of ``stream``.
     """
     dtype = dtype or source.dtype
-    if top_k is not None and top_k >= text.output.shape[1] // text.heads:
-        top_k = None
     if not runs_in_blocks(source):
+        if top_k is not None and top_k >= text.output.shape[1] // text.heads:
+            top_k = None
         return _plain(stream, source, text, is_padding, top_k, dtype)
-    batch, _, channels = source.shape
     shared = all(t is None or t.shape[0] == 1 for t in (text.keys, text.offset, text.output))
+    tokens = text.output.shape[1] // text.heads
+    source, base, settings = _prepare(stream, source, text.heads, text.whole, tokens, shared, present, top_k, dtype)
+    tensors = [source, base, text.keys.to(dtype), text.offset, text.output.to(dtype)]
+    function: type[_Dot] | type[_Cosine] = _Dot
+    if text.query_weight is not None:
+        assert text.query_bias is not None
+        function = _Cosine
+        tensors += [text.query_weight.to(dtype), text.query_bias]
+    with without_autocast("cpu"):
+        # A node of the graph costs as much as a small site's products.
+        y: Tensor = (
+            function.apply(*tensors, settings)  # type: ignore[no-untyped-call]
+            if torch.is_grad_enabled()
+            else function.run(*tensors, settings, None)  # type: ignore[arg-type]
+        )
+    return y.view(stream.shape)
+
+
+def _prepare(
+    stream: Tensor,
+    source: Tensor,
+    heads: int,
+    whole: bool,
+    tokens: int,
+    shared: bool,
+    present: Sequence[bool] | None,
+    top_k: int | None,
+    dtype: torch.dtype,
+) -> tuple[Tensor, Tensor | None, _Settings]:
+    """Return source and stream (None where it is the source) as the functions take them, and their settings."""
+    if top_k is not None and top_k >= tokens:
+        top_k = None
+    batch, _, channels = source.shape
     same = stream is source
     if shared and (present is None or len(present) == 1):
         # One text for all images: their positions are one long list.
@@ -221,16 +368,46 @@ def attend_folded(
         present = None if present[0] else [False] * batch
     source = source.contiguous()
     base = None if same else stream.reshape(source.shape).contiguous()
-    keys, output = text.keys.to(dtype), text.output.to(dtype)
-    settings = _Settings(text.heads, text.whole, top_k, None if present is None else tuple(present), dtype)
-    with without_autocast("cpu"):
-        if text.query_weight is None:
-            assert text.offset is not None
-            y: Tensor = _Dot.apply(source, base, keys, text.offset, output, settings)  # type: ignore[no-untyped-call]
-        else:
-            assert text.query_bias is not None
-            weight, bias = text.query_weight.to(dtype), text.query_bias
-            y = _Cosine.apply(source, base, keys, text.offset, output, weight, bias, settings)  # type: ignore[no-untyped-call]
+    return source, base, _Settings(heads, whole, top_k, None if present is None else tuple(present), dtype)
+
+
+class SiteWeights(NamedTuple):
+    """What a site owns: projections in the layout of `torch.nn.Linear`, scale and gate as in `fold`."""
+
+    key_weight: Tensor
+    key_bias: Tensor | None
+    value_weight: Tensor
+    value_bias: Tensor
+    scale: Tensor
+    gate: Tensor
+    query_weight: Tensor
+    query_bias: Tensor
+    out_weight: Tensor
+    out_bias: Tensor
+
+
+def align_folded(
+    stream: Float[Tensor, "batch positions channels"],
+    source: Float[Tensor, "batch positions channels"],
+    text: Float[Tensor, "#batch tokens text_dim"],
+    weights: SiteWeights,
+    *,
+    heads: int,
+    similarity: Similarity = "dot",
+    is_padding: Bool[Tensor, "#batch tokens"] | None = None,
+    present: Sequence[bool] | None = None,
+    top_k: int | None = None,
+) -> Float[Tensor, "batch positions channels"]:
+    """Return `attend_folded` of `fold` of the projected text, as one node of the graph, where it `runs_in_blocks`.
+
+    What it saves is calls: two projections, the fold and their backwards cost a small site more than its products.
+    All tensors share one dtype; padded rows of ``text`` are finite.
+    """
+    texts, tokens, _ = text.shape
+    shared = texts == 1 and (is_padding is None or is_padding.shape[0] == 1)
+    whole = similarity == "cosine-full"
+    source, base, settings = _prepare(stream, source, heads, whole, tokens, shared, present, top_k, source.dtype)
+    y: Tensor = _Site.apply(source, base, text, *weights, similarity, is_padding, settings)  # type: ignore[no-untyped-call]
     return y.view(stream.shape)
 
 
@@ -300,9 +477,11 @@ class _Block(NamedTuple):
         return rows if self.whole else rows[self.first : self.last]
 
 
-def _blocks(shape: torch.Size, numbers_per_row: int, itemsize: int, present: tuple[bool, ...] | None) -> list[_Block]:
+@functools.lru_cache(maxsize=1024)
+def _blocks(
+    images: int, rows: int, numbers_per_row: int, itemsize: int, present: tuple[bool, ...] | None
+) -> list[_Block]:
     """Cut images x positions into blocks of about `_BLOCK_BYTES`, leaving out images without text."""
-    images, rows = shape[0], shape[1]
     fit = max(_SMALLEST_BLOCK, _BLOCK_BYTES // (itemsize * numbers_per_row))
     if images * rows == 0:
         return []
@@ -362,7 +541,10 @@ def _product(out: Tensor, a: Tensor, b: Tensor, add: Tensor | None = None) -> No
 def _accumulate(total: Tensor, block: _Block, a: Tensor, b: Tensor) -> None:
     """Add a b to the images' own sums, or over the images to the shared one."""
     images = block.last - block.first
-    if total.shape[0] > 1:
+    if total.shape[0] == images:
+        # The first and only block writes; sums begin at 0.
+        _product(total, a, b, add=None if block.whole else total)
+    elif total.shape[0] > 1:
         part = total[block.first : block.last]
         _product(part, a, b, add=part)
     elif images == 1:
@@ -382,14 +564,21 @@ def _add_rows(total: Tensor, block: _Block, rows: Tensor) -> None:
 class _Space:
     """Working memory that every block uses again."""
 
-    def __init__(self, like: Tensor, dtype: torch.dtype, blocks: list[_Block], heights: Sequence[int]) -> None:
-        largest = max((b.last - b.first) * (b.stop - b.start) for b in blocks) if blocks else 0
-        self._parts = [like.new_empty(largest * height, dtype=dtype) for height in heights]
-        self._heights = heights
+    def __init__(
+        self, like: Tensor, dtype: torch.dtype, blocks: list[_Block], heights: Sequence[int], *, fresh: bool = False
+    ) -> None:
+        self._like, self._dtype, self._heights = like, dtype, heights
+        self._parts: list[Tensor] | None = None
+        # What is used but once, or to be kept, is made to measure.
+        if len(blocks) > 1 and not fresh:
+            largest = max((b.last - b.first) * (b.stop - b.start) for b in blocks)
+            self._parts = [like.new_empty(largest * height, dtype=dtype) for height in heights]
 
     def cut(self, block: _Block) -> list[Tensor]:
         """Return each part as images x height x positions."""
         images, rows = block.last - block.first, block.stop - block.start
+        if self._parts is None:
+            return [self._like.new_empty((images, height, rows), dtype=self._dtype) for height in self._heights]
         return [
             part[: images * height * rows].view(images, height, rows)
             for part, height in zip(self._parts, self._heights, strict=True)
@@ -418,45 +607,78 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
+def _keeps_weights(channels: int, height: int) -> bool:
+    """Say whether the backward is given the attention weights: where they are no larger than the features."""
+    return height <= channels
+
+
 class _Dot(torch.autograd.Function):
-    """Both sides folded.  The backward computes the weights again rather than keep N x H T of them."""
+    """Both sides folded.  Many weights (N x H T) are computed again in the backward rather than kept."""
+
+    @staticmethod
+    def run(
+        source: Tensor,
+        stream: Tensor | None,
+        keys: Tensor,
+        offset: Tensor,
+        output: Tensor,
+        to: _Settings,
+        kept: list[Tensor] | None,
+    ) -> Tensor:
+        """Return the result; the weights of each block go into ``kept``."""
+        base = source if stream is None else stream
+        y = torch.empty_like(base)
+        blocks = _Dot.blocks(source, keys, to)
+        space = _Space(source, _wide(to.dtype), blocks, [keys.shape[1]], fresh=kept is not None)
+        for block in blocks:
+            (weights,) = space.cut(block)
+            _Dot.weights(block, block.of(source).to(to.dtype), keys, offset, weights, to)
+            _product(block.of(y), weights.to(to.dtype).mT, block.text(output), add=block.of(base))
+            if kept is not None:
+                kept.append(weights)
+        _keep_absent(y, base, to.present)
+        return y
+
+    @staticmethod
+    def blocks(source: Tensor, keys: Tensor, to: _Settings) -> list[_Block]:
+        images, rows, channels = source.shape
+        return _blocks(images, rows, 3 * channels + 2 * keys.shape[1], source.itemsize, to.present)
+
+    @staticmethod
+    def weights(block: _Block, x: Tensor, keys: Tensor, offset: Tensor, out: Tensor, to: _Settings) -> None:
+        _product(out, block.text(keys), x.mT, add=block.text(offset).unsqueeze(-1))
+        _softmax_(out, out, to)
 
     @staticmethod
     def forward(
         ctx: Any, source: Tensor, stream: Tensor | None, keys: Tensor, offset: Tensor, output: Tensor, to: _Settings
     ) -> Tensor:
-        base = source if stream is None else stream
-        y = torch.empty_like(base)
-        blocks = _blocks(source.shape, 2 * source.shape[2] + keys.shape[1], source.itemsize, to.present)
-        space = _Space(source, _wide(to.dtype), blocks, [keys.shape[1]])
-        for block in blocks:
-            (weights,) = space.cut(block)
-            x = block.of(source).to(to.dtype)
-            _product(weights, block.text(keys), x.mT, add=block.text(offset).unsqueeze(-1))
-            _softmax_(weights, weights, to)
-            _product(block.of(y), weights.to(to.dtype).mT, block.text(output), add=block.of(base))
-        _keep_absent(y, base, to.present)
-        ctx.save_for_backward(source, keys, offset, output)
+        kept: list[Tensor] | None = [] if _keeps_weights(source.shape[2], keys.shape[1]) else None
+        y = _Dot.run(source, stream, keys, offset, output, to, kept)
+        ctx.save_for_backward(source, keys, offset, output, *(kept or ()))
         ctx.settings, ctx.own = to, stream is None
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        source, keys, offset, output = ctx.saved_tensors
+        source, keys, offset, output, *kept = ctx.saved_tensors
         to: _Settings = ctx.settings
         grad = grad.contiguous()
         d_source = torch.empty_like(source) if ctx.needs_input_grad[0] else None
         d_keys = torch.zeros_like(keys, dtype=_wide(to.dtype))
         d_offset = torch.zeros_like(offset)
         d_output = torch.zeros_like(output, dtype=_wide(to.dtype))
-        blocks = _blocks(source.shape, 3 * source.shape[2] + 2 * keys.shape[1], source.itemsize, to.present)
-        space = _Space(source, _wide(to.dtype), blocks, [keys.shape[1]] * 2)
-        for block in blocks:
-            weights, d_logits = space.cut(block)
+        blocks = _Dot.blocks(source, keys, to)
+        space = _Space(source, _wide(to.dtype), blocks, [keys.shape[1]] * (1 if kept else 2))
+        for index, block in enumerate(blocks):
+            d_logits, *more = space.cut(block)
             x, dy = block.of(source).to(to.dtype), block.of(grad).to(to.dtype)
-            _product(weights, block.text(keys), x.mT, add=block.text(offset).unsqueeze(-1))
-            _softmax_(weights, weights, to)
+            if kept:
+                weights = kept[index]
+            else:
+                (weights,) = more
+                _Dot.weights(block, x, keys, offset, weights, to)
             _accumulate(d_output, block, weights.to(to.dtype), dy)
             _product(d_logits, block.text(output), dy.mT)
             _softmax_backward_(d_logits, weights, to)
@@ -511,6 +733,37 @@ class _Cosine(torch.autograd.Function):
         _softmax_(logits, out, to)
 
     @staticmethod
+    def run(
+        source: Tensor,
+        stream: Tensor | None,
+        keys: Tensor,
+        offset: Tensor | None,
+        output: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        to: _Settings,
+        kept: list[Tensor] | None,
+    ) -> Tensor:
+        """Return the result; what the backward needs goes into ``kept``, where there is but one block."""
+        base = source if stream is None else stream
+        y = torch.empty_like(base)
+        channels, height = source.shape[2], output.shape[1]
+        numbers = 3 * channels + height if kept is None else 5 * channels + 3 * height
+        blocks = _blocks(*source.shape[:2], numbers, source.itemsize, to.present)
+        keeps = kept is not None and len(blocks) == 1
+        space = _Space(source, _wide(to.dtype), blocks, [channels, height, height] if keeps else [channels, height])
+        for block in blocks:
+            query, logits, *more = space.cut(block)
+            weights = more[0] if keeps else logits
+            inverse = _Cosine._logits(block, block.of(source).to(to.dtype), query, logits, keys, weight, bias, to)
+            _Cosine._weights(block, logits, offset, weights, to)
+            _product(block.of(y), weights.to(to.dtype).mT, block.text(output), add=block.of(base))
+            if kept is not None and keeps:
+                kept += [query, logits, weights, inverse]
+        _keep_absent(y, base, to.present)
+        return y
+
+    @staticmethod
     def forward(
         ctx: Any,
         source: Tensor,
@@ -522,25 +775,16 @@ class _Cosine(torch.autograd.Function):
         bias: Tensor,
         to: _Settings,
     ) -> Tensor:
-        base = source if stream is None else stream
-        y = torch.empty_like(base)
-        channels, height = source.shape[2], output.shape[1]
-        blocks = _blocks(source.shape, 3 * channels + height, source.itemsize, to.present)
-        space = _Space(source, _wide(to.dtype), blocks, [channels, height])
-        for block in blocks:
-            query, weights = space.cut(block)
-            _Cosine._logits(block, block.of(source).to(to.dtype), query, weights, keys, weight, bias, to)
-            _Cosine._weights(block, weights, offset, weights, to)
-            _product(block.of(y), weights.to(to.dtype).mT, block.text(output), add=block.of(base))
-        _keep_absent(y, base, to.present)
-        ctx.save_for_backward(source, keys, offset, output, weight, bias)
+        kept: list[Tensor] = []
+        y = _Cosine.run(source, stream, keys, offset, output, weight, bias, to, kept)
+        ctx.save_for_backward(source, keys, offset, output, weight, bias, *kept)
         ctx.settings, ctx.own = to, stream is None
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        source, keys, offset, output, weight, bias = ctx.saved_tensors
+        source, keys, offset, output, weight, bias, *kept = ctx.saved_tensors
         to: _Settings = ctx.settings
         heads = to.heads
         grad = grad.contiguous()
@@ -549,20 +793,25 @@ class _Cosine(torch.autograd.Function):
         d_keys, d_output = torch.zeros_like(keys, dtype=wide), torch.zeros_like(output, dtype=wide)
         d_weight, d_bias = torch.zeros_like(weight, dtype=wide).unsqueeze(0), torch.zeros_like(bias, dtype=wide)
         channels, height = source.shape[2], output.shape[1]
-        blocks = _blocks(source.shape, 5 * channels + 3 * height, source.itemsize, to.present)
-        space = _Space(source, wide, blocks, [channels, channels, height, height, height])
+        blocks = _blocks(*source.shape[:2], 5 * channels + 3 * height, source.itemsize, to.present)
+        again = [] if kept else [channels, height, height]
+        space = _Space(source, wide, blocks, [channels, height, *again])
         for block in blocks:
-            query, d_query, logits, weights, d_logits = space.cut(block)
+            d_query, d_logits, *more = space.cut(block)
             images, rows = block.last - block.first, block.stop - block.start
             x, dy = block.of(source).to(to.dtype), block.of(grad).to(to.dtype)
-            inverse = _Cosine._logits(block, x, query, logits, keys, weight, bias, to)
-            _Cosine._weights(block, logits, offset, weights, to)
+            if kept:
+                query, logits, weights, inverse = kept
+            else:
+                query, logits, weights = more
+                inverse = _Cosine._logits(block, x, query, logits, keys, weight, bias, to)
+                _Cosine._weights(block, logits, offset, weights, to)
             _accumulate(d_output, block, weights.to(to.dtype), dy)
             _product(d_logits, block.text(output), dy.mT)
             _softmax_backward_(d_logits, weights, to)
             # d|q|: with dl the logits' gradient, dq = L k^T dl - L^2 q sum(dl * l), the sum over a norm's own logits.
-            torch.mul(d_logits, logits, out=logits)
-            through_norm = logits.view(images, 1 if to.whole else heads, -1, rows).sum(dim=2, keepdim=True)
+            product = d_logits * logits
+            through_norm = product.view(images, 1 if to.whole else heads, -1, rows).sum(dim=2, keepdim=True)
             through_norm.mul_(inverse.square()).neg_()
             # Below the smallest norm the divisor is a constant.
             through_norm.masked_fill_(inverse >= 1 / _EPS, 0.0)
@@ -596,3 +845,84 @@ class _Cosine(torch.autograd.Function):
             d_bias.to(bias.dtype),
             None,
         )
+
+
+class _Tape:
+    """Stands in for the context of a function that is a part of another."""
+
+    def __init__(self, needs_input_grad: tuple[bool, ...]) -> None:
+        self.needs_input_grad = needs_input_grad
+        self.saved_tensors: tuple[Any, ...] = ()
+
+    def save_for_backward(self, *tensors: Any) -> None:
+        self.saved_tensors = tensors
+
+
+class _Site(torch.autograd.Function):
+    """Projections of the text, `_Fold`, then `_Dot` or `_Cosine`."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        source: Tensor,
+        stream: Tensor | None,
+        text: Tensor,
+        key_weight: Tensor,
+        key_bias: Tensor | None,
+        value_weight: Tensor,
+        value_bias: Tensor,
+        scale: Tensor,
+        gate: Tensor,
+        query_weight: Tensor,
+        query_bias: Tensor,
+        out_weight: Tensor,
+        out_bias: Tensor,
+        similarity: Similarity,
+        is_padding: Tensor | None,
+        to: _Settings,
+    ) -> Tensor:
+        needed = ctx.needs_input_grad
+        folding, attending = _Tape((True, True, *needed[7:13])), _Tape((needed[0],))
+        key, value = F.linear(text, key_weight, key_bias), F.linear(text, value_weight, value_bias)
+        keys, offset, output = _Fold.forward(
+            folding, key, value, scale, gate, query_weight, query_bias, out_weight, out_bias, to.heads, similarity
+        )
+        if is_padding is not None:
+            offset = _masked(offset, is_padding, to.heads, keys.dtype)
+        if similarity == "dot":
+            assert offset is not None
+            y = _Dot.forward(attending, source, stream, keys, offset, output, to)
+        else:
+            y = _Cosine.forward(attending, source, stream, keys, offset, output, query_weight, query_bias, to)
+        ctx.parts = (len(folding.saved_tensors), folding, attending)
+        ctx.save_for_backward(text, key_weight, value_weight, *folding.saved_tensors, *attending.saved_tensors)
+        # The graph alone holds them, and lets them go after the backward.
+        folding.saved_tensors = attending.saved_tensors = ()
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        text, key_weight, value_weight, *saved = ctx.saved_tensors
+        count, folding, attending = ctx.parts
+        folding.saved_tensors, attending.saved_tensors = tuple(saved[:count]), tuple(saved[count:])
+        d_query_weight = d_query_bias = None
+        if folding.similarity == "dot":
+            d_source, d_stream, d_keys, d_offset, d_output, _ = _Dot.backward(attending, grad)
+            if len(d_offset) > len(text):
+                d_offset = d_offset.sum(dim=0, keepdim=True)
+        else:
+            found = _Cosine.backward(attending, grad)
+            d_source, d_stream, d_keys, d_offset, d_output, d_query_weight, d_query_bias, _ = found
+        d_key, d_value, d_scale, d_gate, *d_weights = _Fold.backward(folding, d_keys, d_offset, d_output)[:8]
+        if d_query_weight is not None:
+            d_weights[:2] = d_query_weight, d_query_bias
+        folding.saved_tensors = attending.saved_tensors = ()
+        rows, columns = text.flatten(0, 1), (d_key.flatten(0, 1), d_value.flatten(0, 1))
+        d_text = None
+        if ctx.needs_input_grad[2]:
+            d_text = torch.addmm(columns[0] @ key_weight, columns[1], value_weight).view(text.shape)
+        d_key_weight, d_value_weight = (part.t() @ rows for part in columns)
+        d_key_bias = columns[0].sum(dim=0) if ctx.needs_input_grad[4] else None
+        d_projections = (d_key_weight, d_key_bias, d_value_weight, columns[1].sum(dim=0))
+        return (d_source, d_stream, d_text, *d_projections, d_scale, d_gate, *d_weights, None, None, None)

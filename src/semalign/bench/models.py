@@ -54,8 +54,7 @@ def models_of(case: Case) -> dict[str, Segmenter]:
     build = {
         "with text": lambda: build_segmenter(N_CLASSES, size=case.model, text_dim=TEXT_DIM),
         "text removed": lambda: build_segmenter(N_CLASSES, size=case.model),
-        # This preset's decoder has no FFN: without text nothing is left at a level.
-        "without": lambda: build_segmenter(N_CLASSES, size=case.model, preset="document"),
+        "without": lambda: build_segmenter(N_CLASSES, size=case.model, decoder_levels=()),
     }
     return {kind: build[kind]() for kind in KINDS}
 

@@ -2,6 +2,7 @@
 
 from semalign.config.options import Options
 from semalign.config.reader import (
+    completed,
     flatten,
     merge,
     option_names,
@@ -14,6 +15,7 @@ from semalign.config.reader import (
 
 __all__ = [
     "Options",
+    "completed",
     "flatten",
     "merge",
     "option_names",

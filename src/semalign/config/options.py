@@ -111,8 +111,11 @@ class EncoderAlignOptions(SideOptions):
 class DecoderAlignOptions(SideOptions):
     """The deep cross attention in the decoder (the source document's SAM)."""
 
-    levels: tuple[Annotated[int, Field(ge=0, le=3)], ...] = (0, 1, 2, 3)
-    """Levels (0 = finest, stride 4) that are aligned with the text."""
+    levels: tuple[Annotated[int, Field(ge=0, le=3)], ...] | None = None
+    """Levels (0 = finest, stride 4) that are aligned with the text; by default [2, 3] for a folder and [0, 1, 2, 3] for
+    scenes."""
+    feed_forward: Literal["aligned", "all"] = "aligned"
+    """Which levels have the feed-forward part: those of `levels`, kept there without text too, or all four."""
     top_k: Count | None = None
     """Attend to the k best tokens only."""
 
@@ -197,8 +200,9 @@ class TextOptions(Frozen):
 class ModelOptions(Frozen):
     """The segmenter."""
 
-    size: Literal["nano", "tiny", "small", "base"] = "nano"
-    """Widths and depths, from about a million parameters (nano) upwards."""
+    size: Literal["nano", "tiny", "small", "base", "nano-1", "small-1"] = "nano"
+    """Widths and depths, from about a million parameters (nano) upwards; nano-1 and small-1 are earlier ones,
+    for runs made with them."""
     backbone: str | None = None
     """Visual encoder of another library: hf:NAME or timm:NAME from scratch (hf: swin, swinv2, convnextv2, pvtv2,
     segformer, dinov2, resnet), or a folder with config.json and model.safetensors.  By default our own."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -45,10 +45,13 @@ class Size:
 
 
 SIZES: dict[str, Size] = {
-    "nano": Size(24, (32, 64, 96, 128), (1, 2, 2, 1), 64),
+    "nano": Size(24, (48, 64, 96, 128), (3, 1, 2, 1), 64),
     "tiny": Size(32, (48, 96, 160, 256), (2, 2, 3, 2), 96),
-    "small": Size(48, (64, 128, 256, 384), (2, 3, 4, 2), 128),
+    "small": Size(48, (64, 128, 256, 384), (3, 2, 4, 2), 128),
     "base": Size(64, (96, 192, 384, 512), (3, 4, 6, 3), 192),
+    # As they were at first, for runs made with them.
+    "nano-1": Size(24, (32, 64, 96, 128), (1, 2, 2, 1), 64),
+    "small-1": Size(48, (64, 128, 256, 384), (2, 3, 4, 2), 128),
 }
 
 
@@ -67,7 +70,8 @@ def build_segmenter(
     encoder_per: Per = "block",
     encoder_heads: int = 4,
     encoder_knobs: Mapping[str, Any] | None = None,
-    decoder_levels: Sequence[int] = (0, 1, 2, 3),
+    decoder_levels: Sequence[int] = (2, 3),
+    decoder_feed_forward: Literal["aligned", "all"] = "aligned",
     decoder_heads: int = 4,
     decoder_knobs: Mapping[str, Any] | None = None,
     class_dim: int | None = None,
@@ -79,7 +83,7 @@ def build_segmenter(
         n_classes: classes of the `linear` classifier, at least 1.
         size: one of `SIZES`.
         text_dim: width of the text features; None builds the same model without any text branch, the decoder keeping
-            its feed-forward parts.
+            its feed-forward parts where it has them with text.
         classifier: "linear" or "text".
         depth: take a depth image as a further input.
         preset: alignment preset, see `semalign.align.presets`.
@@ -92,6 +96,7 @@ def build_segmenter(
         encoder_heads: heads of the encoder alignment.
         encoder_knobs: knobs that differ from the preset's on the encoder side.
         decoder_levels: levels, 0 to 3, that are aligned.
+        decoder_feed_forward: which levels have the feed-forward part, those of ``decoder_levels`` or all four.
         decoder_heads: heads of the decoder alignment.
         decoder_knobs: knobs that differ from the preset's on the decoder side.
         class_dim: width of the class sentences' features; needed by the `text` classifier.
@@ -129,6 +134,8 @@ def build_segmenter(
         )
 
     def decoder_alignment(level: int) -> nn.Module:
+        if level not in decoder_levels and decoder_feed_forward == "aligned":
+            return TextFreeLevel(widths.decoder, "plain")
         if text_dim is None or level not in decoder_levels:
             residual = resolve_knobs(preset, "decoder", **dict(decoder_knobs or {})).residual
             return TextFreeLevel(widths.decoder, residual)

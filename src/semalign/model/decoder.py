@@ -25,7 +25,8 @@ class TextFreeLevel(nn.Module):
     """What is left of a `DecoderAlignment` without its text branch, under the same names.
 
     By ``residual``: "pre-norm" y = x + FFN(LN x), "normalized" z = LN(LN x), y = z + FFN(z), "plain" y = x.  A model
-    trained without text thus differs from a guided one by the branch alone.
+    trained without text thus differs from a guided one by the branch alone.  A level that no text is meant for is
+    "plain".
     """
 
     def __init__(self, channels: int, residual: str) -> None:
@@ -140,8 +141,8 @@ class Decoder(nn.Module):
         """Return logits at the stride of ``features[0]``."""
         levels = []
         for feature, lateral, alignment in zip(features, self.laterals, self.alignments, strict=True):
-            level = rearrange(lateral(feature), "b c h w -> b h w c")
-            levels.append(rearrange(alignment(level, text, is_padding), "b h w c -> b c h w"))
+            level = lateral(feature)
+            levels.append(alignment(level.movedim(1, -1), text, is_padding).movedim(-1, 1))
         y = levels[-1] + self.context(features[-1])
         for level, fusion in zip(levels[-2::-1], reversed(self.fusions), strict=True):
             y = fusion(level + F.interpolate(y, size=level.shape[2:], mode="bilinear", align_corners=False))

@@ -26,6 +26,8 @@ from semalign.align.cost import FORMS, FormChoice, cheapest_form
 from semalign.align.diagnostics import attention_entropy, branch_strength, logit_size, mean_defined
 from semalign.align.folded import (
     FoldedText,
+    SiteWeights,
+    align_folded,
     attend_folded,
     fold,
     present_tokens,
@@ -355,23 +357,20 @@ class Alignment(nn.Module):
             if present is None and not is_padding.any():
                 is_padding = None
         if self._folds(source, text):
-            bank = self._folded_text(text, is_padding)
+            about: dict[str, Any] = {"is_padding": is_padding, "present": present, "top_k": self.knobs.top_k}
             dtype = product_dtype(source)
             if self._meter is not None:
                 with torch.no_grad():
-                    branch = attend_folded(
-                        torch.zeros_like(stream),
-                        source,
-                        bank,
-                        is_padding=is_padding,
-                        present=present,
-                        top_k=self.knobs.top_k,
-                        dtype=dtype,
-                    )
+                    bank = self._folded_text(text, is_padding)
+                    branch = attend_folded(torch.zeros_like(stream), source, bank, dtype=dtype, **about)
                     self._meter.add("strength", mean_defined(branch_strength(stream, branch, is_padding)))
-            return attend_folded(
-                stream, source, bank, is_padding=is_padding, present=present, top_k=self.knobs.top_k, dtype=dtype
-            )
+            if self._is_one_node(source, text):
+                spoken = text if is_padding is None else silence_padding(text, is_padding)
+                weights, similarity = self._site_weights(), self.knobs.similarity
+                return align_folded(
+                    stream, source, spoken, weights, heads=self.heads, similarity=similarity, **about
+                )
+            return attend_folded(stream, source, self._folded_text(text, is_padding), dtype=dtype, **about)
         branch = self._branch(source, text, is_padding)
         if self._meter is not None:
             with torch.no_grad():
@@ -407,6 +406,31 @@ class Alignment(nn.Module):
                 training=torch.is_grad_enabled(),
             )
             == "folded"
+        )
+
+    def _is_one_node(self, source: Tensor, text: Tensor) -> bool:
+        """Say whether projections, fold and attention may be one node of the graph: nobody asks for what is between."""
+        if not torch.is_grad_enabled() or not runs_in_blocks(source):
+            return False
+        layers = (self.q_proj, self.k_proj, self.v_proj, self.o_proj)
+        if any(layer._forward_hooks or layer._forward_pre_hooks for layer in layers):
+            return False
+        weight = self.k_proj.weight
+        return product_dtype(source) == source.dtype == text.dtype == weight.dtype
+
+    def _site_weights(self) -> SiteWeights:
+        query, key, value, out = self.q_proj, self.k_proj, self.v_proj, self.o_proj
+        return SiteWeights(
+            key.weight,
+            key.bias,
+            value.weight,
+            value.bias,
+            self.temperature(),
+            self.gate(),
+            query.weight,
+            query.bias,
+            out.weight,
+            out.bias,
         )
 
     def _folded_text(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -66,9 +65,8 @@ class Block(nn.Module):
         """Return the block's output; ``text`` is needed where there is an alignment."""
         branch = self.token_mixing(x)
         if self.alignment is not None:
-            # Channels-last memory makes both rearrangements views.
-            aligned = self.alignment(rearrange(branch, "b c h w -> b h w c"), text, is_padding)
-            branch = rearrange(aligned, "b h w c -> b c h w")
+            # Channels-last memory makes both moves views.
+            branch = self.alignment(branch.movedim(1, -1), text, is_padding).movedim(-1, 1)
         y: Tensor = self.activation(x + self.feed_forward(branch))
         return y
 

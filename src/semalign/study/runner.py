@@ -13,14 +13,14 @@ import os
 import platform
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from semalign.config import Options, merge, read_yaml, to_dict, validate
+from semalign.config import Options, completed, flatten, merge, read_yaml, to_dict, validate
 from semalign.config.study import StudyOptions
 from semalign.errors import ConfigError, OutputError, ResultsError, SemalignError, StudyError
 from semalign.files import make_folder, read_json, write_json, write_text
@@ -248,11 +248,13 @@ def check_blocks(folder: Path, runs: Iterable[PlannedRun], now: dict[str, Any]) 
         now: what the bits of the runs to come depend on, by name; nothing is refused for names left out.
 
     Raises:
-        StudyError: a begun block has runs of another device, kind of processor or GPU, torch or number of threads.
+        StudyError: a begun block has runs of another device, kind of processor or GPU, torch or number of threads, or a
+            finished run has other options.
     """
     blocks: dict[int, dict[str, PlannedRun]] = {}
     for run in runs:
         blocks.setdefault(run.seed, {})[run.folder] = run
+    _check_options(folder, blocks)
     for block, here in blocks.items():
         files = {name: folder / name / RESULT_FILE for name in here}
         done = [file for file in files.values() if file.exists()]
@@ -270,6 +272,26 @@ def check_blocks(folder: Path, runs: Iterable[PlannedRun], now: dict[str, Any]) 
                         "by more than their arms: finish it with the former, or begin the study in another folder with "
                         "--out"
                     )
+
+
+def _check_options(folder: Path, blocks: Mapping[int, Mapping[str, PlannedRun]]) -> None:
+    """Refuse a folder whose finished runs were made with other defaults, told by each arm's first finished run."""
+    seen: set[str] = set()
+    for run in (run for here in blocks.values() for run in here.values()):
+        file = folder / run.folder / RESULT_FILE
+        if run.arm in seen or not isinstance(run.options, Options) or not file.exists():
+            continue
+        seen.add(run.arm)
+        stored = read_result(file).facts.get("config")
+        before, now = flatten(completed(stored or {})), flatten(to_dict(run.options))
+        # What has become an option since has a default that changes nothing, else `completed` knows it.
+        for name in sorted(before.keys() & now.keys()):
+            if before[name] != now[name]:
+                raise StudyError(
+                    f"the study in {folder} was begun with {name}={before[name]} (arm {run.arm}) and would go on with "
+                    f"{now[name]}, a default that has changed since: go on with the version that began it, or begin "
+                    f"the study in another folder with --out, there with --set '{name}={before[name]}' for the former"
+                )
 
 
 def run_study(

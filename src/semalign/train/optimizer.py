@@ -76,7 +76,8 @@ def parameter_groups(
 
 def make_optimizer(model: nn.Module, groups: list[dict[str, object]]) -> torch.optim.AdamW:
     """Return AdamW (Loshchilov & Hutter 2019) over ``groups``, with temperatures put back inside after each step."""
-    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), foreach=True)
+    # Fused: one pass over weights, gradients and moments instead of a dozen.
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), fused=True)
     optimizer.register_step_post_hook(projection_hook(model))
     return optimizer
 

@@ -13,7 +13,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from semalign.config import Options, to_dict, validate
+from semalign.config import Options, completed, to_dict, validate
 from semalign.data.batches import DepthScale
 from semalign.errors import CheckpointError, ConfigError
 from semalign.model.backbones import BackboneEncoder, make_backbone, restore_backbone
@@ -85,7 +85,8 @@ def build_model(
         backbone = restore_backbone(backbone_facts)
     elif options.model.backbone is not None:
         backbone = make_backbone(
-            options.model.backbone, size=options.model.size, options=options.model.backbone_options, seed=seed
+            # The sizes of an earlier version differ in our own encoder alone.
+            options.model.backbone, size=options.model.size.removesuffix("-1"), options=options.model.backbone_options, seed=seed
         )
 
     def knobs(side: Any) -> dict[str, Any]:
@@ -109,7 +110,8 @@ def build_model(
         encoder_per=align.encoder.per or "block",
         encoder_heads=align.encoder.heads,
         encoder_knobs=knobs(align.encoder),
-        decoder_levels=align.decoder.levels,
+        decoder_levels=(2, 3) if align.decoder.levels is None else align.decoder.levels,
+        decoder_feed_forward=align.decoder.feed_forward,
         decoder_heads=align.decoder.heads,
         decoder_knobs=knobs(align.decoder),
         class_dim=class_dim,
@@ -147,7 +149,7 @@ def load_run(path: Path) -> TrainedRun:
     file = path / WEIGHTS_FILE if path.is_dir() else path
     tensors, facts = read_tensors(file)
     try:
-        options = validate(Options, facts["options"], str(file))
+        options = validate(Options, completed(facts["options"]), str(file))
         if options.data.size is None or options.data.text is None:
             raise ValueError("data.size or data.text is open")
         class_names = tuple(str(name) for name in facts["class_names"])
