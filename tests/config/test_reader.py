@@ -273,7 +273,8 @@ def test_stored_options_are_completed() -> None:
     assert completed(stored) == then
     assert completed(merge(stored, {"model": {"size": "tiny"}})) == merge(then, {"model": {"size": "tiny"}})
     assert completed(merge(stored, own)) == merge(then, own)
-    for value in (None, [], {}, {"align": 3}, {"align": {"decoder": None}}):
+    others: list[Any] = [None, [], {}, {"align": 3}, {"align": {"decoder": None}}]
+    for value in others:
         assert completed(value) == value
 
 

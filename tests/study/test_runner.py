@@ -14,7 +14,7 @@ import pytest
 from torch.nn import functional as F
 
 from semalign.align.temperature import DeadKnobWarning
-from semalign.config import to_dict
+from semalign.config import merge, to_dict
 from semalign.config.study import StudyOptions
 from semalign.errors import DataError, OutputError, ResultsError, StudyError
 from semalign.results import RunResult, read_result, write_result
@@ -345,6 +345,28 @@ def test_the_threads_that_a_study_was_begun_with(tmp_path: Path) -> None:
 
 
 NOW = {"threads": 3, "device": "cuda", "processor": "X100", "torch": "2.13.0"}
+
+
+def test_defaults_that_have_changed_are_not_mixed(tmp_path: Path, small_study: StudyOptions) -> None:
+    """A study whose finished runs were made with other defaults does not go on; a new option is no matter."""
+    runs = planned_runs(small_study)
+    own = to_dict(runs[0].options)
+    file = tmp_path / runs[0].folder / "result.json"
+    file.parent.mkdir(parents=True)
+
+    def check(config: dict[str, Any]) -> None:
+        write_result(file, RunResult(runs[0].arm, runs[0].seed, "failed", None, {}, {"config": config}, {}))
+        runner.check_blocks(tmp_path, runs, {})
+
+    check(own)
+    check({name: value for name, value in own.items() if name != "text"})
+    with pytest.raises(
+        StudyError, match=r"was begun with train\.scalar_lr=0\.5 \(arm Baseline\) and would go on with .*--set 'train"
+    ):
+        check(merge(own, {"train": {"scalar_lr": 0.5}}))
+    del own["align"]["decoder"]["feed_forward"]
+    with pytest.raises(StudyError, match=r"was begun with align\.decoder\.feed_forward=all"):
+        check(own)
 
 
 @pytest.mark.parametrize(

@@ -234,9 +234,7 @@ class _Fold(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(
-        ctx: Any, d_keys: Tensor, d_offset: Tensor | None, d_output: Tensor
-    ) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, d_keys: Tensor, d_offset: Tensor | None, d_output: Tensor) -> tuple[Tensor | None, ...]:
         key, value, scale, gate, query_weight, query_bias, out_weight, k, ungated = ctx.saved_tensors
         heads, similarity, needed = ctx.heads, ctx.similarity, ctx.needs_input_grad
         texts, tokens, dim = key.shape
@@ -329,19 +327,16 @@ def attend_folded(
     shared = all(t is None or t.shape[0] == 1 for t in (text.keys, text.offset, text.output))
     tokens = text.output.shape[1] // text.heads
     source, base, settings = _prepare(stream, source, text.heads, text.whole, tokens, shared, present, top_k, dtype)
-    tensors = [source, base, text.keys.to(dtype), text.offset, text.output.to(dtype)]
-    function: type[_Dot] | type[_Cosine] = _Dot
+    tensors: list[Tensor | None] = [source, base, text.keys.to(dtype), text.offset, text.output.to(dtype)]
+    function: Any = _Dot
     if text.query_weight is not None:
         assert text.query_bias is not None
         function = _Cosine
         tensors += [text.query_weight.to(dtype), text.query_bias]
     with without_autocast("cpu"):
         # A node of the graph costs as much as a small site's products.
-        y: Tensor = (
-            function.apply(*tensors, settings)  # type: ignore[no-untyped-call]
-            if torch.is_grad_enabled()
-            else function.run(*tensors, settings, None)  # type: ignore[arg-type]
-        )
+        grad = torch.is_grad_enabled()
+        y: Tensor = function.apply(*tensors, settings) if grad else function.run(*tensors, settings, None)
     return y.view(stream.shape)
 
 
@@ -905,16 +900,18 @@ class _Site(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         text, key_weight, value_weight, *saved = ctx.saved_tensors
         count, folding, attending = ctx.parts
+        found: Any
         folding.saved_tensors, attending.saved_tensors = tuple(saved[:count]), tuple(saved[count:])
         d_query_weight = d_query_bias = None
         if folding.similarity == "dot":
-            d_source, d_stream, d_keys, d_offset, d_output, _ = _Dot.backward(attending, grad)
-            if len(d_offset) > len(text):
-                d_offset = d_offset.sum(dim=0, keepdim=True)
+            found = _Dot.backward(attending, grad)
         else:
-            found = _Cosine.backward(attending, grad)
-            d_source, d_stream, d_keys, d_offset, d_output, d_query_weight, d_query_bias, _ = found
-        d_key, d_value, d_scale, d_gate, *d_weights = _Fold.backward(folding, d_keys, d_offset, d_output)[:8]
+            *found, d_query_weight, d_query_bias, _ = _Cosine.backward(attending, grad)
+        d_source, d_stream, d_keys, d_offset, d_output = found[:5]
+        if d_offset is not None and len(d_offset) > len(text):
+            d_offset = d_offset.sum(dim=0, keepdim=True)
+        folded: Any = _Fold.backward(folding, d_keys, d_offset, d_output)
+        d_key, d_value, d_scale, d_gate, *d_weights = folded[:8]
         if d_query_weight is not None:
             d_weights[:2] = d_query_weight, d_query_bias
         folding.saved_tensors = attending.saved_tensors = ()

@@ -290,7 +290,7 @@ def completed(options: Any) -> Any:
     """
     align = options.get("align") if isinstance(options, Mapping) else None
     decoder = align.get("decoder") if isinstance(align, Mapping) else None
-    if not isinstance(decoder, Mapping) or "feed_forward" in decoder:
+    if not isinstance(align, Mapping) or not isinstance(decoder, Mapping) or "feed_forward" in decoder:
         return options
     model = options.get("model")
     if isinstance(model, Mapping) and model.get("size") in ("nano", "small") and model.get("backbone") is None:

@@ -367,9 +367,7 @@ class Alignment(nn.Module):
             if self._is_one_node(source, text):
                 spoken = text if is_padding is None else silence_padding(text, is_padding)
                 weights, similarity = self._site_weights(), self.knobs.similarity
-                return align_folded(
-                    stream, source, spoken, weights, heads=self.heads, similarity=similarity, **about
-                )
+                return align_folded(stream, source, spoken, weights, heads=self.heads, similarity=similarity, **about)
             return attend_folded(stream, source, self._folded_text(text, is_padding), dtype=dtype, **about)
         branch = self._branch(source, text, is_padding)
         if self._meter is not None:

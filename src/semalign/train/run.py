@@ -84,10 +84,9 @@ def build_model(
     if backbone_facts is not None:
         backbone = restore_backbone(backbone_facts)
     elif options.model.backbone is not None:
-        backbone = make_backbone(
-            # The sizes of an earlier version differ in our own encoder alone.
-            options.model.backbone, size=options.model.size.removesuffix("-1"), options=options.model.backbone_options, seed=seed
-        )
+        # The sizes of an earlier version differ in our own encoder alone.
+        size = options.model.size.removesuffix("-1")
+        backbone = make_backbone(options.model.backbone, size=size, options=options.model.backbone_options, seed=seed)
 
     def knobs(side: Any) -> dict[str, Any]:
         given: dict[str, Any] = side.model_dump(
