@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import platform
-import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from torch.nn import functional as F
 from semalign.bench.counting import Counts, count
 from semalign.bench.machine import Machine, measure_machine
 from semalign.bench.tables import Table, markdown_tables
-from semalign.bench.timing import ratio, seconds, take_turns
+from semalign.bench.timing import clock_of, ratio, seconds, take_turns
 from semalign.model.text_fusion import Alignment, DecoderAlignment, EncoderAlignment, SingleTokenWarning
 
 __all__ = [
@@ -151,8 +150,7 @@ def _quietly() -> Iterator[None]:
 
 
 def _turns(functions: dict[str, Callable[[], Tensor]], *, rounds: int) -> dict[str, list[float]]:
-    # One thread's own time is disturbed less by what else the machine does.
-    return take_turns(functions, rounds=rounds, clock=time.thread_time if torch.get_num_threads() == 1 else None)
+    return take_turns(functions, rounds=rounds, clock=clock_of(torch.get_num_threads()))
 
 
 def _text(tokens: int, own: bool) -> Tensor:
