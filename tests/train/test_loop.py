@@ -410,7 +410,7 @@ def test_dead_temperatures_are_noted(inputs: Inputs) -> None:
         _, result = train(inputs, tiny_options(model__preset="seed", train__epochs=1))
 
     dead = [note for note in result.facts["notes"] if "learnable in name only" in note]
-    assert len(dead) == 4
+    assert len(dead) == 2
     assert all("decoder" in note for note in dead)
 
 

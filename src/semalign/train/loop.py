@@ -744,6 +744,12 @@ def _restore(
             if name.startswith("optimizer."):
                 _, index, key = name.split(".")
                 state.setdefault(int(index), {})[key] = tensor
+        # In memory as their parameters are, channels-last ones too: the fused step reads both in the order of memory.
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        for place, moments in state.items():
+            for key, tensor in moments.items():
+                if tensor.ndim and tensor.shape == parameters[place].shape:
+                    moments[key] = torch.empty_like(parameters[place]).copy_(tensor)
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
         raw = facts["progress"]
         curves = {name: [(int(s), float(v)) for s, v in points] for name, points in raw["curves"].items()}
