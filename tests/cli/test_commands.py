@@ -126,6 +126,47 @@ def test_predict(trained: Path, data: Path, here: Path, semalign: Semalign) -> N
         assert item["classes"] == {CLASSES[k]: (mask == k).mean() for k in np.unique(mask).tolist()}
 
 
+def test_classes_that_were_never_seen(data: Path, semalign: Semalign) -> None:
+    """Train without a class, evaluate with it, ask for names that no data have: aliases, templates and notes."""
+    options = ("model.classifier=text", "data.unseen=[sky]", 'text.templates=["a {}", "{article} {} at night"]')
+    words = [word for setting in options for word in ("--set", setting)]
+
+    assert semalign("train", data, *SHORT, *words, "--out", "open").code == 0
+    value = one_object(semalign("evaluate", "open", data, "--json"))
+    said = semalign("evaluate", "open", data)
+    asked = one_object(
+        semalign("predict", "open", data / "images/val/val-0.png", "--classes", "street|road, 天空,lamp post", "--json")
+    )
+    refused = semalign("train", data, *SHORT, "--set", "data.unseen=[sky]", "--out", "linear")
+
+    assert {"seen", "unseen", "harmonic"} <= value.keys()
+    assert value["unseen"] == value["iou"]["sky"]
+    assert re.search(r"mIoU of seen [\d.]+, unseen [\d.]+, harmonic [\d.]+", said.err)
+    assert set(asked["predictions"][0]["classes"]) <= {"street|road", "天空", "lamp post"}
+    assert refused.code == 2
+    assert "set model.classifier=text" in refused.err
+
+
+def test_text_options_that_do_not_fit(data: Path, semalign: Semalign) -> None:
+    """One sentence and exit code 2 for an encoder, a template or a level that cannot be had."""
+    for setting, message in (
+        ("text.encoder=clap:x", "did you mean 'clip'?"),
+        ("text.encoder=clip:no/such/folder", "names no folder at 'no/such/folder'"),
+        ('text.templates=["a thing"]', "holds {} 0 times, expected once"),
+        ("text.templates=imagnet", "text.templates"),
+        ("text.level=word", "text.level"),
+    ):
+        said = semalign("train", data, *SHORT, "--set", setting, "--out", "none")
+        assert said.code == 2, setting
+        assert message in said.err
+        assert "Traceback" not in said.err
+    said = semalign(
+        "train", data, *SHORT, "--set", "text.level=token", "--set", "text.templates=scene", "--out", "none"
+    )
+    assert said.code == 2
+    assert "text.level=token got 7 templates, expected one" in said.err
+
+
 # ---- study ----
 
 
