@@ -9,17 +9,20 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
+import random
 import types
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from semalign.audit.trace import storage_key
 
-__all__ = ["Loose", "Subject", "borrow", "duplicate", "loose_tensors", "untouched"]
+__all__ = ["Loose", "Subject", "borrow", "duplicate", "loose_tensors", "random_states", "seed_all", "untouched"]
 
 _DEPTH = 4
 
@@ -66,7 +69,9 @@ class Subject:
 
 def loose_tensors(model: nn.Module) -> list[Loose]:
     """Return the floating-point tensors in the modules' attributes that are no parameters or buffers."""
-    known = {id(t) for t in (*model.parameters(), *model.buffers())}
+    # A buffer that learns, or was made from what learns, is no parameter either.
+    buffers = [(name, t) for name, t in model.named_buffers() if t.requires_grad and t.is_floating_point()]
+    known = {id(t) for t in (*model.parameters(), *model.buffers())} - {id(t) for _, t in buffers}
     modules = {id(module) for module in model.modules()}
     seen: set[int] = set()
     found: list[Loose] = []
@@ -105,6 +110,8 @@ def loose_tensors(model: nn.Module) -> list[Loose]:
             for key, item in vars(value).items():
                 visit(item, f"{path}.{key}", home, depth + 1)
 
+    for name, buffer in buffers:
+        visit(buffer, name, "", 0)
     for name, module in model.named_modules():
         for key, value in vars(module).items():
             if key not in ("_parameters", "_buffers", "_modules") and not key.endswith(
@@ -126,10 +133,15 @@ def duplicate(
     Raises:
         Exception: whatever an attribute without a copy raises.
     """
+    parts = [part for part in (model, loss) if isinstance(part, nn.Module)]
+    if any(isinstance(module, torch.jit.ScriptModule) for part in parts for module in part.modules()):
+        raise TypeError("a scripted module copies its parameters in its own way")
     memo: dict[int, Any] = {}
     by_storage: dict[int, Tensor] = {}
     for parameter in model.parameters():
         twin = copy.deepcopy(parameter, memo)
+        if is_lazy(parameter):
+            continue
         key = storage_key(parameter)
         if key is not None:
             by_storage[key] = twin
@@ -150,6 +162,10 @@ def duplicate(
     twin_model, twin_loss = copy.deepcopy(model, memo), copy.deepcopy(loss, memo)
     twin_optimizer = copy.deepcopy(optimizer, memo)
     if isinstance(optimizer, torch.optim.Optimizer):
+        # torch copies an optimizer's groups and state alone; what a class of its own adds goes along.
+        for attribute, value in vars(optimizer).items():
+            if attribute not in vars(twin_optimizer) and not callable(value):
+                setattr(twin_optimizer, attribute, copy.deepcopy(value, memo))
         for name in ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks"):
             for key, hook in getattr(optimizer, name).items():
                 getattr(twin_optimizer, name)[key] = _rebound(hook, memo)
@@ -203,6 +219,7 @@ def borrow(
     attributes = [(module, {key: _shallow(value) for key, value in vars(module).items()}) for module in modules]
     tensors = {id(t): t for part in parts for t in (*part.parameters(), *part.buffers())}
     tensors |= {id(item.tensor): item.tensor for item in loose_tensors(model) if item.tensor.is_leaf}
+    tensors = {key: t for key, t in tensors.items() if not is_lazy(t)}
     values = [
         (t, t.data, t.detach().clone(), t.grad, None if t.grad is None else t.grad.clone(), t.requires_grad)
         for t in tensors.values()
@@ -235,9 +252,27 @@ def _shallow(value: Any) -> Any:
     return value
 
 
+def seed_all(seed: int) -> None:
+    """Seed the random streams that a forward may draw from: torch's, numpy's and Python's."""
+    torch.manual_seed(seed)
+    np.random.seed(seed)
+    random.seed(seed)
+
+
+def random_states() -> tuple[Any, ...]:
+    """Return the states of the same streams, to compare."""
+    numpy: Any = np.random.get_state()
+    return torch.random.get_rng_state().tolist(), numpy[1].tolist(), numpy[2], random.getstate()
+
+
 @contextmanager
 def untouched() -> Iterator[None]:
     """Leave the random streams and the gradient mode as they were."""
     devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices=list(devices)), torch.enable_grad():
-        yield
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=list(devices)), torch.inference_mode(False), torch.enable_grad():
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)

@@ -13,10 +13,20 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
+from semalign.audit.copying import seed_all
 from semalign.audit.experiment import Experiment
 from semalign.audit.findings import Finding
 from semalign.audit.graph import Death, find_deaths, first_sinks, leaves
-from semalign.audit.names import asks_to_learn, is_builtin, is_container, is_hint, learn_flags, mentioned, split_owner
+from semalign.audit.names import (
+    asks_to_learn,
+    depends_on_input,
+    is_builtin,
+    is_container,
+    is_hint,
+    learn_flags,
+    mentioned,
+    split_owner,
+)
 from semalign.audit.trace import HALF_MAX, Site, Squash, Use, is_small
 
 __all__ = ["diagnose", "optimizer_findings"]
@@ -88,6 +98,19 @@ class _Diagnosis:
         if attribute in ("bias", "weight") and name not in self.sites:
             return False
         return name in self.sites or name in self.gates or is_hint(attribute)
+
+    def is_factor(self, name: str) -> bool:
+        """Whether a tensor is a knob, or any other vector that multiplies what is made from the batch."""
+        if self.is_knob(name):
+            return True
+        _, owner, attribute = self.owners[name]
+        return (
+            name in self.factors
+            and is_small(self.x.watched[name])
+            and not is_builtin(owner)
+            and "norm" not in type(owner).__name__.lower()
+            and attribute not in ("bias", "weight")
+        )
 
     def role(self, name: str) -> str:
         """Return "temperature", "gate" or "factor", as far as it was seen."""
@@ -226,7 +249,7 @@ class _Diagnosis:
             name
             for name, tensor in self.x.parameters.items()
             if tensor.data_ptr() != self.x.addresses.get(name, tensor.data_ptr())
-        }
+        } | self.x.changed_by_forward
         hooks = self.x.optimizer is not None and bool(self.x.optimizer._optimizer_step_post_hooks)
         for name, tensor in self.x.parameters.items():
             life = self.x.lives[name]
@@ -312,15 +335,14 @@ class _Diagnosis:
 
     def dying(self) -> Iterator[Finding]:
         names = [name for name in self.x.lives if name in self.dead and name not in self.done]
-        zero = [name for name in names if "zero" in self.x.lives[name].gradients]
-        deaths = self.deaths(zero)
+        deaths = self.deaths(names)
         yield from self.zero_factors(names, deaths)
         left_weights: dict[str, list[str]] = {}
         for name in names:
             if name in self.done:
                 continue
             self.done.add(name)
-            if not self.is_knob(name):
+            if not self.is_factor(name) and not self.is_left_out(name):
                 left_weights.setdefault(self.whole_unused(name), []).append(name)
                 continue
             yield self.cause(name, deaths.get(id(self.x.parameters[name])))
@@ -352,6 +374,15 @@ class _Diagnosis:
             )
         yield from self.partly_outside()
 
+    def is_left_out(self, name: str) -> bool:
+        """Whether a parameter that a module holds itself is read by no operation, nor by any of its module's code."""
+        path, owner, attribute = self.owners[name]
+        if self.uses[name] or is_builtin(owner) or is_container(owner) or attribute == "bias":
+            return False
+        if path and path not in self.trace.ran:
+            return False
+        return mentioned(owner, attribute) is False or (is_small(self.x.watched[name]) and self.influence(name) > 0)
+
     def whole_unused(self, name: str) -> str:
         """Return the highest module around a dead tensor in which all is dead."""
         path, best = self.owners[name][0], self.owners[name][0]
@@ -367,7 +398,7 @@ class _Diagnosis:
             return {}
         self.x.restore()
         self.x.zero()
-        torch.manual_seed(self.x.seed)
+        seed_all(self.x.seed)
         found = find_deaths(self.x.loss_of(self.x.call()), [self.x.parameters[name] for name in names])
         self.x.zero()
         return found
@@ -414,8 +445,11 @@ class _Diagnosis:
             knobs = [name for name in members if name in self.x.lives]
             self.done.update(members)
             near = {self.whole(name) for name in members}
-            members += [n for n in stuck if n not in members and n in self.dead and self.whole(n) in near]
-            held = [n for n in woken if n not in members and self.whole(n) in near]
+            opened = self.x.gradients_after({name: fill[name] for name in members}, woken)
+            held = [n for n in woken if n not in members and (self.whole(n) in near or opened[n] > 0)]
+            members += [
+                n for n in stuck if n not in members and n in self.dead and (self.whole(n) in near or n in held)
+            ]
             self.done.update(held)
             frozen = [name for name in members if name not in self.x.lives]
             said = "all are 0 and none has a gradient" if not frozen else f"{', '.join(frozen)} is 0 and cannot move"
@@ -454,17 +488,22 @@ class _Diagnosis:
         def found(code: str, why: str) -> Finding:
             return Finding(code, (name,), f"{what}; {gradient}; {why}", numbers)
 
+        # Without gradients on, as in a recomputed part, a gradient of 0 all the same shows that there is a way.
+        arrives = "zero" in life.gradients
         for squash in self.squashes.get(name, []):
-            if squash.attached and bool(squash.outside.all()):
+            if (squash.attached or arrives) and bool(squash.outside.all()):
                 return found("init-outside-bound", _outside(squash))
         for squash in self.squashes.get(name, []):
-            if squash.attached and squash.op in FLAT_SLOPE and float(squash.slope.max()) < FLAT_SLOPE[squash.op]:
+            limit = FLAT_SLOPE.get(squash.op.rstrip("_"))
+            if (squash.attached or arrives) and limit is not None and float(squash.slope.max()) < limit:
                 return found("saturated", f"slope of {squash.op} {float(squash.slope.max()):.2g}")
         if not uses:
             return self.unused(name, found)
         attached = [use for use in uses if use.how == "attached"]
         cut = [use for use in uses if use.how in ("detached", "no-grad", "number")]
-        if life.gradients and "zero" not in life.gradients:
+        if death is not None and death.is_own:
+            return found("zero-gradient", f"the gradient ends at {death.op}, a function with a backward of its own")
+        if life.gradients and not arrives:
             return self.unattached(name, found, attached, cut)
         if death is not None and death.is_softmax:
             entropy = [site.entropy for site in self.sites.get(name, []) if math.isfinite(site.entropy)]
@@ -475,11 +514,17 @@ class _Diagnosis:
             return found("zero-gradient", f"the gradient ends at {death.op}, whose derivative is 0 everywhere")
         moved = self.influence(name)
         ends = f", its gradient ends at {death.op}" if death is not None and death.op else ""
+        if death is not None and death.zeros > 1 and not self.dies_alone(name, death):
+            return found("not-reached", f"what it is multiplied with is 0 for this batch{ends}")
         if moved <= NO_CHANGE:
             return found("no-effect", f"other values change the output by {moved:.1g}{ends}")
         if self.comes_alive(name):
-            if death is not None and death.op and self.dies_alone(name, death):
+            if death is not None and death.cancels:
+                return found("init-outside-bound", "other values have a gradient; here its parts cancel to 0")
+            if death is not None and (death.is_bound or (death.is_choice and self.dies_alone(name, death))):
                 return found("init-outside-bound", f"other values have a gradient{ends}")
+            if death is not None and death.op and (death.is_curve or self.dies_alone(name, death)):
+                return found("saturated", f"other values have a gradient{ends}")
             return found("not-reached", f"other values change the output and have a gradient{ends}")
         return found("zero-gradient", f"other values change the output and have no gradient either{ends}")
 
@@ -529,6 +574,11 @@ class _Diagnosis:
             return found("zero-gradient", f"only compared ({compared[0].op}), which has no derivative")
         if self.influence(name) > NO_CHANGE:
             return found("zero-gradient", "the output changes with it, and autograd has no path to it")
+        owner = self.owners[name][0]
+        if owner and self.trace.passed.get(owner, 0) & self.trace.bit(name):
+            others = [other for other in self.x.lives if other.startswith(owner + ".") and other not in self.dead]
+            if others:
+                return found("not-reached", f"{owner} returns what it makes of it, and nobody takes that part")
         if attached:
             return found("never-used", "it is read, but nothing that the loss sees depends on it")
         return found("never-used", "it is not read to any effect")
@@ -552,6 +602,8 @@ class _Diagnosis:
         if path in self.trace.ran or not path:
             if self.x.read_elsewhere(name):
                 return found("not-reached", "chance left it out; other draws read it")
+            if depends_on_input(owner, attribute):
+                return found("not-reached", f"{type(owner).__name__} reads it only on a condition of its input")
             return found("never-used", "no operation of the forward reads it")
         if mentioned(owner, attribute) is False:
             return found("never-used", f"no code of {type(owner).__name__} but its set-up mentions it")
@@ -567,13 +619,13 @@ class _Diagnosis:
         """Find vectors of which some entries start outside their bound."""
         for name, squashes in self.squashes.items():
             life = self.x.lives.get(name)
-            if life is None or life.is_dead or life.reached is None:
+            if life is None or life.is_dead or life.sizes is None:
                 continue
             for squash in squashes:
-                if not squash.attached or squash.outside.numel() != life.reached.numel():
+                if not squash.attached or squash.outside.numel() != life.sizes.numel():
                     continue
-                stuck = squash.outside.flatten() & ~life.reached.flatten()
-                if bool(stuck.any()) and (self.is_knob(name) or name in self.factors):
+                stuck = squash.outside.flatten() & (life.sizes.flatten() == 0)
+                if bool(stuck.any()) and self.is_factor(name):
                     yield Finding(
                         "init-outside-bound",
                         (name,),
@@ -581,7 +633,8 @@ class _Diagnosis:
                         {"outside": int(stuck.sum())},
                     )
                     break
-                if bool(squash.on_edge.any()) and "clamp" in squash.op and self.is_knob(name):
+                is_clamp = "clamp" in squash.op or bool(squash.limits)
+                if bool(squash.on_edge.any()) and is_clamp and self.is_factor(name):
                     yield Finding(
                         "pinned-at-bound",
                         (name,),
@@ -595,7 +648,7 @@ class _Diagnosis:
 
     def flat(self) -> Iterator[Finding]:
         for name, squashes in self.squashes.items():
-            if name in self.done or name not in self.x.lives or not self.is_knob(name):
+            if name in self.done or name not in self.x.lives or not self.is_factor(name):
                 continue
             for squash in squashes:
                 limit = FLAT_SLOPE.get(squash.op.rstrip("_"))
@@ -625,9 +678,14 @@ class _Diagnosis:
             some, much = (self.x.output_change({name: value}, base) for value in larger)
             if much > MUCH_CHANGE:
                 return None
-            others = max(self.x.output_change({name: value}, base) for value in (torch.zeros_like(start), -start))
+            less = self.x.output_change({name: 0.25 * start}, base)
+            gone = self.x.output_change({name: torch.zeros_like(start)}, base)
+            others = max(gone, self.x.output_change({name: -start}, base))
         most = max(some, much)
-        if max(most, others) <= 3 * NO_CHANGE or (much <= 3 * max(some, NO_CHANGE) and others >= 30 * most):
+        # A curve that is flat on one side changes when the value comes back half the way; what is divided by its own
+        # size does not.
+        is_relative = much <= 3 * max(some, NO_CHANGE) and others >= 30 * most and gone >= 30 * less
+        if max(most, others) <= 3 * NO_CHANGE or is_relative:
             return most
         return None
 
@@ -664,7 +722,8 @@ class _Diagnosis:
     def best_gradient(self, name: str) -> float:
         """Return a tensor's largest gradient over some other values of its own."""
         self.x.restore()
-        return max(self.x.gradients_after({name: value}, [name])[name] for value in self.all_values(name))
+        found = [self.x.gradients_after({name: value}, [name])[name] for value in self.all_values(name)]
+        return max((size for size in found if math.isfinite(size)), default=0.0)
 
     def all_values(self, name: str) -> list[Tensor]:
         """Return smaller and larger values, of both signs."""
@@ -680,7 +739,7 @@ class _Diagnosis:
             max((abs(v) for v in self.x.loss_values if math.isfinite(v)), default=1.0) if self.x.subject.loss else 1.0
         )
         for name, life in self.x.lives.items():
-            if name in self.done or life.is_dead or "nan" in life.gradients or not self.is_knob(name):
+            if name in self.done or life.is_dead or "nan" in life.gradients or not self.is_factor(name):
                 continue
             if life.largest * max(0.1, float(self.x.initial[name].abs().max())) < NO_INFLUENCE * max(size, 1e-3):
                 suspects.setdefault(re.sub(r"\d+", "*", name), []).append(name)
@@ -786,7 +845,8 @@ class _Diagnosis:
                 if HALF_MAX < size < math.inf:
                     worst[site.path] = max(worst.get(site.path, 0.0), size)
         for path, size in worst.items():
-            yield Finding("half-overflow", (path,), f"{size:.4g} is larger than {HALF_MAX:.0f}", {"size": size})
+            said = f"{size:.4g} is larger than {HALF_MAX:.0f}" if math.isfinite(size) else "inf, in float16 as it runs"
+            yield Finding("half-overflow", (path,), said, {"size": size})
         suspects = [
             (index, site)
             for index, site in enumerate(self.trace.sites)
@@ -917,30 +977,58 @@ class _Diagnosis:
         return not path or self.owners[other][0] == path or self.owners[other][0].startswith(path.rpartition(".")[0])
 
     def biases(self) -> Iterator[Finding]:
-        quiet = []
+        quiet: dict[str, str] = {}
         for name, life in self.x.lives.items():
-            stem, _, last = name.rpartition(".")
-            if last != "bias" or name in self.done or self.x.parameters[name].ndim != 1:
+            if name in self.done or life.sizes is None or self.x.parameters[name].ndim != 1 or life.is_dead:
                 continue
-            weight = self.x.lives.get(f"{stem}.weight")
-            if weight is not None and weight.largest > 0 and life.largest < 1e-5 * weight.largest:
-                quiet.append(name)
+            stem, _, last = name.rpartition(".")
+            path, _, _ = self.owners[name]
+            if last == "bias":
+                largest = self.x.lives[f"{stem}.weight"].largest if f"{stem}.weight" in self.x.lives else 0.0
+            else:
+                largest = max((v.largest for n, v in self.x.lives.items() if n.rpartition(".")[0] == path), default=0.0)
+            if largest > 0 and life.largest < 1e-5 * largest:
+                quiet[name] = ""
+            elif part := _quiet_part(life.sizes):
+                quiet[name] = part
         if not quiet:
             return
         self.x.restore()
         self.x.zero()
-        torch.manual_seed(self.x.seed)
+        seed_all(self.x.seed)
         sinks = first_sinks(self.x.loss_of(self.x.call()), [self.x.parameters[name] for name in quiet])
-        for name in quiet:
+        for name, part in quiet.items():
             sink = sinks.get(id(self.x.parameters[name]), "")
-            if sink:
+            if sink and not (part and "Norm" in sink):
                 code = "cancelled-bias" if "Norm" in sink else "key-bias"
+                sizes = self.x.lives[name].sizes
+                assert sizes is not None
+                largest = float((sizes if not part else _parts(sizes)[part]).max())
+                of = f" of its {part}" if part else ""
                 yield Finding(
-                    code,
-                    (name,),
-                    f"largest gradient {self.x.lives[name].largest:.1g}, before {sink}",
-                    {"gradient": self.x.lives[name].largest},
+                    code, (name,), f"largest gradient{of} {largest:.1g}, before {sink}", {"gradient": largest}
                 )
+
+
+def _parts(sizes: Tensor) -> dict[str, Tensor]:
+    """Return the places of the keys where one vector holds queries, keys and values, or keys and values."""
+    n = sizes.numel()
+    parts = {}
+    if n % 3 == 0:
+        parts["middle third"] = sizes[n // 3 : 2 * n // 3]
+    if n % 2 == 0:
+        parts["first half"] = sizes[: n // 2]
+    return parts
+
+
+def _quiet_part(sizes: Tensor) -> str:
+    """Return which part of a vector has gradients of rounding noise alone while all the rest has others, else ""."""
+    largest = float(sizes.max())
+    for name, part in _parts(sizes).items():
+        loud = int((sizes > 1e-4 * largest).sum())
+        if part.numel() >= 2 and float(part.max()) < 1e-5 * largest and loud == sizes.numel() - part.numel():
+            return name
+    return ""
 
 
 def optimizer_findings(x: Experiment, is_knob: Callable[[str], bool]) -> Iterator[Finding]:
@@ -994,6 +1082,14 @@ def optimizer_findings(x: Experiment, is_knob: Callable[[str], bool]) -> Iterato
             yield Finding("idle-group", where, f"group {index} is empty")
         elif rate == 0 and not group.get("initial_lr"):
             yield Finding("idle-group", where, f"group {index} of {len(group['params'])} tensors has lr 0")
+        elif names and not group.get("initial_lr") and all(n in x.unmoved for n in names):
+            yield Finding(
+                "idle-group",
+                where,
+                f"group {index}: with lr {rate:.3g} none of its {len(names)} tensors changed by a bit in "
+                f"{len(x.loss_values)} steps, though all have gradients",
+                {"lr": rate},
+            )
         elif names and all(n in x.frozen or (n in x.lives and x.lives[n].is_dead) for n in names):
             yield Finding("idle-group", where, f"group {index}: none of its {len(names)} tensors has a gradient")
         else:
@@ -1010,6 +1106,15 @@ def optimizer_findings(x: Experiment, is_knob: Callable[[str], bool]) -> Iterato
                         f"group {index} has {key}={value:g}, which torch does not read; its {target} is {used:g}",
                         {"value": float(value)},
                     )
+        stuck = [n for n in names if n in x.unmoved and is_knob(n) and rate > 0 and not group.get("initial_lr")]
+        if stuck and len(stuck) < len(names):
+            yield Finding(
+                "idle-group",
+                tuple(stuck),
+                f"lr {rate:.3g} changed it by no bit in {len(x.loss_values)} steps: {x.parameters[stuck[0]].dtype} "
+                f"resolves {_numbers(x.initial[stuck[0]])} no finer",
+                {"lr": rate},
+            )
         if group.get("weight_decay"):
             knobs = [name for name in names if name in x.lives and is_knob(name)]
             for name in knobs:
@@ -1096,7 +1201,7 @@ def _span(squash: Squash) -> str:
 
 def _outside(squash: Squash) -> str:
     value = _numbers(squash.value)
-    if squash.op in ("minimum", "maximum"):
+    if squash.limits:
         return f"{squash.op} takes {_numbers(squash.out)} in place of {value}"
     return f"{value} outside the bounds {_span(squash)} of {squash.op}"
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from semalign.audit.copying import Loose, Subject
+from semalign.audit.copying import Loose, Subject, random_states, seed_all
 from semalign.audit.trace import Trace, is_small, storage_key
 from semalign.errors import ConfigError
 
@@ -36,14 +36,14 @@ class Life:
     Attributes:
         gradients: per step "none", "zero", "live" or "nan".
         largest: largest gradient of all steps, by magnitude.
-        reached: which entries ever had a gradient; kept for small tensors alone.
+        sizes: largest gradient of each entry, by magnitude; kept for small tensors alone.
         start: value before the first step, kept for small tensors alone.
         end: value after the last step, likewise.
     """
 
     gradients: list[str] = dataclasses.field(default_factory=list)
     largest: float = 0.0
-    reached: Tensor | None = None
+    sizes: Tensor | None = None
     start: Tensor | None = None
     end: Tensor | None = None
 
@@ -131,6 +131,8 @@ class Experiment:
         created: parameters by name that the first forward made, with whether the name was there before.
         made_anew: names among them that the second forward made again.
         loss_values: per step.
+        changed_by_forward: names of small parameters that have another value after the first forward than before it.
+        unmoved: names of parameters that had a gradient at all steps and the same bits after the last as at the start.
         replaced: paths of loose tensors whose attribute holds another object after the first forward.
     """
 
@@ -142,6 +144,7 @@ class Experiment:
         parts: list[tuple[str, nn.Module]] = [("", self.model)]
         if isinstance(subject.loss, nn.Module):
             parts.append(("loss.", subject.loss))
+        self._fill_lazy()
         self.modules: dict[str, nn.Module] = {}
         self.watched: dict[str, Tensor] = {}
         self.parameters: dict[str, Tensor] = {}
@@ -173,11 +176,29 @@ class Experiment:
         self.created: dict[str, tuple[Tensor, bool]] = {}
         self.made_anew: set[str] = set()
         self.loss_values: list[float] = []
+        self.changed_by_forward: set[str] = set()
+        self.unmoved: set[str] = set()
         self.replaced: set[str] = set()
         self.local_leaves: list[tuple[str, Tensor, bool]] = []
         self.trace: Trace
         self.optimizer = subject.optimizer
         self.group_of: dict[int, dict[str, Any]] = {}
+
+    def _fill_lazy(self) -> None:
+        """Call a model with lazy parameters once, so that they have a shape."""
+        if not any(is_lazy(t) for t in (*self.model.parameters(), *self.model.buffers())):
+            return
+        if not self.subject.copies:
+            raise ConfigError(
+                "the model has lazy parameters and cannot be copied, expected parameters with a shape: call it once "
+                "before the audit"
+            )
+        seed_all(self.seed)
+        try:
+            with torch.no_grad():
+                self.call()
+        except Exception as error:
+            raise self._uncallable(error) from error
 
     # ---- one forward ----
 
@@ -217,7 +238,9 @@ class Experiment:
             self.model.train()
         if self.optimizer is None:
             learnable = [self.parameters[name] for name in self.parameters if name in self.registered]
-            self.optimizer = torch.optim.AdamW(learnable, lr=DEFAULT_LR) if learnable else None
+            # The usual epsilon is 0 in float16.
+            eps = 1e-4 if any(p.dtype == torch.float16 for p in learnable) else 1e-8
+            self.optimizer = torch.optim.AdamW(learnable, lr=DEFAULT_LR, eps=eps) if learnable else None
         for group in self.optimizer.param_groups if self.optimizer is not None else []:
             for parameter in group["params"]:
                 self.group_of[id(parameter)] = group
@@ -225,7 +248,7 @@ class Experiment:
             self.lives[name] = Life(start=tensor.detach().clone() if is_small(tensor) else None)
         for step in range(self.steps):
             self.zero()
-            torch.manual_seed(self.seed + step)
+            seed_all(self.seed + step)
             loss = self._first() if step == 0 else self._next(step)
             self.loss_values.append(float(loss.detach()))
             if loss.requires_grad:
@@ -236,10 +259,35 @@ class Experiment:
             ):
                 break  # One more step would make everything NaN.
             if self.optimizer is not None and loss.requires_grad:
-                self.optimizer.step()
+                self._step(self.optimizer, step)
         for name, life in self.lives.items():
             if life.start is not None:
                 life.end = self.parameters[name].detach().clone()
+        self.unmoved = {
+            name
+            for name, life in self.lives.items()
+            if life.gradients
+            and set(life.gradients) == {"live"}
+            and torch.equal(self.parameters[name].detach(), self.initial[name])
+        }
+
+    def _step(self, optimizer: torch.optim.Optimizer, step: int) -> None:
+        if self.is_own_optimizer:
+            for parameter in self.parameters.values():
+                if parameter.grad is not None and parameter.grad.layout != torch.strided:
+                    parameter.grad = parameter.grad.to_dense()
+        if not _needs_closure(optimizer):
+            optimizer.step()
+            return
+
+        def closure() -> Tensor:
+            self.zero()
+            seed_all(self.seed + step)
+            loss = self.loss_of(self.call())
+            loss.backward(retain_graph=not self.subject.copies)  # type: ignore[no-untyped-call]
+            return loss
+
+        optimizer.step(closure)  # type: ignore[arg-type]
 
     def _first(self) -> Tensor:
         before = {prefix + name: id(p) for prefix, part in self._parts() for name, p in part.named_parameters()}
@@ -267,10 +315,7 @@ class Experiment:
                     f"the loss cannot be called with the model's output ({type(error).__name__}: "
                     f"{said[0] if said else ''}), expected a function of the output, or of the output and the batch"
                 ) from error
-            raise ConfigError(
-                f"the model cannot be called with the batch ({type(error).__name__}: {said[0] if said else ''}), "
-                "expected a tuple for model(*batch), a mapping for model(**batch) or one argument"
-            ) from error
+            raise self._uncallable(error) from error
         if self.trace.reached:
             raise ReachesBackError
         if loss is None:
@@ -280,11 +325,24 @@ class Experiment:
                 full = prefix + name
                 if before.get(full) != id(parameter) and parameter.requires_grad:
                     self.created[full] = (parameter, full in before)
+        self.changed_by_forward = {
+            name
+            for name, parameter in self.parameters.items()
+            if is_small(parameter) and not torch.equal(parameter.detach(), self.initial[name])
+        }
         still = {item.path: id(item.tensor) for item in _loose_now(self.model, self.loose)}
         self.replaced = {path for path, key in holders.items() if still.get(path, key) != key}
         known = {id(t) for t, _ in self.created.values()} | {id(t) for t in self.watched.values()}
         self.local_leaves = [(path, leaf, False) for path, leaf in self.trace.foreign.values() if id(leaf) not in known]
         return loss
+
+    @staticmethod
+    def _uncallable(error: Exception) -> ConfigError:
+        said = str(error).strip().splitlines()
+        return ConfigError(
+            f"the model cannot be called with the batch ({type(error).__name__}: {said[0] if said else ''}), "
+            "expected a tuple for model(*batch), a mapping for model(**batch) or one argument"
+        )
 
     def _next(self, step: int) -> Tensor:
         if step == 1 and (self.local_leaves or self.created):
@@ -320,8 +378,8 @@ class Experiment:
             if math.isfinite(size):
                 life.largest = max(life.largest, size)
             if life.start is not None:
-                now = self._dense(self.parameters[name]) != 0
-                life.reached = now if life.reached is None else life.reached | now
+                now = self._dense(self.parameters[name]).abs()
+                life.sizes = now if life.sizes is None else torch.maximum(life.sizes, now)
 
     @staticmethod
     def _dense(tensor: Tensor) -> Tensor:
@@ -355,7 +413,7 @@ class Experiment:
 
     def output(self) -> list[Tensor]:
         """Return the output's tensors, with the same draws each time; the caller's loss counts as output too."""
-        torch.manual_seed(self.seed)
+        seed_all(self.seed)
         # With gradients on: without them a model may take another path, such as one that keeps folded weights.
         output = self.call()
         if self.subject.loss is not None:
@@ -383,7 +441,7 @@ class Experiment:
         """Return the largest gradient of each of ``names`` when tensors take other values, 0 for none."""
         with self.changed(values):
             self.zero()
-            torch.manual_seed(self.seed)
+            seed_all(self.seed)
             loss = self.loss_of(self.call())
             if loss.requires_grad:
                 loss.backward(retain_graph=not self.subject.copies)  # type: ignore[no-untyped-call]
@@ -397,16 +455,15 @@ class Experiment:
     def read_elsewhere(self, name: str) -> bool:
         """Whether other draws of the model's own random numbers make it read a tensor that the first forward left."""
         bit = 1 << list(self.watched).index(name)
-        before = torch.random.get_rng_state()
+        before = random_states()
         self.call()
-        is_random = not torch.equal(before, torch.random.get_rng_state())
-        if not is_random:
+        if random_states() == before:
             return False
         was_training = self.model.training
         try:
             for seed in range(1, 6):
                 self.model.train(was_training and seed < 5)
-                torch.manual_seed(self.seed + 100 + seed)
+                seed_all(self.seed + 100 + seed)
                 trace = Trace(self.watched, self.subject.batch)
                 with trace:
                     self.call()
@@ -429,7 +486,10 @@ class Experiment:
         for group, _ in rates:
             group["lr"] = 0.0
         try:
-            self.optimizer.step()
+            if _needs_closure(self.optimizer):
+                self.optimizer.step(lambda: 0.0)
+            else:
+                self.optimizer.step()
         finally:
             for group, decay in decays:
                 if decay is not None:
@@ -457,10 +517,19 @@ class Experiment:
         """Return the trace of a forward with other values."""
         with self.changed(values):
             trace = Trace(self.watched, self.subject.batch)
-            torch.manual_seed(self.seed)
+            seed_all(self.seed)
             with trace.following(self.modules), trace:
                 self.call()
         return trace
+
+
+def _needs_closure(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether an optimizer's step must be given a function that computes the loss anew, as LBFGS's must."""
+    try:
+        parameters = inspect.signature(type(optimizer).step).parameters
+    except (TypeError, ValueError):
+        return False
+    return "closure" in parameters and parameters["closure"].default is inspect.Parameter.empty
 
 
 def _takes_two(loss: Callable[..., Any]) -> bool:

@@ -22,10 +22,14 @@ class Death:
     """The operation where a gradient becomes 0.
 
     Attributes:
-        op: autograd's name of the operation; "" where no gradient arrives at all.
+        op: autograd's name of the operation; "" where there is no single one.
+        cancels: gradients arrive on several ways and their sum is 0.
+        zeros: where the operation is a product with zeros, how many; else 0.
     """
 
     op: str
+    cancels: bool = False
+    zeros: int = 0
 
     @property
     def is_flat(self) -> bool:
@@ -36,6 +40,23 @@ class Death:
     def is_curve(self) -> bool:
         """Whether it is a bounded curve, which gives 0 where it is saturated."""
         return self.op.startswith(_CURVES)
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether it is a clamp with an upper bound, or a choice between a tensor and a bound."""
+        return self.op.startswith(
+            ("ClampBackward", "ClampMax", "Minimum", "Maximum", "Fmin", "Fmax", "Hardtanh", "Hardsigmoid")
+        )
+
+    @property
+    def is_choice(self) -> bool:
+        """Whether it takes one of two tensors by a mask."""
+        return self.op.startswith("Where")
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is somebody's own autograd function; those of torch end with a number."""
+        return self.op.endswith("Backward")
 
     @property
     def is_softmax(self) -> bool:
@@ -86,6 +107,7 @@ def find_deaths(loss: Tensor, tensors: Iterable[Tensor]) -> dict[int, Death]:
                 above.add(node)
                 stack.append(node)
     passed: dict[Any, tuple[list[bool], bool]] = {}
+    zeros: dict[Any, list[int]] = {}
     handles = []
     for node in above:
 
@@ -93,6 +115,8 @@ def find_deaths(loss: Tensor, tensors: Iterable[Tensor]) -> dict[int, Death]:
             flows = [g is not None and bool((g != 0).any()) for g in gradients]
             arrives = any(g is not None and bool((g != 0).any()) for g in received)
             passed[node] = (flows, arrives)
+            if arrives and not all(flows) and node.name().startswith("MulBackward"):
+                zeros[node] = [_zeros(node, name) for name in ("_saved_other", "_saved_self")]
 
         handles.append(node.register_hook(hook))
     try:
@@ -102,20 +126,33 @@ def find_deaths(loss: Tensor, tensors: Iterable[Tensor]) -> dict[int, Death]:
             handle.remove()
     deaths = {}
     for key, start in starts.items():
-        deaths[key] = Death("")
+        own = [passed.get(consumer, ([], False))[0][slot : slot + 1] for consumer, slot in consumers[start]]
+        deaths[key] = Death("", cancels=[True] in own)
         seen, front = {start}, [start]
         while front:
             node = front.pop(0)
             for consumer, slot in consumers[node]:
                 flows, arrives = passed.get(consumer, ([], False))
                 if arrives and not (slot < len(flows) and flows[slot]):
-                    deaths[key] = Death(consumer.name())
+                    factors = zeros.get(consumer, [])
+                    deaths[key] = Death(consumer.name(), zeros=factors[slot] if slot < len(factors) else 0)
                     front = []
                     break
                 if consumer not in seen:
                     seen.add(consumer)
                     front.append(consumer)
     return deaths
+
+
+def _zeros(node: Any, name: str) -> int:
+    """Return how many numbers a saved factor of a product has where all are 0, else 0."""
+    try:
+        factor = getattr(node, name)
+    except (AttributeError, RuntimeError):
+        return 0
+    if not isinstance(factor, Tensor) or bool((factor != 0).any()):
+        return 0
+    return factor.numel()
 
 
 def first_sinks(loss: Tensor, tensors: Iterable[Tensor]) -> dict[int, str]:

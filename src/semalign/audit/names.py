@@ -16,7 +16,16 @@ from typing import Any
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
-__all__ = ["asks_to_learn", "is_builtin", "is_container", "is_hint", "learn_flags", "mentioned", "split_owner"]
+__all__ = [
+    "asks_to_learn",
+    "depends_on_input",
+    "is_builtin",
+    "is_container",
+    "is_hint",
+    "learn_flags",
+    "mentioned",
+    "split_owner",
+]
 
 _HINT = re.compile(
     r"scale|temp|tau|gate|gating|gamma|alpha|beta|lambda|lamb|lmbd|logit|sharp|kappa|theta|strength|coef|mix|"
@@ -107,6 +116,79 @@ def mentioned(module: nn.Module, attribute: str) -> bool | None:
         if attribute in names:
             return True
     return False if known else None
+
+
+def depends_on_input(module: nn.Module, attribute: str) -> bool:
+    """Whether the forward reads ``attribute`` only where a test of its input allows it.
+
+    Such as ``if depth is not None: x = x + self.gate * depth``.  A test of nothing but the module's own attributes is
+    none of the input.  Methods that the forward calls are followed.
+    """
+    methods: dict[str, ast.AST] = {}
+    for kind in type(module).__mro__:
+        if kind not in (nn.Module, object) and not kind.__module__.startswith("torch."):
+            for name, body in _methods(kind).items():
+                methods.setdefault(name, body)
+    found: list[bool] = []
+    seen: set[tuple[str, bool]] = set()
+
+    def visit(node: ast.AST, under: bool) -> None:
+        if isinstance(node, (ast.If, ast.IfExp, ast.While)):
+            visit(node.test, under)
+            below = under or _asks_input(node.test)
+            for part in (node.body, node.orelse):
+                if isinstance(part, list):
+                    block(part, below)
+                else:
+                    visit(part, below)
+            return
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load) and isinstance(node.value, ast.Name):
+            if node.attr == attribute:
+                found.append(under)
+            elif node.value.id == "self":
+                follow(node.attr, under)
+        elif isinstance(node, ast.Constant) and node.value == attribute:
+            found.append(under)
+        for _, value in ast.iter_fields(node):
+            if isinstance(value, list) and value and isinstance(value[0], ast.stmt):
+                block(value, under)
+                continue
+            for child in value if isinstance(value, list) else [value]:
+                if isinstance(child, ast.AST):
+                    visit(child, under)
+
+    def block(body: list[ast.stmt], under: bool) -> None:
+        for statement in body:
+            visit(statement, under)
+            # What stands behind an early return hangs on its test.
+            if isinstance(statement, ast.If) and _asks_input(statement.test):
+                ends = [part[-1] for part in (statement.body, statement.orelse) if part]
+                under = under or any(isinstance(end, (ast.Return, ast.Continue, ast.Break)) for end in ends)
+
+    def follow(name: str, under: bool) -> None:
+        body = methods.get(name)
+        if body is not None and (name, under) not in seen:
+            seen.add((name, under))
+            block(getattr(body, "body", []), under)
+
+    follow("forward", False)
+    return bool(found) and all(found)
+
+
+def _asks_input(test: ast.AST) -> bool:
+    """Whether a test reads a name that is neither ``self`` nor a module such as torch."""
+    names = [node.id for node in ast.walk(test) if isinstance(node, ast.Name)]
+    return any(name not in ("self", "torch", "isinstance", "hasattr", "getattr", "len", "bool") for name in names)
+
+
+@functools.cache
+def _methods(kind: type) -> Mapping[str, ast.AST]:
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(kind)))
+    except (OSError, TypeError, SyntaxError):
+        return {}
+    body = getattr(tree.body[0], "body", []) if tree.body else []
+    return {node.name: node for node in body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))}
 
 
 @functools.cache

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
 
 __all__ = ["Branch", "Site", "Squash", "Trace", "Use", "Write", "is_small", "storage_key", "tensors_in"]
@@ -46,11 +47,13 @@ _KEEPS_ATTENTION = frozenset(
 )
 _BOUNDS = frozenset(
     _words(
-        "clamp clamp_ clamp_max clamp_max_ clamp_min clamp_min_ hardsigmoid hardtanh maximum minimum relu relu6 relu_ "
-        "threshold"
+        "clamp clamp_ clamp_max clamp_max_ clamp_min clamp_min_ hardsigmoid hardtanh relu relu6 relu_ threshold "
+        "fmax fmin maximum minimum"
     )
 )
+_CHOICES = frozenset(("minimum", "maximum", "fmin", "fmax"))
 _CURVES = frozenset(("sigmoid", "tanh", "exp", "softplus", "sigmoid_", "tanh_", "exp_", "log_sigmoid_forward"))
+_INPUTS = frozenset(_words("bernoulli lift_fresh multinomial normal rand randint randn randperm"))
 _COMPARISONS = frozenset(_words("argmax argmin bucketize eq ge gt isclose le lt ne searchsorted sort topk"))
 
 
@@ -88,6 +91,7 @@ class Squash:
         out: its output, a copy.
         bounds: lowest and highest input that has a gradient, -inf and inf where there is none.
         attached: whether a gradient can come back.
+        limits: the other tensors of a bound that consists of tensors.
     """
 
     names: int
@@ -97,11 +101,12 @@ class Squash:
     out: Tensor
     bounds: tuple[float, float]
     attached: bool
+    limits: tuple[Tensor, ...] = ()
 
     @property
     def outside(self) -> Tensor:
         """Which entries have gradient exactly 0."""
-        if self.op in ("minimum", "maximum"):
+        if self.limits:
             return self.out != self.value
         low, high = self.bounds
         if self.op.startswith(("relu", "threshold", "hardtanh", "hardsigmoid")):
@@ -111,9 +116,14 @@ class Squash:
 
     @property
     def on_edge(self) -> Tensor:
-        """Which entries stand exactly on a clamp's bound."""
-        low, high = self.bounds
-        return ~self.outside & ((self.value == low) | (self.value == high))
+        """Which entries stand on a clamp's bound, but for rounding."""
+        on = torch.zeros_like(self.value, dtype=torch.bool)
+        for bound in (*self.bounds, *self.limits):
+            wide = torch.as_tensor(bound, dtype=self.value.dtype, device=self.value.device)
+            if not bool(wide.isinf().all()):
+                # An exp on the way there may miss the bound by rounding.
+                on |= (self.value - wide).abs() <= 32 * torch.finfo(self.value.dtype).eps * wide.abs()
+        return on
 
     @property
     def slope(self) -> Tensor:
@@ -196,7 +206,7 @@ class _Scores:
 def storage_key(tensor: Tensor) -> int | None:
     """Return what tensors over the same memory have in common; None for tensors without memory of their own."""
     try:
-        return int(tensor.untyped_storage()._cdata)
+        return None if is_lazy(tensor) else int(tensor.untyped_storage()._cdata)
     except (NotImplementedError, RuntimeError):
         return None
 
@@ -211,6 +221,26 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
     elif isinstance(value, (list, tuple)):
         for item in value:
             yield from tensors_in(item)
+
+
+def batch_tensors(value: Any, _depth: int = 0) -> Iterator[Tensor]:
+    """Yield the tensors of a batch: in containers, dataclasses and objects with attributes."""
+    if isinstance(value, Tensor):
+        yield value
+    elif _depth > 6 or isinstance(value, (nn.Module, type, str, bytes)):
+        return
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from batch_tensors(item, _depth + 1)
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        for item in value:
+            yield from batch_tensors(item, _depth + 1)
+    elif hasattr(value, "__dict__"):
+        for item in vars(value).values():
+            yield from batch_tensors(item, _depth + 1)
+    elif dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            yield from batch_tensors(getattr(value, field.name, None), _depth + 1)
 
 
 def is_small(tensor: Tensor) -> bool:
@@ -239,6 +269,7 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         overflow: (path, number) of numbers beyond float16 on the way into a softmax or out of an exp.
         foreign: storages of leaves that are read, learn, and are not watched, with the path where they are read.
         ran: paths of the modules whose forward ran, with whether gradients were on when it began.
+        passed: by path of a module, the watched tensors, by bit, that what its forward returns is made from.
     """
 
     def __init__(self, watched: Mapping[str, Tensor], batch: Any, elsewhere: frozenset[int] = frozenset()) -> None:
@@ -255,6 +286,7 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.overflow: list[tuple[str, float]] = []
         self.foreign: dict[int, tuple[str, Tensor]] = {}
         self.ran: dict[str, bool] = {}
+        self.passed: dict[str, int] = {}
         self.multiplies: int = 0
         self._path: list[str] = [""]
         self._objects = {id(tensor) for tensor in watched.values()}
@@ -267,12 +299,16 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._choices: dict[int, int] = {}
         self._scores: dict[int, _Scores] = {}
         self._weights: dict[int, Site] = {}
+        self._emptied = 0
+        self._pairs: dict[int, tuple[Tensor, Tensor]] = {}
         for index, tensor in enumerate(watched.values()):
             key = self._key(tensor)
             if key is not None:
                 self._bits[key] = self._bits.get(key, 0) | 1 << index
                 self._direct[key] = self._bits[key]
-        self._batch_keys = {key for tensor in tensors_in(batch) if (key := self._key(tensor)) is not None}
+        self._batch_keys = {key for tensor in batch_tensors(batch) if (key := self._key(tensor)) is not None}
+        # A generator makes its own input, by chance or from what is no tensor.
+        self._makes_input = not self._batch_keys
         self._data |= self._batch_keys - self._direct.keys()
 
     def bit(self, name: str) -> int:
@@ -288,8 +324,10 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Know, within this context, which of ``modules`` runs."""
         handles = []
         for path, module in modules.items():
+            if isinstance(module, torch.jit.ScriptModule):
+                continue  # It takes no hooks of this kind.
             handles.append(module.register_forward_pre_hook(self._entering(path), prepend=True))
-            handles.append(module.register_forward_hook(self._leaving, always_call=True))
+            handles.append(module.register_forward_hook(self._leaving(path), always_call=True))
         try:
             yield
         finally:
@@ -303,9 +341,14 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
         return enter
 
-    def _leaving(self, _module: nn.Module, _args: object, _out: object) -> None:
-        if len(self._path) > 1:
-            self._path.pop()
+    def _leaving(self, path: str) -> Any:
+        def leave(_module: nn.Module, _args: object, out: object) -> None:
+            if len(self._path) > 1:
+                self._path.pop()
+            for tensor in batch_tensors(out):
+                self.passed[path] = self.passed.get(path, 0) | self._bits.get(self._key(tensor) or 0, 0)
+
+        return leave
 
     def _key(self, tensor: Tensor) -> int | None:
         try:
@@ -330,6 +373,10 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _note(self, func: Any, op: str, args: Any, kwargs: Any, out: Any, before: Tensor | None) -> None:
         ins = [*tensors_in(args), *tensors_in(kwargs)]
         outs = list(tensors_in(out))
+        if self._makes_input and op in _INPUTS:
+            self._data |= {
+                key for t in outs if t.numel() > 1 and (key := self._key(t)) is not None and key not in self._direct
+            }
         if not ins:
             return
         path, grad = self._path[-1], torch.is_grad_enabled()
@@ -371,8 +418,9 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self._data.add(key)
         if not outs or not out_keys:
             return
-        if bits and not is_data and is_small(ins[0]):
-            self._squashed(op, args, kwargs, ins[0] if before is None else before, outs[0], bits, path, grad)
+        if bits and not is_data and is_small(ins[0]) and op in (_BOUNDS | _CURVES):
+            value = next(t for t, key in zip(ins, keys, strict=True) if self._bits.get(key or 0))
+            self._squashed(op, args, kwargs, value if before is None else before, outs[0], bits, path, grad)
         if is_data:
             self._flow(op, args, kwargs, ins, keys, outs, out_keys, path)
 
@@ -408,24 +456,32 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _squashed(
         self, op: str, args: Any, kwargs: Any, value: Tensor, out: Tensor, bits: int, path: str, grad: bool
     ) -> None:
-        if op not in _BOUNDS and op not in _CURVES:
-            return
         low, high = -math.inf, math.inf
-        limits = [item.item() if isinstance(item, Tensor) and item.numel() == 1 else item for item in args[1:3]]
-        limits += [None] * (2 - len(limits))
-        lowest, highest = limits[0], limits[1]
-        lowest, highest = kwargs.get("min", lowest), kwargs.get("max", highest)
+        # Bounds come as numbers, as tensors of one number, or as tensors with a bound for each entry.
+        sides = [*args[1:3], None, None][:2]
+        sides = [kwargs.get("min", sides[0]), kwargs.get("max", sides[1])]
+        limits: tuple[Tensor, ...] = ()
+        if op in _CHOICES:
+            limits = tuple(t for t in tensors_in(args) if t is not value)
+        elif op.startswith("clamp"):
+            limits = tuple(t for t in sides if isinstance(t, Tensor) and t.numel() > 1)
+        first, second = (
+            float(t) if isinstance(t, (int, float)) or (isinstance(t, Tensor) and t.numel() == 1) else None
+            for t in sides
+        )
         if op in ("clamp", "clamp_", "hardtanh"):
-            low = lowest if isinstance(lowest, (int, float)) else -math.inf
-            high = highest if isinstance(highest, (int, float)) else math.inf
+            low, high = (-math.inf if first is None else first), (math.inf if second is None else second)
             if op == "hardtanh" and len(args) == 1:
                 low, high = -1.0, 1.0
         elif op.startswith("clamp_min"):
-            low = lowest if isinstance(lowest, (int, float)) else -math.inf
+            low = -math.inf if first is None else first
         elif op.startswith("clamp_max"):
-            high = lowest if isinstance(lowest, (int, float)) else math.inf
+            # Its only argument may stand where clamp has its lower bound, or be called max.
+            bound = second if first is None else first
+            high = math.inf if bound is None else bound
         elif op.startswith("relu"):
             low = 0.0
+            high = 6.0 if op == "relu6" else math.inf
         elif op == "threshold":
             low = float(args[1])
         elif op == "hardsigmoid":
@@ -434,13 +490,17 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         # A clamp compares in the dtype of its input.
         low, high = torch.tensor([low, high], dtype=value.dtype).tolist()
         value = value.detach().clone()
-        if op in ("minimum", "maximum") and value.shape != out.shape:
+        if limits:
+            limits = tuple(t.detach().clone() for t in limits)
             value = value.expand(out.shape)
-        self.squashes.append(Squash(bits, op, path, value, out.detach().clone(), (low, high), attached))
+        self.squashes.append(Squash(bits, op, path, value, out.detach().clone(), (low, high), attached, limits))
         if op.startswith("exp"):
             self._check_size(path, out)
 
     def _check_size(self, path: str, tensor: Tensor) -> None:
+        if tensor.dtype == torch.float16 and bool((tensor == math.inf).any()):
+            self.overflow.append((path, math.inf))
+            return
         finite = tensor[tensor.isfinite()] if tensor.numel() <= SMALL else tensor
         if finite.numel():
             largest = float(finite.abs().amax())
@@ -464,12 +524,14 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         data = [key in self._data for key in keys]
         factors = 0
         if op in ("mul", "mul_", "div", "div_", "addcmul", "lerp"):
-            factors = self._multiplied(op, args, ins, keys, data, path)
+            factors = self._multiplied(op, ins, keys, data, out_keys[0], path)
         if op in ("add", "add_", "sub", "sub_") and len(ins) >= 2:
             self._added(ins, keys, data, path)
         is_product = op in _PRODUCTS and sum(data) >= 2
+        # (q * k).sum(-1) is a product of queries and keys as well.
+        is_summed = op == "sum" and keys[0] in self._pairs
         gates = factors
-        if op in _KEEPS_FACTOR or is_product:
+        if op in _KEEPS_FACTOR or is_product or is_summed:
             # A sum of two streams starts afresh as a branch; scores keep their factors when a mask is added.
             is_sum = op in ("add", "add_", "sub", "sub_") and sum(data) >= 2
             for key in keys:
@@ -488,14 +550,25 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._weights[out_keys[0]] = site
         elif is_product:
             self._product(ins, keys, outs[0], out_keys[0], path)
+        elif is_summed:
+            self._summed(args, kwargs, keys[0], outs[0], out_keys[0], path)
+        elif op == "exp" and keys[0] in self._scores and ins[0].ndim >= 2:
+            # exp(s - max) / sum is a softmax by hand.
+            site = self._softmaxed("_softmax", (ins[0], -1), ins[0], keys[0], outs[0], path)
+            site.empty_rows = max(site.empty_rows, self._emptied)
+            self._weights[out_keys[0]] = site
+        elif op in ("amax", "max") and keys[0] in self._scores and outs[0].is_floating_point():
+            self._emptied = int((outs[0] == -math.inf).sum())
         else:
             self._carried(op, args, ins, keys, out_keys)
 
     def _multiplied(
-        self, op: str, args: Any, ins: list[Tensor], keys: list[int | None], data: list[bool], path: str
+        self, op: str, ins: list[Tensor], keys: list[int | None], data: list[bool], out_key: int, path: str
     ) -> int:
         """Return the watched tensors that this product brings in as a factor."""
         factors = 0
+        if op == "mul" and len(ins) == 2 and all(data) and all(t.is_floating_point() and t.ndim >= 3 for t in ins):
+            self._pairs[out_key] = (ins[0].detach(), ins[1].detach())
         for key in keys:
             if key in self._weights and len({k for k in keys if k is not None}) > 1:
                 self._weights[key].is_mixture = True
@@ -537,6 +610,19 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if q.ndim < 2 or k.ndim < 2 or not q.dtype.is_floating_point:
             return
         self._scores[out_key] = _measure(q, k.transpose(-1, -2), 1.0)
+        self._check_size(path, out.detach())
+
+    def _summed(self, args: Any, kwargs: Any, key: int | None, out: Tensor, out_key: int, path: str) -> None:
+        """Note scores of q and k that are multiplied entry by entry and summed over one axis."""
+        assert key is not None
+        q, k = self._pairs[key]
+        axes = kwargs.get("dim", args[1] if len(args) > 1 else None)
+        axes = [axes] if isinstance(axes, int) else axes
+        if not axes or len(axes) != 1 or q.ndim != k.ndim:
+            return
+        lengths = [t.float().norm(dim=axes[0]).flatten() for t in (q, k)]
+        reach = float(lengths[0].mean() * lengths[1].mean())
+        self._scores[out_key] = _Scores(reach, all(_one_length(length) for length in lengths))
         self._check_size(path, out.detach())
 
     def _carried(self, op: str, args: Any, ins: list[Tensor], keys: list[int | None], out_keys: list[int]) -> None:
