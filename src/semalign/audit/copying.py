@@ -12,7 +12,7 @@ import functools
 import random
 import types
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -140,8 +140,6 @@ def duplicate(
     by_storage: dict[int, Tensor] = {}
     for parameter in model.parameters():
         twin = copy.deepcopy(parameter, memo)
-        if is_lazy(parameter):
-            continue
         key = storage_key(parameter)
         if key is not None:
             by_storage[key] = twin
@@ -160,6 +158,12 @@ def duplicate(
             memo[id(tensor)] = tensor.detach().clone().requires_grad_()
         keep.append(tensor)
     twin_model, twin_loss = copy.deepcopy(model, memo), copy.deepcopy(loss, memo)
+    for part in (twin_model, twin_loss):
+        for module in part.modules() if isinstance(part, nn.Module) else ():
+            for hooks in (module._forward_pre_hooks, module._forward_hooks):
+                # A hook that keeps features in somebody's list is to keep the copy's in a copy.
+                for number, hook in hooks.items():
+                    hooks[number] = _rebound(hook, memo)
     twin_optimizer = copy.deepcopy(optimizer, memo)
     if isinstance(optimizer, torch.optim.Optimizer):
         # torch copies an optimizer's groups and state alone; what a class of its own adds goes along.
@@ -196,13 +200,15 @@ def _rebound(function: Any, memo: dict[int, Any]) -> Any:
         )
     if isinstance(function, types.MethodType):
         return types.MethodType(function.__func__, memo.get(id(function.__self__), function.__self__))
-    if not isinstance(function, types.FunctionType) or function.__closure__ is None:
+    if not isinstance(function, types.FunctionType):
         return function
-    cells = tuple(types.CellType(copy.deepcopy(cell.cell_contents, memo)) for cell in function.__closure__)
+    if function.__closure__ is None and not function.__defaults__ and not function.__kwdefaults__:
+        return function
+    cells = tuple(types.CellType(copy.deepcopy(cell.cell_contents, memo)) for cell in function.__closure__ or ())
     rebound = types.FunctionType(
-        function.__code__, function.__globals__, function.__name__, function.__defaults__, cells
+        function.__code__, function.__globals__, function.__name__, copy.deepcopy(function.__defaults__, memo), cells
     )
-    rebound.__kwdefaults__ = function.__kwdefaults__
+    rebound.__kwdefaults__ = copy.deepcopy(function.__kwdefaults__, memo)
     return rebound
 
 
@@ -224,13 +230,15 @@ def borrow(
         (t, t.data, t.detach().clone(), t.grad, None if t.grad is None else t.grad.clone(), t.requires_grad)
         for t in tensors.values()
     ]
-    state = None if optimizer is None else copy.deepcopy(optimizer.state_dict())
+    put_back: Callable[[], None] = (lambda: None) if optimizer is None else _remember(optimizer)
     for t in tensors.values():
         t.grad = None
     try:
-        yield Subject(model, _copied(batch), optimizer, loss, {})
+        # A graph that the caller has not run backward yet stays good: its tensors keep their versions.
+        with _same_versions(tuple(tensors.values())):
+            yield Subject(model, _copied(batch), optimizer, loss, {})
     finally:
-        with torch.no_grad():
+        with torch.no_grad(), _same_versions((*tensors.values(), *(g for *_, g, _, _ in values if g is not None))):
             for t, data, value, grad, grad_value, learns in values:
                 t.data = data
                 t.copy_(value)
@@ -242,8 +250,32 @@ def borrow(
         for module, before in attributes:
             vars(module).clear()
             vars(module).update(before)
-        if optimizer is not None and state is not None:
-            optimizer.load_state_dict(state)
+        put_back()
+
+
+def _same_versions(tensors: tuple[Tensor, ...]) -> AbstractContextManager[None]:
+    keep: Callable[..., AbstractContextManager[None]] | None
+    keep = getattr(torch.autograd, "_unsafe_preserve_version_counter", None)
+    return nullcontext() if keep is None or not tensors else keep(tensors)
+
+
+def _remember(optimizer: torch.optim.Optimizer) -> Callable[[], None]:
+    """Return what puts an optimizer's groups and state back, the same tensors with the same values."""
+    groups = [dict(group) for group in optimizer.param_groups]
+    state = {key: dict(value) for key, value in optimizer.state.items()}
+    values = [(t, t.clone()) for part in state.values() for t in part.values() if isinstance(t, Tensor)]
+
+    def put_back() -> None:
+        with torch.no_grad(), _same_versions(tuple(t for t, _ in values)):
+            for t, value in values:
+                t.copy_(value)
+        optimizer.state.clear()
+        optimizer.state.update(state)
+        for group, before in zip(optimizer.param_groups, groups, strict=True):
+            group.clear()
+            group.update(before)
+
+    return put_back
 
 
 def _shallow(value: Any) -> Any:
