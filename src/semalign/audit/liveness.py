@@ -17,6 +17,7 @@ from semalign.audit.copying import Subject, borrow, duplicate, loose_tensors, un
 from semalign.audit.diagnosis import diagnose
 from semalign.audit.experiment import Experiment, ReachesBackError
 from semalign.audit.findings import AuditReport, Finding, make_report
+from semalign.audit.trace import batch_tensors
 from semalign.errors import ConfigError
 
 __all__ = ["STEPS", "audit"]
@@ -82,6 +83,14 @@ def audit(
     if steps < 2:
         raise ConfigError(
             f"the audit got steps={steps}, expected at least 2: what starts behind a 0 needs a second one"
+        )
+    parts = [part for part in (model, loss) if isinstance(part, nn.Module)]
+    meta = [name for part in parts for name, t in (*part.named_parameters(), *part.named_buffers()) if t.is_meta]
+    if meta or any(t.is_meta for t in batch_tensors(batch)):
+        place = f"the model's {meta[0]}" if meta else "the batch"
+        raise ConfigError(
+            f"the audit got {place} on the meta device, where tensors have no numbers, expected a device that computes: "
+            "use model.to_empty(device='cpu') and initialise it"
         )
     started = time.perf_counter()
     loose = loose_tensors(model)

@@ -18,7 +18,18 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode
 
-__all__ = ["Branch", "Site", "Squash", "Trace", "Use", "Write", "is_small", "storage_key", "tensors_in"]
+__all__ = [
+    "Branch",
+    "Site",
+    "Squash",
+    "Trace",
+    "Use",
+    "Write",
+    "batch_tensors",
+    "is_small",
+    "storage_key",
+    "tensors_in",
+]
 
 SMALL = 4096
 """Most entries of a temperature or a gate, per head or per channel."""
