@@ -671,22 +671,31 @@ class _Diagnosis:
         """
         self.x.restore()
         start = self.x.initial[name]
-        larger = [2 * start + 0.1 * _sign(start), 20 * start + 20 * _sign(start)]
+        sign = _sign(start)
+        more, much_more, less = 2 * start + 0.1 * sign, 20 * start + 20 * sign, 0.25 * start
         opened = {other: value for other, value in self.opened().items() if other != name}
         with self.x.changed(opened):
             base = self.x.output()
-            some, much = (self.x.output_change({name: value}, base) for value in larger)
-            if much > MUCH_CHANGE:
-                return None
-            less = self.x.output_change({name: 0.25 * start}, base)
-            gone = self.x.output_change({name: torch.zeros_like(start)}, base)
-            others = max(gone, self.x.output_change({name: -start}, base))
-        most = max(some, much)
-        # A curve that is flat on one side changes when the value comes back half the way; what is divided by its own
-        # size does not.
-        is_relative = much <= 3 * max(some, NO_CHANGE) and others >= 30 * most and gone >= 30 * less
-        if max(most, others) <= 3 * NO_CHANGE or is_relative:
-            return most
+
+            def change(value: Tensor) -> float:
+                return self.x.output_change({name: value}, base)
+
+            # What multiplies is taken larger, what divides smaller: both make an epsilon count less.
+            ways = [((more, much_more), less, torch.zeros_like(start))]
+            if float(start.abs().min()) > 0.01:
+                ways.append(((less, 0.05 * start), 4 * start, 1e3 * start))
+            for values, back, end in ways:
+                some, much = (change(value) for value in values)
+                if much > MUCH_CHANGE:
+                    continue
+                gone = change(end)
+                others = max(gone, change(-start))
+                most = max(some, much)
+                # A curve that is flat on one side changes when the value comes back half the way; what is divided by
+                # its own size does not.
+                is_relative = much <= 3 * max(some, NO_CHANGE) and others >= 30 * most and gone >= 30 * change(back)
+                if max(most, others) <= 3 * NO_CHANGE or is_relative:
+                    return most
         return None
 
     def opened(self) -> dict[str, Tensor]:

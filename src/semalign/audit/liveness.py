@@ -89,8 +89,8 @@ def audit(
     if meta or any(t.is_meta for t in batch_tensors(batch)):
         place = f"the model's {meta[0]}" if meta else "the batch"
         raise ConfigError(
-            f"the audit got {place} on the meta device, where tensors have no numbers, expected a device that computes: "
-            "use model.to_empty(device='cpu') and initialise it"
+            f"the audit got {place} on the meta device, where tensors have no numbers, expected a device that "
+            "computes: use model.to_empty(device='cpu') and initialise it"
         )
     started = time.perf_counter()
     loose = loose_tensors(model)
