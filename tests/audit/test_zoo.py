@@ -6,6 +6,7 @@ import copy
 import random
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ import tests.audit.zoo.faulty
 import tests.audit.zoo.healthy  # noqa: F401 (fills the register)
 from semalign.audit.codes import CODES
 from semalign.audit.liveness import audit
+from semalign.errors import ConfigError
 from tests.audit.zoo import FAULTY, HEALTHY
 
 
@@ -59,7 +61,7 @@ def _state(model: nn.Module, optimizer: torch.optim.Optimizer | None) -> list[An
     modes = [module.training for module in model.modules()]
     attributes = [sorted(vars(module)) for module in model.modules()]
     state = None if optimizer is None else copy.deepcopy(optimizer.state_dict())
-    return [tensors, modes, attributes, state, torch.get_rng_state(), random.getstate()]
+    return [tensors, modes, attributes, state, torch.get_rng_state(), random.getstate(), repr(np.random.get_state())]
 
 
 def _equal(a: Any, b: Any) -> bool:
@@ -89,6 +91,8 @@ def _equal(a: Any, b: Any) -> bool:
         "scale_computed_once",
         "gates_in_a_list",
         "starts_on_its_ceiling",
+        "layers_dropped_by_python",
+        "optimizer_of_ones_own",
     ],
 )
 def test_the_caller_keeps_everything(name: str) -> None:
@@ -117,3 +121,40 @@ def test_the_same_twice() -> None:
     first, second = audit(*made), audit(*made)
 
     assert [item.to_dict() for item in first.findings] == [item.to_dict() for item in second.findings]
+
+
+def test_a_hook_fills_a_copy() -> None:
+    """A hook that keeps features in somebody's list leaves that list alone."""
+    kept: list[Tensor] = []
+    model = nn.Sequential(nn.Linear(4, 3), nn.ReLU())
+    model[0].register_forward_hook(lambda _module, _args, out: kept.append(out))
+
+    audit(model, torch.ones(2, 4))
+
+    assert not kept
+
+
+def test_a_borrowed_model_keeps_its_graph() -> None:
+    """Where no copy can be had, a graph made before still runs backward, and the optimizer has the same tensors."""
+    first = nn.Linear(4, 3)
+    model = nn.Sequential(first, nn.Tanh(), nn.Linear(3, 2))
+    optimizer = torch.optim.Adam(model.parameters())
+    model(torch.ones(2, 4)).sum().backward()
+    optimizer.step()
+    loss = model(torch.ones(2, 4)).pow(2).sum()
+    state = {id(t) for part in optimizer.state.values() for t in part.values()}
+
+    audit(model, torch.ones(2, 4), optimizer, lambda y: y.pow(2).mean() + first.weight.abs().sum())
+
+    assert {id(t) for part in optimizer.state.values() for t in part.values()} == state
+    loss.backward()
+
+
+@pytest.mark.parametrize("of", ["model", "batch"])
+def test_the_meta_device_is_refused(of: str) -> None:
+    """Tensors without numbers cannot be audited."""
+    model = nn.Linear(4, 3, device="meta" if of == "model" else "cpu")
+    batch = torch.ones(2, 4, device="meta" if of == "batch" else "cpu")
+
+    with pytest.raises(ConfigError, match=r"on the meta device, .* expected a device that computes"):
+        audit(model, batch)

@@ -423,6 +423,16 @@ class _Diagnosis:
             return
         self.x.restore()
         fill = {name: 0.1 + torch.rand(self.x.initial[name].shape).to(self.x.initial[name]) * 0.1 for name in stuck}
+        # What another value of its own brings to life, as |a| at 0, needs no partner.
+        alone = {
+            name
+            for name in stuck[:TRIALS]
+            if name in blocked and self.x.gradients_after({name: fill[name]}, [name])[name] > 0
+        }
+        stuck = [name for name in stuck if name not in alone]
+        if not stuck:
+            return
+        fill = {name: fill[name] for name in stuck}
         alive = self.x.gradients_after(fill, blocked)
         woken = [name for name in blocked if alive[name] > 0]
         if not woken:
@@ -514,7 +524,11 @@ class _Diagnosis:
             return found("zero-gradient", f"the gradient ends at {death.op}, whose derivative is 0 everywhere")
         moved = self.influence(name)
         ends = f", its gradient ends at {death.op}" if death is not None and death.op else ""
-        if death is not None and death.zeros > 1 and not self.dies_alone(name, death):
+        if death is not None and death.zeros > 1 and self.comes_alive(name):
+            return found(
+                "saturated", f"other values have a gradient; here it is multiplied with zeros of its own{ends}"
+            )
+        if death is not None and death.zeros > 1:
             return found("not-reached", f"what it is multiplied with is 0 for this batch{ends}")
         if moved <= NO_CHANGE:
             return found("no-effect", f"other values change the output by {moved:.1g}{ends}")
@@ -671,31 +685,22 @@ class _Diagnosis:
         """
         self.x.restore()
         start = self.x.initial[name]
-        sign = _sign(start)
-        more, much_more, less = 2 * start + 0.1 * sign, 20 * start + 20 * sign, 0.25 * start
+        larger = [2 * start + 0.1 * _sign(start), 20 * start + 20 * _sign(start)]
         opened = {other: value for other, value in self.opened().items() if other != name}
         with self.x.changed(opened):
             base = self.x.output()
-
-            def change(value: Tensor) -> float:
-                return self.x.output_change({name: value}, base)
-
-            # What multiplies is taken larger, what divides smaller: both make an epsilon count less.
-            ways = [((more, much_more), less, torch.zeros_like(start))]
-            if float(start.abs().min()) > 0.01:
-                ways.append(((less, 0.05 * start), 4 * start, 1e3 * start))
-            for values, back, end in ways:
-                some, much = (change(value) for value in values)
-                if much > MUCH_CHANGE:
-                    continue
-                gone = change(end)
-                others = max(gone, change(-start))
-                most = max(some, much)
-                # A curve that is flat on one side changes when the value comes back half the way; what is divided by
-                # its own size does not.
-                is_relative = much <= 3 * max(some, NO_CHANGE) and others >= 30 * most and gone >= 30 * change(back)
-                if max(most, others) <= 3 * NO_CHANGE or is_relative:
-                    return most
+            some, much = (self.x.output_change({name: value}, base) for value in larger)
+            if much > MUCH_CHANGE:
+                return None
+            less = self.x.output_change({name: 0.25 * start}, base)
+            gone = self.x.output_change({name: torch.zeros_like(start)}, base)
+            others = max(gone, self.x.output_change({name: -start}, base))
+        most = max(some, much)
+        # A curve that is flat on one side changes when the value comes back half the way; what is divided by its own
+        # size does not.
+        is_relative = much <= 3 * max(some, NO_CHANGE) and others >= 30 * most and gone >= 30 * less
+        if max(most, others) <= 3 * NO_CHANGE or is_relative:
+            return most
         return None
 
     def opened(self) -> dict[str, Tensor]:

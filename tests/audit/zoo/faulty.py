@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+import torch.utils.checkpoint
 from torch import Tensor, nn
 
 from tests.audit.zoo import fault
@@ -1109,3 +1110,285 @@ def root_of_zero() -> Made:
             return y + (y - y).pow(2).mean(dim=-1, keepdim=True).sqrt()
 
     return plain(Block())
+
+
+# ---- how a tensor comes to be without a gradient, in less usual ways ----
+
+
+class Gated(nn.Module):
+    """A layer with one tensor whose name says nothing; subclasses say what it does."""
+
+    start: Any = 0.5
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+        self.a = nn.Parameter(torch.as_tensor(self.start, dtype=torch.float32).clone())
+
+    def use(self, y: Tensor, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.use(self.fc(x), x)
+
+
+def rows() -> Tensor:
+    """Return 5 rows of width 4."""
+    return torch.randn(5, 4, generator=torch.Generator().manual_seed(2))
+
+
+@fault("saturated", "a")
+def magnitude_of_a_zero() -> Made:
+    """The derivative of |a| at 0 is 0."""
+
+    class Block(Gated):
+        start = 0.0
+
+        def use(self, y: Tensor, x: Tensor) -> Tensor:
+            return self.a.abs() * y
+
+    return Block(), rows()
+
+
+@fault("saturated", "a")
+def curve_over_batch_and_offset() -> Made:
+    """The sigmoid is flat at every entry because of the offset."""
+
+    class Block(Gated):
+        start = -200.0
+
+        def use(self, y: Tensor, x: Tensor) -> Tensor:
+            return torch.sigmoid(y + self.a) * x
+
+    return Block(), rows()
+
+
+@fault("init-outside-bound", "a")
+def bounds_for_each_channel() -> Made:
+    """The clamp's bounds are tensors, and nothing in the vector's name says that it is a knob."""
+
+    class Block(Gated):
+        start = (3.0, 3.5, 4.0, 5.0)
+
+        def use(self, y: Tensor, x: Tensor) -> Tensor:
+            return torch.clamp(self.a, torch.zeros(4), torch.full((4,), 2.0)) * y
+
+    return Block(), rows()
+
+
+@fault("init-outside-bound", "a")
+def clamp_out_of_two_terms() -> Made:
+    """A - relu(a - 2): the gradients of the two terms cancel."""
+
+    class Block(Gated):
+        start = 5.0
+
+        def use(self, y: Tensor, x: Tensor) -> Tensor:
+            return (self.a - F.relu(self.a - 2)) * y
+
+    return Block(), rows()
+
+
+@fault("pinned-at-bound", "a")
+def logarithm_of_the_ceiling() -> Made:
+    """CLIP's clamp after exp, started at its bound but for rounding."""
+
+    class Block(Gated):
+        start = math.log(100.0)
+
+        def use(self, y: Tensor, x: Tensor) -> Tensor:
+            return self.a.exp().clamp(max=100.0) * y
+
+    return Block(), rows()
+
+
+@fault("turned-into-number", "a")
+def vector_through_numpy() -> Made:
+    """No operation of torch reads it."""
+
+    class Block(Gated):
+        start = (0.5, 0.1, 0.2, 0.3)
+
+        def use(self, y: Tensor, x: Tensor) -> Tensor:
+            return torch.from_numpy(self.a.detach().numpy() * 1.0) * y
+
+    return Block(), rows()
+
+
+class _ScaleWithoutGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: Tensor) -> Tensor:
+        ctx.save_for_backward(scale)
+        return x * scale
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (scale,) = ctx.saved_tensors
+        return gradient * scale, None
+
+
+@fault("zero-gradient", "a")
+def own_backward_forgets_the_scale() -> Made:
+    """An autograd function whose backward returns None for it."""
+
+    class Block(Gated):
+        def use(self, y: Tensor, x: Tensor) -> Tensor:
+            return _ScaleWithoutGradient.apply(y, self.a)
+
+    return Block(), rows()
+
+
+@fault("never-used", "a")
+def vector_that_no_code_reads() -> Made:
+    """A vector without a telling name, left over in __init__."""
+
+    class Block(Gated):
+        start = (1.0, 1.0, 1.0, 1.0)
+
+        def use(self, y: Tensor, x: Tensor) -> Tensor:
+            return y
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + self.fc(x)
+
+    return Block(), rows()
+
+
+@fault("overwritten", "a")
+def filled_through_numpy() -> Made:
+    """Written over where torch does not see it."""
+
+    class Block(Gated):
+        def use(self, y: Tensor, x: Tensor) -> Tensor:
+            self.a.detach().numpy().fill(0.2)
+            return self.a * y
+
+    return Block(), rows()
+
+
+@fault("two-zero-factors", "first.weight")
+def two_zero_layers_in_a_row() -> Made:
+    """Both layers of an adapter start at 0."""
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second, self.out = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 3)
+            for parameter in (*self.first.parameters(), *self.second.parameters()):
+                nn.init.zeros_(parameter)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.out(x + self.second(self.first(x)))
+
+    return Block(), rows()
+
+
+@fault("derived-tensor", "scale")
+def result_kept_as_a_buffer() -> Made:
+    """The result of a product with a parameter, registered as a buffer."""
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(4, 4)
+            self.register_buffer("scale", nn.Parameter(torch.ones(1)) * 0.1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.scale * self.fc(x)
+
+    return Block(), rows()
+
+
+@fault("init-outside-bound", "block.a")
+def recomputed_part() -> Made:
+    """The forward of a checkpointed part runs without gradients, its recomputation with them."""
+
+    class Block(Gated):
+        start = 3.0
+
+        def use(self, y: Tensor, x: Tensor) -> Tensor:
+            return self.a.clamp(max=2.0) * y
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.block = nn.Linear(4, 4), Block()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.utils.checkpoint.checkpoint(self.block, self.stem(x), use_reentrant=True)
+
+    return Model(), rows()
+
+
+@fault("idle-group", "a")
+def rate_below_the_last_bit() -> Made:
+    """The group's rate is so small that no bit changes."""
+
+    class Block(Gated):
+        def use(self, y: Tensor, x: Tensor) -> Tensor:
+            return self.a * y
+
+    model = Block()
+    return (
+        model,
+        rows(),
+        torch.optim.SGD([{"params": model.fc.parameters()}, {"params": [model.a], "lr": 1e-20}], lr=0.1),
+    )
+
+
+@fault("near-uniform-attention", "")
+def cosines_entry_by_entry() -> Made:
+    """Cosine attention without a matrix product for its scores."""
+
+    class Block(CrossAttention):
+        def scores(self, q: Tensor, k: Tensor) -> Tensor:
+            return F.cosine_similarity(q[..., :, None, :], k[..., None, :, :], dim=-1) * 0.1
+
+    return Block(), (pictures(), words())
+
+
+@fault("rows-without-text", "")
+def softmax_by_hand() -> Made:
+    """exp(s - max) / sum over an image without text."""
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.q, self.k, self.v = nn.Linear(12, 12), nn.Linear(12, 12, bias=False), nn.Linear(12, 12)
+
+        def forward(self, x: Tensor, text: Tensor, valid: Tensor) -> Tensor:
+            s = (self.q(x) @ self.k(text).mT).masked_fill(~valid[:, None], -torch.inf)
+            e = (s - s.amax(dim=-1, keepdim=True)).exp()
+            return x + (e / e.sum(dim=-1, keepdim=True)) @ self.v(text)
+
+    valid = torch.ones(2, 5, dtype=torch.bool)
+    valid[1] = False
+    return Block(), {"x": pictures(), "text": words(), "valid": valid}
+
+
+@fault("half-overflow", "")
+def scores_beyond_float16() -> Made:
+    """A model in float16 whose scores are inf."""
+
+    class Block(CrossAttention):
+        def scores(self, q: Tensor, k: Tensor) -> Tensor:
+            return (q * 500) @ (k * 500).transpose(-2, -1)
+
+    return Block().half(), (pictures().half(), words().half())
+
+
+@fault("key-bias", "qkv.bias")
+def packed_key_bias() -> Made:
+    """One layer makes queries, keys and values, as timm's does."""
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.qkv, self.out = nn.Linear(12, 36), nn.Linear(12, 12)
+
+        def forward(self, x: Tensor) -> Tensor:
+            b, n, c = x.shape
+            q, k, v = self.qkv(x).reshape(b, n, 3, 3, 4).permute(2, 0, 3, 1, 4).unbind(0)
+            return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, n, c))
+
+    return Block(), (pictures(),)

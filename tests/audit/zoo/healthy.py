@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import copy
 import math
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -985,3 +986,165 @@ def gate_before_a_norm_that_starts_at_zero() -> Made:
             return F.relu(x + self.norm(self.out(y + self.theta * torch.tanh(y) * 0.01)))
 
     return nn.Sequential(Block(), Block()), (images(),)
+
+
+@healthy
+def layers_dropped_by_python() -> Made:
+    """Layers left out by Python's own random numbers."""
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.ModuleList(nn.Linear(4, 4) for _ in range(4))
+            self.gates = nn.ParameterList(nn.Parameter(torch.tensor(0.1)) for _ in range(4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            for layer, gate in zip(self.layers, self.gates, strict=True):
+                if self.training and random.random() < 0.6:
+                    continue
+                x = x + gate * layer(x)
+            return x * 1
+
+    return Model(), (torch.randn(5, 4, generator=torch.Generator().manual_seed(0)).requires_grad_(),)
+
+
+@healthy
+def depth_that_is_not_given() -> Made:
+    """A gate that is read only where the batch has depth, in a method behind an early return."""
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.depth_fc = nn.Linear(4, 4), nn.Linear(3, 4)
+            self.depth_gate, self.depth_scale = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.tensor(1.0))
+
+        def fuse(self, x: Tensor, depth: Tensor) -> Tensor:
+            return x + self.depth_gate * self.depth_fc(depth)
+
+        def forward(self, x: Tensor, depth: Tensor | None = None) -> Tensor:
+            x = self.fc(x)
+            if depth is not None:
+                depth = depth * self.depth_scale
+            if depth is None:
+                return x
+            return self.fuse(x, depth)
+
+    return Model(), {"x": torch.randn(5, 4)}
+
+
+@healthy
+def experts_with_weight_zero() -> Made:
+    """All experts run, and the router gives most of them weight 0."""
+
+    class Expert(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.scale = nn.Linear(4, 4), nn.Parameter(torch.tensor(0.3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.scale * self.fc(x)
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.router, self.experts = nn.Linear(4, 6), nn.ModuleList(Expert() for _ in range(6))
+
+        def forward(self, x: Tensor) -> Tensor:
+            weight = self.router(x).softmax(dim=-1)
+            best, index = weight.topk(1, dim=-1)
+            weight = torch.zeros_like(weight).scatter(-1, index, best)
+            return x + sum(weight[:, n : n + 1] * expert(x) for n, expert in enumerate(self.experts))
+
+    return Model(), (torch.randn(2, 4),)
+
+
+@healthy
+def lazy_layers() -> Made:
+    """Parameters that get their shape with the first batch."""
+    return nn.Sequential(nn.LazyLinear(6), nn.ReLU(), nn.LazyLinear(3)), (torch.randn(5, 4),)
+
+
+@healthy
+def sparse_embedding() -> Made:
+    """Gradients that are sparse tensors."""
+    return nn.Sequential(nn.Embedding(11, 4, sparse=True), nn.Linear(4, 3)), (torch.randint(0, 11, (2, 7)),)
+
+
+class _Lookahead(torch.optim.SGD):
+    """An optimizer with attributes of its own."""
+
+    def __init__(self, parameters: Any) -> None:
+        super().__init__(parameters, lr=0.1)
+        self.inner = torch.optim.SGD(self.param_groups, lr=0.1)
+
+    def step(self, closure: Any = None) -> Any:
+        return self.inner.step(closure)
+
+
+@healthy
+def optimizer_of_ones_own() -> Made:
+    """What a class adds to its optimizer is copied with it."""
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 1))
+    return model, (torch.randn(5, 4),), _Lookahead(model.parameters())
+
+
+@healthy
+def optimizer_that_asks_for_a_closure() -> Made:
+    """LBFGS computes the loss itself."""
+    model = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 1))
+    return model, (torch.randn(5, 4),), torch.optim.LBFGS(model.parameters()), lambda y: y.pow(2).mean()
+
+
+@healthy
+def gate_closed_softly() -> Made:
+    """A softplus that starts low has little gradient and is not dead."""
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.low = nn.Linear(4, 4), nn.Parameter(torch.tensor(-10.0))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + self.fc(x) + F.softplus(self.low) * x
+
+    return Model(), (torch.randn(5, 4, generator=torch.Generator().manual_seed(0)),)
+
+
+@healthy
+def logits_that_nobody_takes() -> Made:
+    """A head computes scaled logits beside its features, and the model around it uses the features alone."""
+
+    class Head(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.logit_scale = nn.Linear(4, 4), nn.Parameter(torch.tensor(2.0))
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            y = self.fc(x)
+            return y, y * self.logit_scale.exp()
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head, self.out = Head(), nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            features, _ = self.head(x)
+            return self.out(features)
+
+    return Model(), (torch.randn(5, 4),)
+
+
+@healthy
+def in_float16() -> Made:
+    """A model whose parameters are float16."""
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.gain = nn.Linear(8, 8), nn.Parameter(torch.tensor(0.2))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + self.gain * self.fc(x).relu()
+
+    return Model().half(), (torch.randn(5, 8).half(),)
