@@ -19,6 +19,7 @@ ALLOWED: dict[str, set[str]] = {
     "rooms": set(),
     "seeds": set(),
     "files": {"errors"},
+    "locks": {"errors", "files"},
     "metrics": {"errors"},
     # Left of the hinge: options and mathematics, data and text, model, training.
     "config": {"errors", "files"},
@@ -27,7 +28,8 @@ ALLOWED: dict[str, set[str]] = {
     "text": {"errors", "files", "seeds"},
     "model": {"align", "errors", "seeds"},
     "train": {
-        *("config", "data", "errors", "files", "metrics", "model", "results", "rooms", "seeds", "semalign", "text"),
+        *("config", "data", "errors", "files", "locks", "metrics", "model", "results", "rooms", "seeds", "semalign"),
+        "text",
     },
     "share": {"config", "data", "errors", "files", "model", "results", "semalign", "train"},
     "audit": {"config", "data", "errors", "judge", "model", "results", "rooms", "text", "train"},
@@ -37,8 +39,8 @@ ALLOWED: dict[str, set[str]] = {
     # It draws the built-in scenes again, which need no torch.
     "report": {"config", "data", "errors", "files", "judge", "results"},
     # Above it all.
-    "api": {"audit", "config", "data", "errors", "files", "model", "results", "share", "text", "train"},
-    "study": {"api", "audit", "config", "errors", "files", "judge", "results", "semalign", "train"},
+    "api": {"audit", "config", "data", "errors", "files", "locks", "model", "results", "share", "text", "train"},
+    "study": {"api", "audit", "config", "errors", "files", "judge", "locks", "results", "semalign", "train"},
     "bench": {"api", "config", "data", "errors", "metrics", "model", "study", "train"},
     "cli": {
         *("api", "audit", "bench", "config", "data", "errors", "files", "judge", "report", "semalign", "study"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,8 @@ from semalign.data.open import open_data
 from semalign.data.pictures import encode_png, indexed_mask, overlay_with_legend
 from semalign.data.sample import DataSource
 from semalign.errors import ConfigError, DataError, OutputError, SemalignError, nearest
-from semalign.files import make_folder, write_bytes
+from semalign.files import make_folder, remove_strays, write_bytes
+from semalign.locks import folder_lock
 from semalign.model.segmenter import Segmenter
 from semalign.results import RunResult, Score, read_result, write_result
 from semalign.train.evaluate import Predictor, score_split
@@ -161,21 +163,28 @@ def train(
         refuse_errors(report, "the model")
         facts["audit"] = report.to_dict()
     is_new = folder is not None and not (folder / CONFIG_FILE).exists()
-    if folder is not None and is_first:
-        is_finished = claim_run_folder(folder, options, command or _command(), resume=resume)
-    if folder is not None and is_finished:
-        return load_run(folder), read_result(folder / RESULT_FILE)
-    # Starts the other processes, which come here by the same way, now that nothing but the training can fail.
-    fabric.launch()
-    try:
-        run, result = fit(inputs, options, out=folder, fabric=fabric, events=events, facts=facts)
-    except SemalignError:
-        if folder is not None and is_new and is_first:
-            release_run_folder(folder)
-        raise
-    if folder is not None and is_first:
-        write_result(folder / RESULT_FILE, result)
-        (folder / STATE_FILE).unlink(missing_ok=True)
+    if folder is not None and folder.exists() and not folder.is_dir():
+        # The lock would say it in other words.
+        raise OutputError(f"the output folder {folder} is a file, name a folder with --out")
+    # A finished run is only read, perhaps from where nothing can be written.
+    with folder_lock(folder) if folder is not None and is_first and not is_finished else contextlib.nullcontext():
+        if folder is not None and is_first:
+            is_finished = claim_run_folder(folder, options, command or _command(), resume=resume)
+        if folder is not None and is_finished:
+            return load_run(folder), read_result(folder / RESULT_FILE)
+        if folder is not None and is_first:
+            remove_strays(folder)
+        # Starts the other processes, which come here by the same way, now that nothing but the training can fail.
+        fabric.launch()
+        try:
+            run, result = fit(inputs, options, out=folder, fabric=fabric, events=events, facts=facts)
+        except SemalignError:
+            if folder is not None and is_new and is_first:
+                release_run_folder(folder)
+            raise
+        if folder is not None and is_first:
+            write_result(folder / RESULT_FILE, result)
+            (folder / STATE_FILE).unlink(missing_ok=True)
     return run, result
 
 

@@ -8,6 +8,7 @@ errors); any other exception keeps its traceback, because it is a fault of ours.
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 from typing import ClassVar
 
@@ -21,6 +22,7 @@ __all__ = [
     "SemalignError",
     "StudyError",
     "TextError",
+    "is_out_of_memory",
     "nearest",
 ]
 
@@ -64,6 +66,23 @@ class AuditError(SemalignError, ValueError):
     """The audit found that something in a model cannot do what its name says."""
 
     exit_code = 1
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether ``error``, of Python, torch or the system, says that there is no memory left.
+
+    >>> is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory"))
+    True
+    """
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    # On a processor torch raises a plain RuntimeError.
+    said = str(error).lower()
+    return isinstance(error, RuntimeError) and any(
+        text in said for text in ("can't allocate memory", "cannot allocate memory", "bad_alloc", "out of memory")
+    )
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -8,9 +8,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
 import shutil
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,12 +22,15 @@ from semalign.errors import OutputError
 __all__ = [
     "make_folder",
     "read_json",
+    "remove_strays",
     "write_aside",
     "write_bytes",
     "write_folder_aside",
     "write_json",
     "write_text",
 ]
+
+_STRAY = re.compile(r"\..+\.[0-9a-f]{8}\.part(\..*)?")
 
 
 def make_folder(path: Path) -> Path:
@@ -70,19 +75,19 @@ def write_aside(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def write_folder_aside(path: Path, what: str, *, option: str, apart_from: Path) -> Iterator[Path]:
+def write_folder_aside(path: Path, what: str, *, option: str, apart_from: Path | None = None) -> Iterator[Path]:
     """Yield a new folder beside ``path``; on success it is renamed to ``path``, else removed.
 
     Args:
         path: the folder to make; it must not exist, or be empty.
         what: names the content in messages.
         option: the option that named ``path``.
-        apart_from: data that are only read; ``path`` must lie outside.
+        apart_from: data that are only read; ``path`` must lie outside; None: there are none.
 
     Raises:
         OutputError: ``path`` is taken, lies inside ``apart_from`` or cannot be written.
     """
-    if path.resolve().is_relative_to(apart_from.resolve()):
+    if apart_from is not None and path.resolve().is_relative_to(apart_from.resolve()):
         raise OutputError(
             f"{option} {path} lies inside the data {apart_from}, which are never changed: name a folder elsewhere"
         )
@@ -107,6 +112,22 @@ def write_folder_aside(path: Path, what: str, *, option: str, apart_from: Path) 
     finally:
         if part.exists():
             shutil.rmtree(part, ignore_errors=True)
+
+
+def remove_strays(folder: Path, *, older_than: float = 0.0) -> None:
+    """Remove what writers that were killed have left aside in ``folder``; what cannot be removed stays.
+
+    Args:
+        folder: whose own files and folders are looked at, not those below.
+        older_than: seconds without a change; 0 only where no other process can be writing there.
+    """
+    now = time.time()
+    with contextlib.suppress(OSError):
+        for path in [path for path in folder.iterdir() if _STRAY.fullmatch(path.name)]:
+            with contextlib.suppress(OSError):
+                inside = [*path.iterdir()] if path.is_dir() else []
+                if now - max(one.stat().st_mtime for one in [path, *inside]) >= older_than:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def write_bytes(path: Path, data: bytes) -> None:

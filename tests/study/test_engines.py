@@ -14,6 +14,7 @@ import pytest
 import semalign
 from semalign.config.study import StudyOptions
 from semalign.errors import DataError, OutputError, StudyError
+from semalign.locks import LOCK_FILE, folder_lock, run_lock
 from semalign.report import write_report
 from semalign.study import runner
 from semalign.study.carry_out import carry_out
@@ -21,7 +22,6 @@ from semalign.study.design import planned_runs, read_study
 from semalign.study.engines import Engine, WorkerDied
 from semalign.study.engines import ray as of_ray
 from semalign.study.engines.local import LocalEngine
-from semalign.study.lock import LOCK_FILE, run_lock, study_lock
 from tests.small import TINY
 
 SHORT = (*TINY, "train.epochs=1", "train.val_every=0", "pilot_blocks=0")
@@ -283,7 +283,7 @@ def test_what_a_cluster_cannot_do(ray: Any) -> None:
 def test_a_folder_in_use(tmp_path: Path, study: StudyOptions) -> None:
     """The second study on a folder is told who has it; it is free when the first has ended."""
     folder = tmp_path / "study"
-    with study_lock(folder):
+    with folder_lock(folder):
         with pytest.raises(OutputError, match=rf"{folder} is in use by process {os.getpid()} on \S+, expected one"):
             carry_out(study, folder)
         assert [path.name for path in folder.iterdir()] == [LOCK_FILE]
@@ -292,12 +292,12 @@ def test_a_folder_in_use(tmp_path: Path, study: StudyOptions) -> None:
 
     folder.mkdir()
     (folder / LOCK_FILE).write_text("process 1 on a machine that lost its power")
-    with study_lock(folder):
+    with folder_lock(folder):
         (folder / "result").touch()
     assert [path.name for path in folder.iterdir()] == ["result"]
     with (
         pytest.raises(OutputError, match=r"cannot make the output folder .*below: Not a directory"),
-        study_lock(folder / "result" / "below"),
+        folder_lock(folder / "result" / "below"),
     ):
         pass
 
@@ -315,9 +315,9 @@ def test_a_lock_of_a_removed_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "open", slow)
-        with study_lock(tmp_path):
+        with folder_lock(tmp_path):
             assert len(opened) == 2
-            with pytest.raises(OutputError, match="is in use"), study_lock(tmp_path):
+            with pytest.raises(OutputError, match="is in use"), folder_lock(tmp_path):
                 pass
 
 

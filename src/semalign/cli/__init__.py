@@ -6,14 +6,21 @@ its traceback.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
+import threading
 import warnings
-from typing import TextIO
+from collections.abc import Iterator
+from typing import Any, TextIO
 
 __all__ = ["main"]
 
 INTERRUPTED = 130
+TERMINATED = 143
+"""128 + the signal's number, as shells have it: of SIGINT (Ctrl-C) and SIGTERM (batch systems)."""
+OUT_OF_MEMORY = "memory ran out: make the images, the batch or the model smaller, or use fewer --workers"
 
 
 def main() -> None:
@@ -21,24 +28,55 @@ def main() -> None:
     import typer
 
     from semalign.cli.app import app
-    from semalign.errors import SemalignError
+    from semalign.errors import SemalignError, is_out_of_memory
 
     # Typer keeps click's exceptions to itself; this public one has the general one as its base.
     usage_error: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "UsageError")
     before = warnings.showwarning
     warnings.showwarning = _OneLine()
     try:
-        code = app(prog_name="semalign", standalone_mode=False)
+        with _ending_when_told():
+            code = app(prog_name="semalign", standalone_mode=False)
+    except _Terminated:
+        code = TERMINATED
     except SemalignError as error:
         _say(f"{_speaker()}error: {error}")
         code = error.exit_code
     except usage_error as error:
         code = _wrong_usage(error)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        _say(f"error: {OUT_OF_MEMORY}")
+        code = 2
     finally:
         warnings.showwarning = before
-    if code == INTERRUPTED:
+    if code in (INTERRUPTED, TERMINATED):
         _say("stopped: start the same command again to go on (train: with --resume)")
     sys.exit(code or 0)
+
+
+class _Terminated(BaseException):
+    """SIGTERM has come; like an interrupt it passes through whatever catches errors."""
+
+
+@contextlib.contextmanager
+def _ending_when_told() -> Iterator[None]:
+    """Let SIGTERM end the command as Ctrl-C does, so that what it has begun to write is taken away."""
+
+    def end(*_: Any) -> None:
+        # Once: batch systems say it to every process of a job, and what cleans up must come to its end.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise _Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class _OneLine:

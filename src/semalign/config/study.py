@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
@@ -13,6 +14,9 @@ from semalign.config.reader import merge, nested, validate
 
 __all__ = ["LOOKS", "ContrastOptions", "StudyOptions", "TableOptions", "TableRow", "arm_options"]
 
+MOST_ARMS = 1000
+MOST_RUNS = 100_000
+"""More is a slip of the pen, or a file that was made to fill the memory."""
 LOOKS = (5, 8, 12)
 """Blocks at which a study is judged that names neither its seeds nor its looks."""
 
@@ -131,6 +135,11 @@ class StudyOptions(Frozen):
                 raise ValueError(f"the factor '{factor}' has {len(levels)} level, expected at least two")
         if self.fraction is not None and (len(self.factors) < 3 or any(len(x) != 2 for x in self.factors.values())):
             raise ValueError("fraction 'half' needs at least three factors of exactly two levels each")
+        count = math.prod(len(levels) for levels in self.factors.values())
+        if count > MOST_ARMS:
+            raise ValueError(
+                f"the factors make {count} arms, expected at most {MOST_ARMS}: use fewer factors or levels"
+            )
         arms: dict[str, dict[str, Any]] = {}
         for arm, chosen in self.levels.items():
             options: dict[str, Any] = {}
@@ -181,6 +190,11 @@ class StudyOptions(Frozen):
             raise ValueError(f"the baseline '{self.baseline}' is no arm, known arms: {', '.join(self.arms)}")
         if len(self.arms) < 2:
             raise ValueError(f"got the single arm '{self.baseline}', expected at least two to compare")
+        if len(self.arms) > MOST_ARMS or len(self.arms) * self.blocks > MOST_RUNS:
+            raise ValueError(
+                f"{len(self.arms)} arms in {self.blocks} blocks are {len(self.arms) * self.blocks} runs, "
+                f"expected at most {MOST_ARMS} arms and {MOST_RUNS} runs"
+            )
         for arm, source in self.matched.items():
             for name in (arm, source):
                 if name not in self.arms:

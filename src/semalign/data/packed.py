@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from semalign.data.cache import cache_folder
-from semalign.files import make_folder, read_json, write_json
+from semalign.files import make_folder, read_json, remove_strays, write_json
 
 __all__ = ["Row", "packed"]
 
@@ -34,6 +34,9 @@ KIND = "packed"
 TABLE = "table.json"
 LARGEST_SHARE = 0.5
 """Of the free space of the cache's disk that a pack may take."""
+
+STRAY_SECONDS = 3600.0
+"""Without a change, after which a half-written pack is that of a writer that was killed."""
 
 Array = NDArray[Any]
 Row = Sequence[Array]
@@ -97,6 +100,7 @@ def _write(place: Path, columns: Mapping[str, DTypeLike], count: int, rows: Call
     aside = place.with_name(f".{place.name[:16]}.{secrets.token_hex(4)}.part")
     try:
         make_folder(place.parent)
+        remove_strays(place.parent, older_than=STRAY_SECONDS)
         aside.mkdir()
         if not _fill(aside, columns, count, rows):
             return

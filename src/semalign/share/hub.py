@@ -14,7 +14,7 @@ from typing import Any
 import semalign
 from semalign.config import flatten, to_dict
 from semalign.errors import CheckpointError, ConfigError, OutputError
-from semalign.files import make_folder, write_aside, write_json, write_text
+from semalign.files import write_aside, write_folder_aside, write_json, write_text
 from semalign.results import RunResult, read_result
 from semalign.train.folder import RESULT_FILE
 from semalign.train.run import WEIGHTS_FILE, TrainedRun, load_run, parameter_count
@@ -50,19 +50,13 @@ def save_pretrained(run: Path, out: Path, *, license_name: str | None = None) ->
     result = read_result(run / RESULT_FILE) if (run / RESULT_FILE).exists() else None
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise OutputError(f"the folder {out} holds something already, expected none or an empty one: name another")
-    is_new = not out.exists()
-    make_folder(out)
-    try:
-        with write_aside(out / MODEL_FILE) as temporary:
+    config, card = config_of(trained), model_card(trained, result, license_name=license_name)
+    # The folder appears whole: a part of it, left by a kill, would stand in the way of the same command.
+    with write_folder_aside(out, "model", option="--out") as aside:
+        with write_aside(aside / MODEL_FILE) as temporary:
             shutil.copyfile(run / WEIGHTS_FILE, temporary)
-        write_json(out / CONFIG_FILE, config_of(trained))
-        write_text(out / CARD_FILE, model_card(trained, result, license_name=license_name))
-    except OutputError:
-        for name in (MODEL_FILE, CONFIG_FILE, CARD_FILE):
-            (out / name).unlink(missing_ok=True)
-        if is_new:
-            out.rmdir()
-        raise
+        write_json(aside / CONFIG_FILE, config)
+        write_text(aside / CARD_FILE, card)
     return out
 
 

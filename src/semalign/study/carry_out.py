@@ -11,14 +11,14 @@ from typing import Any
 import semalign
 from semalign.config.study import StudyOptions
 from semalign.errors import StudyError
-from semalign.files import write_json
+from semalign.files import remove_strays, write_json
 from semalign.judge.contrasts import family_sizes
 from semalign.judge.growth import Outcomes, blocks_wanted, judge_study
 from semalign.judge.pilot import Pilot, judge_pilot
+from semalign.locks import folder_lock
 from semalign.results import read_result
 from semalign.study.command import check_program, command_facts
 from semalign.study.design import PlannedRun, pilot_runs, planned_runs, study_contrasts
-from semalign.study.lock import study_lock
 from semalign.study.plan import check_arms_differ, check_device
 from semalign.study.runner import (
     FACTS_FILE,
@@ -37,6 +37,7 @@ from semalign.study.runner import (
 __all__ = ["carry_out"]
 
 AUDIT_FILE = "audit.json"
+STRAY_SECONDS = 3600.0
 
 Progress = Callable[[str, int, str, float | None, int, int], None]
 """Called with (arm, seed, what happened, mIoU in [0, 1] or None, runs done, runs)."""
@@ -91,7 +92,10 @@ def carry_out(
             progress(run.arm, run.seed, status, miou, done, total)
 
     # Let go of last: when it is free, no worker writes any more.
-    with study_lock(folder), open_engine(engine, workers, device) as pool:
+    with folder_lock(folder), open_engine(engine, workers, device) as pool:
+        # Another process may be writing a report.
+        for place in (folder, folder / "figures"):
+            remove_strays(place, older_than=STRAY_SECONDS)
         facts = {
             "command": command,
             **own,

@@ -22,14 +22,14 @@ import yaml
 
 from semalign.config import Options, completed, flatten, merge, read_yaml, to_dict, validate
 from semalign.config.study import StudyOptions
-from semalign.errors import ConfigError, OutputError, ResultsError, SemalignError, StudyError
-from semalign.files import make_folder, read_json, write_json, write_text
+from semalign.errors import ConfigError, OutputError, ResultsError, SemalignError, StudyError, is_out_of_memory
+from semalign.files import make_folder, read_json, remove_strays, write_json, write_text
+from semalign.locks import run_lock
 from semalign.results import RunResult, read_result, write_result
 from semalign.study.command import CommandFailed, run_command
 from semalign.study.design import PlannedRun, pilot_runs, planned_runs
 from semalign.study.engines import ENGINES, Engine, WorkerDied
 from semalign.study.engines.local import LocalEngine
-from semalign.study.lock import run_lock
 
 __all__ = [
     "check_blocks",
@@ -382,7 +382,10 @@ def _run_all(
                 failed = failed or error
                 waiting.clear()
                 continue
-            except WorkerDied as error:
+            except Exception as error:
+                # What is left of a process without memory is a dead worker too.
+                if not isinstance(error, WorkerDied) and not is_out_of_memory(error):
+                    raise
                 deaths[run.folder] = deaths.get(run.folder, 0) + 1
                 if deaths[run.folder] >= MOST_DEATHS:
                     raise StudyError(
@@ -420,6 +423,7 @@ def run_one(
     """
     folder = make_folder(Path(study_folder) / run_folder)
     with run_lock(folder):
+        remove_strays(folder)
         if (folder / RESULT_FILE).exists():
             result = read_result(folder / RESULT_FILE)
             return result.status, None if result.score is None else result.score.miou, 0.0, []
@@ -458,12 +462,25 @@ def _train_one(
             _, result = fit(inputs, resolved, out=folder, arm=arm, fabric=make_fabric(device), root=root, facts=facts)
         except (TrainingDiverged, SourceFailed) as error:
             facts = {"failure": str(error), "config": options, "versions": versions(), "notes": [], **here}
+            if isinstance(error, TrainingDiverged):
+                facts |= {"failed_at": error.at, "audit": _opinion(inputs, resolved, device)}
             result = RunResult(arm, seed, "failed", None, {}, facts, {"train": time.monotonic() - started})
     write_result(folder / RESULT_FILE, result)
     (folder / STATE_FILE).unlink(missing_ok=True)
     miou = None if result.score is None else result.score.miou
     warned = {str(warning.message): warning.category for warning in caught}
     return result.status, miou, time.monotonic() - started, list(warned.items())
+
+
+def _opinion(inputs: Any, options: Options, device: str) -> dict[str, Any]:
+    """Return what the audit finds in the model that diverged, as it began, or why it finds nothing."""
+    from semalign.audit.runs import audit_inputs
+    from semalign.train.loop import make_fabric
+
+    try:
+        return audit_inputs(inputs, options, device=make_fabric(device).device).to_dict()
+    except SemalignError as error:
+        return {"findings": [], "refused": str(error)}
 
 
 class SourceFailed(SemalignError):  # noqa: N818 (named for what happened)

@@ -15,6 +15,7 @@ import yaml
 from semalign.config import Options, completed, flatten, read_yaml, to_dict, validate
 from semalign.errors import OutputError, SemalignError
 from semalign.files import make_folder, write_text
+from semalign.locks import LOCK_FILE
 
 __all__ = ["COMMAND_FILE", "CONFIG_FILE", "RESULT_FILE", "STATE_FILE", "claim_run_folder", "release_run_folder"]
 
@@ -58,7 +59,7 @@ def claim_run_folder(folder: Path, options: Options, command: str, *, resume: bo
 
 def release_run_folder(folder: Path) -> None:
     """Take back a claim that came to nothing: remove its files, and the folder with them if nothing else is there."""
-    if not {entry.name for entry in folder.iterdir()} - {COMMAND_FILE, CONFIG_FILE}:
+    if not {entry.name for entry in folder.iterdir()} - {COMMAND_FILE, CONFIG_FILE, LOCK_FILE}:
         for name in (COMMAND_FILE, CONFIG_FILE):
             (folder / name).unlink(missing_ok=True)
         with contextlib.suppress(OSError):

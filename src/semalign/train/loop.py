@@ -89,7 +89,15 @@ COARSEST_STRIDE = 32
 
 
 class TrainingDiverged(SemalignError, ArithmeticError):  # noqa: N818 (named for what happened)
-    """The loss is no longer a finite number."""
+    """The loss, or what was learned, is no longer a finite number.
+
+    Attributes:
+        at: where: step, and images where it was the loss of a batch.
+    """
+
+    def __init__(self, message: str, **at: Any) -> None:
+        super().__init__(message)
+        self.at = at
 
 
 @dataclasses.dataclass(frozen=True)
@@ -235,7 +243,9 @@ class _Progress:
 
     def add(self, name: str, value: float) -> None:
         if not math.isfinite(value):
-            raise TrainingDiverged(f"{name} is {value} at step {self.step}, expected a finite number: {REMEDY}")
+            raise TrainingDiverged(
+                f"{name} is {value} at step {self.step}, expected a finite number: {REMEDY}", step=self.step
+            )
         self.curves.setdefault(name, []).append((self.step, value))
 
 
@@ -452,7 +462,9 @@ def _fit(
         if not math.isfinite(total):
             raise TrainingDiverged(
                 f"the loss is {total} at step {step} of {steps} (epoch {epoch}, images "
-                f"{', '.join(images.names[i] for i in index[:3])}, ...), expected a finite number: {REMEDY}"
+                f"{', '.join(images.names[i] for i in index[:3])}, ...), expected a finite number: {REMEDY}",
+                step=step,
+                images=[images.names[i] for i in index],
             )
         scaler.unscale_(optimizer)
         if train.clip_norm is not None:
@@ -492,7 +504,9 @@ def _fit(
     # Score the averaged (or last) weights.
     for name, tensor in average.items():
         if not bool(tensor.isfinite().all()):
-            raise TrainingDiverged(f"the weights {name} are not finite after step {steps}, expected numbers: {REMEDY}")
+            raise TrainingDiverged(
+                f"the weights {name} are not finite after step {steps}, expected numbers: {REMEDY}", step=steps
+            )
     if train.select_split is not None:
         _keep_best(run, average, inputs, progress, out, events)
     model.load_state_dict(average)

@@ -21,13 +21,13 @@ except ImportError:
     # Windows.
     fcntl = None
 
-__all__ = ["LOCK_FILE", "run_lock", "study_lock"]
+__all__ = ["LOCK_FILE", "folder_lock", "run_lock"]
 
 LOCK_FILE = ".lock"
 
 
 @contextlib.contextmanager
-def study_lock(folder: Path) -> Iterator[None]:
+def folder_lock(folder: Path) -> Iterator[None]:
     """Hold ``folder``, made where it is missing, for this process; taken back when nothing was put into it.
 
     Raises:
@@ -67,8 +67,8 @@ def _locked(file: Path) -> int:
             holder = os.pread(handle, 200, 0).decode(errors="replace") or "another process"
             os.close(handle)
             raise OutputError(
-                f"the output folder {file.parent} is in use by {holder}, expected one study at a time: wait for it or "
-                "end it, then start the same command again, or name another folder with --out"
+                f"the output folder {file.parent} is in use by {holder}, expected one command at a time: wait for it "
+                "or end it, then start the same command again, or name another folder with --out"
             ) from error
         return handle
 
@@ -82,7 +82,8 @@ def _try_lock(handle: int, file: Path) -> bool:
         raise
     except OSError as error:
         warnings.warn(
-            f"the folder {file.parent} cannot be locked ({error.strerror}): see to it that only one study writes there",
+            f"the folder {file.parent} cannot be locked ({error.strerror}): see to it that only one command writes "
+            "there",
             stacklevel=4,
         )
         return False
