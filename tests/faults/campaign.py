@@ -300,7 +300,7 @@ class Campaign:
         """Carry out a command; return its exit code and what it said."""
         process = self.start(command, folder, fault)
         _, said = process.communicate()
-        return process.returncode, said
+        return process.wait(), said
 
     def reference(self, command: str) -> Path:
         """Return the folder in which a command was left alone."""
@@ -391,7 +391,7 @@ class Campaign:
             else:
                 process.send_signal(number)
         _, said = process.communicate()
-        return process.returncode, said, struck
+        return process.wait(), said, struck
 
     def writes(self, command: str) -> int:
         """Return about how many files one process of a command puts in their places."""
@@ -461,7 +461,7 @@ class Campaign:
         time.sleep(wait)
         second = self.start("study", folder)
         said = [process.communicate()[1] for process in (first, second)]
-        codes = [first.returncode, second.returncode]
+        codes = [first.wait(), second.wait()]
         faults = []
         for code, text in zip(codes, said, strict=True):
             if code != 0 and not (code == 2 and "is in use by process" in text and "Traceback" not in text):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 from semalign.report import write_report
 from semalign.study.carry_out import carry_out
 from semalign.study.design import read_study
-from tests.study import kill_child
+from tests.faults import child
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
 
@@ -47,9 +48,14 @@ def uninterrupted(study: Path, tmp_path: Path, in_this_process: None) -> Path:
 def call(study: Path, folder: Path, kill: str) -> subprocess.CompletedProcess[str]:
     """Return the command ``study run`` when it has ended, by itself or killed."""
     words = ["study", "run", str(study), "--out", str(folder), "--workers", "1"]
-    environment = os.environ | {"KILL": kill and f"{kill}:{folder.parent / kill.replace(':', '-')}"}
+    fault: dict[str, object] = {}
+    if kill:
+        name, count, whom = kill.split(":")
+        mark = folder.parent / kill.replace(":", "-")
+        fault = {"at": [name, int(count)], "whom": whom, "mark": str(mark)}
+    environment = os.environ | {"FAULT": json.dumps(fault)}
     return subprocess.run(
-        [sys.executable, str(kill_child.__file__), *words],
+        [sys.executable, str(child.__file__), *words],
         capture_output=True,
         text=True,
         env=environment,

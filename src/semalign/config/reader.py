@@ -36,6 +36,8 @@ Model = TypeVar("Model", bound=BaseModel)
 
 # A config is a page of text; anything larger is not one.
 _LARGEST_FILE = 1 << 20
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+_LONGEST_NUMBER = 100
 
 DEFAULTS_BY_KIND: dict[str, dict[str, Any]] = {
     "folder": {
@@ -83,6 +85,15 @@ class _Loader(yaml.SafeLoader):
                 problem_mark=self.peek_event().start_mark,  # type: ignore[no-untyped-call]
             )
         return super().compose_node(parent, index)
+
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
+        """Refuse a number of more digits than any number needs: YAML's base 60 takes minutes for half a megabyte."""
+        if node.tag in _NUMBERS and len(node.value) > _LONGEST_NUMBER:
+            raise yaml.MarkedYAMLError(
+                problem=f"a number has {len(node.value)} characters, expected at most {_LONGEST_NUMBER}",
+                problem_mark=node.start_mark,
+            )
+        return super().construct_scalar(node)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         """Refuse a key that stands twice, of which YAML would keep the last, and one that is no text."""

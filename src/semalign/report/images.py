@@ -33,7 +33,7 @@ def picture_of(root: Path, split: str, name: str) -> str | None:
         name: the image, without its ending; "SPLIT/NAME" and a name with its ending will do too.
     """
     stem = name.removeprefix(f"{split}/")
-    parts = [_find(root / kind / split, stem) for kind in ("images", "masks")]
+    parts = [_find(root / kind / split, stem) if _is_plain(split) else None for kind in ("images", "masks")]
     if parts[0] is None or parts[1] is None:
         return None
     try:
@@ -48,7 +48,8 @@ def picture_of(root: Path, split: str, name: str) -> str | None:
                     return None
                 # The indices themselves, whatever colours a palette gives them.
                 mask = Image.frombytes("L", opened.size, opened.tobytes())
-    except (OSError, ValueError, SyntaxError, Warning):
+    except Exception:
+        # Pillow raises nearly every kind on damaged files and on bombs; a report does without the picture.
         return None
     return _side_by_side(image, mask)
 
@@ -99,13 +100,17 @@ def _side_by_side(image: Image.Image, mask: Image.Image) -> str:
 
 def _find(folder: Path, stem: str) -> Path | None:
     """Return the file of this name in ``folder``; never one outside it, whatever the name says."""
-    if "/" in stem or "\\" in stem or stem in ("", ".", ".."):
+    if not _is_plain(stem):
         return None
     for ending in ("", ".png", ".jpg", ".jpeg", ".JPG", ".PNG", ".bmp", ".tif", ".tiff", ".webp"):
         path = folder / f"{stem}{ending}"
         if path.is_file():
             return path
     return None
+
+
+def _is_plain(name: str) -> bool:
+    return not ("/" in name or "\\" in name or "\0" in name or name in ("", ".", ".."))
 
 
 def mask_colours() -> list[int]:

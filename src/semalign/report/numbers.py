@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
 import io
 import re
 import statistics
@@ -127,14 +128,23 @@ class StudyNumbers:
         """Whether runs hold counts per image; those of a user's own command may hold a score alone."""
         return bool(self.score.images) and bool(self.score.counts.size)
 
-    @property
+    @functools.cached_property
     def leaking(self) -> frozenset[str]:
         """Arms whose texts are made from the masks that are scored."""
         return frozenset(arm for arm in self.arms if self.text_of(arm).get("leaking") is True)
 
     def runs_of(self, arm: str) -> tuple[RunResult, ...]:
         """Return the arm's finished runs in order of seeds."""
-        return tuple(result for (name, _), result in self.finished.items() if name == arm)
+        return self._finished_by_arm.get(arm, ())
+
+    @functools.cached_property
+    def _finished_by_arm(self) -> dict[str, tuple[RunResult, ...]]:
+        """Found once: a page asks thousands of times."""
+        return _by_arm(self.finished)
+
+    @functools.cached_property
+    def _failed_by_arm(self) -> dict[str, tuple[RunResult, ...]]:
+        return _by_arm(self.failed)
 
     def options_of(self, arm: str) -> dict[str, Any]:
         """Return, by dotted name, what the study sets for the arm; options left at their defaults are not in it."""
@@ -146,12 +156,19 @@ class StudyNumbers:
 
     def text_of(self, arm: str) -> dict[str, Any]:
         """Return the facts of the arm's text: kind, shared, leaking, ...; before its first run only what is planned."""
-        for run in (*self.runs_of(arm), *(result for (name, _), result in self.failed.items() if name == arm)):
+        for run in (*self.runs_of(arm), *self._failed_by_arm.get(arm, ())):
             text = run.facts.get("text")
             if isinstance(text, dict):
                 return text
         kind = self.options_of(arm).get("data.text")
         return {} if kind is None else {"kind": kind, "leaking": kind == "masks"}
+
+
+def _by_arm(runs: Mapping[RunKey, RunResult]) -> dict[str, tuple[RunResult, ...]]:
+    found: dict[str, list[RunResult]] = {}
+    for (arm, _), result in runs.items():
+        found.setdefault(arm, []).append(result)
+    return {arm: tuple(results) for arm, results in found.items()}
 
 
 def load_study(folder: Path) -> StudyNumbers:
