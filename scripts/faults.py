@@ -43,26 +43,22 @@ def plan(kills: int, others: int) -> Iterator[tuple[str, str]]:
     """Yield fault and command of every attempt."""
     order = [command for command, share in KILLED.items() for _ in range(share)]
     # Commands alternate, so that a campaign that is stopped early has seen them all.
-    order = sorted(order, key=lambda command: hash_of(command, order))
     order = [order[place * 7 % len(order)] for place in range(len(order))]
-    for number in range(max(kills, others * 6)):
+    every = max(1, kills // max(1, others))
+    for number in range(max(kills, others)):
         if number < kills:
-            yield KINDS[number // len(order) % 3 if kills > 3 * len(order) else number % 3], order[number % len(order)]
-        if number < others:
+            yield KINDS[(number + number // len(order)) % 3], order[number % len(order)]
+        place, rest = divmod(number, every)
+        if rest == every // 2 and place < others:
             for command in ("train", "study", "report", "cache", "export", "predict"):
                 yield "full disk", command
             yield "two at once", "study"
             yield "worker out of memory", "study"
             yield "worker killed", "study"
             yield "NaN loss", "diverging"
-            if number < 2:
+            if place < 2:
                 for command in ("train", "study", "report", "export", "predict"):
                     yield "read-only", command
-
-
-def hash_of(command: str, order: list[str]) -> int:
-    """Return a place that puts equal commands together."""
-    return order.index(command)
 
 
 def main() -> int:

@@ -31,7 +31,7 @@ def deterministic() -> Iterator[None]:
 def build(kind: type[Alignment], *, dim: int = 6, heads: int = 2, **knobs: Any) -> Any:
     """Return a float64 module whose every tensor is drawn."""
     torch.manual_seed(3)
-    module = kind(dim, TEXT_DIM, heads, allow_dead=True, **knobs).double()  # type: ignore[call-arg]
+    module = kind(dim, TEXT_DIM, heads, allow_dead=True, **knobs).double()
     for name, parameter in module.named_parameters():
         if name.endswith("bias"):
             torch.nn.init.normal_(parameter, std=0.3)

@@ -501,7 +501,16 @@ class Campaign:
         code, said, struck = self._strike("diverging", folder, {"at": ["*", at]})
         faults = [] if struck or code == 0 else [f"ended with {code}: {said[-300:]}"]
         attempt = self._judge(
-            "NaN loss", "diverging", folder, f"killed at file {at}", code, results(folder), began, faults, struck=struck
+            "NaN loss",
+            "diverging",
+            folder,
+            f"killed at file {at}",
+            code,
+            results(folder),
+            began,
+            faults,
+            struck=struck,
+            keep=True,
         )
         others = self.reference("study") / "out"
         differ = [
@@ -517,6 +526,8 @@ class Campaign:
             told.append(whole)
         if told != [True, True]:
             differ.append("the failed runs do not say step, images and the audit's opinion")
+        if not differ:
+            shutil.rmtree(folder / "out")
         return dataclasses.replace(attempt, differ=(*attempt.differ, *differ))
 
     # ---- looking at what is left ----
@@ -534,15 +545,16 @@ class Campaign:
         *,
         half: tuple[str, ...] = (),
         struck: bool = True,
+        keep: bool = False,
     ) -> Attempt:
-        """Start the command again and compare."""
+        """Start the command again and compare; what is as it should be is removed, unless ``keep``."""
         faults = list(faults or ())
         again, said = self.call(command, folder)
         if again != 0:
             faults.append(f"started again it ended with {again}: {said[-300:]}")
         after = results(folder)
         differ = [] if again else self.differences(command, folder)
-        if not faults and not differ:
+        if not faults and not differ and not keep:
             place = folder / CASES[command].out
             with contextlib.suppress(OSError):
                 shutil.rmtree(place)

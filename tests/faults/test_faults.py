@@ -141,13 +141,13 @@ def test_folders_appear_whole(tmp_path: Path) -> None:
     """A folder that is written aside takes the place of none or an empty one; a failure leaves nothing."""
     (tmp_path / "empty").mkdir()
     for name in ("new", "empty", "below/new"):
-        with write_folder_aside(tmp_path / name) as aside:
+        with write_folder_aside(tmp_path / name, "model", option="--out") as aside:
             write_text(aside / "a", "1")
             assert not (tmp_path / name / "a").exists()
         assert (tmp_path / name / "a").read_text() == "1"
 
     def fail() -> None:
-        with write_folder_aside(tmp_path / "failed") as aside:
+        with write_folder_aside(tmp_path / "failed", "model", option="--out") as aside:
             write_text(aside / "a", "1")
             raise KeyboardInterrupt
 
@@ -156,7 +156,7 @@ def test_folders_appear_whole(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["below", "empty", "new"]
     (tmp_path / "file").touch()
     with (
-        pytest.raises(OutputError, match=r"cannot make the output folder .*file"),
-        write_folder_aside(tmp_path / "file/b"),
+        pytest.raises(OutputError, match=r"cannot write the model .*file/b: Not a directory"),
+        write_folder_aside(tmp_path / "file/b", "model", option="--out"),
     ):
         pass
