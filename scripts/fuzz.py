@@ -135,8 +135,10 @@ def main() -> int:
         inputs = asked.inputs if asked.target else round(asked.inputs * SHARES[name])
         words = ["--here", "--target", name, "--inputs", str(inputs), "--seed", str(asked.seed), "--work", str(work)]
         command = [sys.executable, str(Path(__file__).resolve()), *words, *(["--unguided"] if not guided else [])]
-        code = subprocess.run(command, check=False).returncode
         file = work / f"{name}.json"
+        done = json.loads(file.read_text()) if file.exists() else {}
+        # What an earlier call with this folder has finished is not done again.
+        code = 0 if done.get("inputs", 0) >= inputs else subprocess.run(command, check=False).returncode
         found[name] = json.loads(file.read_text()) if file.exists() else {}
         bad = bad or code != 0 or bool(found[name].get("faults", True))
         print(name, "ended with", code, json.dumps(found[name]), flush=True)

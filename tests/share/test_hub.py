@@ -61,6 +61,20 @@ def test_the_card_names_the_backbone(trained: Path, backbone: str, shown: str) -
     assert "/home" not in card
 
 
+def test_the_same_command_again(trained: Path, tmp_path: Path) -> None:
+    """A folder that holds this very model is left as it is and is no obstacle; any other one is."""
+    out = save_pretrained(trained, tmp_path / "model")
+    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in out.iterdir()}
+
+    assert save_pretrained(trained, out) == out
+    assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in out.iterdir()} == before
+    with pytest.raises(OutputError, match="holds something already"):
+        save_pretrained(trained, out, license_name="mit")
+    (out / "README.md").write_text("mine")
+    with pytest.raises(OutputError, match="holds something already"):
+        save_pretrained(trained, out)
+
+
 def test_nothing_is_overwritten(trained: Path, tmp_path: Path) -> None:
     """A folder that holds something is left as it is; a folder without a run gives nothing."""
     (tmp_path / "mine").write_text("x")

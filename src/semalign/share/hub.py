@@ -6,6 +6,7 @@ made from the run's facts and says nothing that they do not.
 
 from __future__ import annotations
 
+import filecmp
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 import semalign
 from semalign.config import flatten, to_dict
 from semalign.errors import CheckpointError, ConfigError, OutputError
-from semalign.files import write_aside, write_folder_aside, write_json, write_text
+from semalign.files import read_json, write_aside, write_folder_aside, write_json, write_text
 from semalign.results import RunResult, read_result
 from semalign.train.folder import RESULT_FILE
 from semalign.train.run import WEIGHTS_FILE, TrainedRun, load_run, parameter_count
@@ -35,7 +36,7 @@ def save_pretrained(run: Path, out: Path, *, license_name: str | None = None) ->
 
     Args:
         run: a run's folder with its weights and result.
-        out: a folder that does not exist yet, or is empty.
+        out: a folder that does not exist yet, is empty, or holds this very model already.
         license_name: under what licence the weights are given, such as "cc-by-4.0"; None leaves it open, and says so.
 
     Returns:
@@ -48,9 +49,11 @@ def save_pretrained(run: Path, out: Path, *, license_name: str | None = None) ->
     """
     trained = load_run(run)
     result = read_result(run / RESULT_FILE) if (run / RESULT_FILE).exists() else None
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise OutputError(f"the folder {out} holds something already, expected none or an empty one: name another")
     config, card = config_of(trained), model_card(trained, result, license_name=license_name)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        if _holds(out, run / WEIGHTS_FILE, config, card):
+            return out
+        raise OutputError(f"the folder {out} holds something already, expected none or an empty one: name another")
     # The folder appears whole: a part of it, left by a kill, would stand in the way of the same command.
     with write_folder_aside(out, "model", option="--out") as aside:
         with write_aside(aside / MODEL_FILE) as temporary:
@@ -58,6 +61,19 @@ def save_pretrained(run: Path, out: Path, *, license_name: str | None = None) ->
         write_json(aside / CONFIG_FILE, config)
         write_text(aside / CARD_FILE, card)
     return out
+
+
+def _holds(out: Path, weights: Path, config: dict[str, Any], card: str) -> bool:
+    """Return whether ``out`` is what is to be written: a command that was stopped at its very end may come again."""
+    try:
+        return (
+            {path.name for path in out.iterdir()} == {MODEL_FILE, CONFIG_FILE, CARD_FILE}
+            and filecmp.cmp(out / MODEL_FILE, weights, shallow=False)
+            and read_json(out / CONFIG_FILE) == config
+            and (out / CARD_FILE).read_text(encoding="utf-8") == card
+        )
+    except (OSError, ValueError):
+        return False
 
 
 def from_pretrained(source: str | Path, *, revision: str | None = None, local_files_only: bool = False) -> TrainedRun:
