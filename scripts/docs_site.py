@@ -42,6 +42,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that are made from the code, and those of linked files."""
     pages = {
         "reference/api.md": api_page(),
+        "reference/parts.md": parts_page(),
         "reference/judge.md": judge_page(),
         "reference/options.md": options_page(),
         "reference/presets.md": presets_page(),
@@ -146,14 +147,19 @@ def homes() -> dict[str, str]:
 
 
 def api_page() -> str:
-    """Return the page of everything that `semalign` offers, and of what stands behind it."""
+    """Return the page of everything that `semalign` offers."""
     parts = [
         "# Python\n",
         "`import semalign` imports no torch; each name below is loaded when it is first used. All that is raised on "
         "purpose is a `semalign.SemalignError`, one sentence with what, where, got, expected and the fix.\n",
     ]
     parts += [_reference(home, f"semalign.{name}") for name, home in homes().items()]
-    parts.append("# Further parts\n")
+    return "\n".join(parts)
+
+
+def parts_page() -> str:
+    """Return the page of what stands behind it: what functions return, and parts for a training loop of one's own."""
+    parts = ["# Further parts\n", "What functions return, and parts for a training loop of your own.\n"]
     parts += [
         _reference(home, home)
         for home in (

@@ -11,7 +11,7 @@ from semalign.study.design import planned_runs, read_study
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-MADE = {"api", "commands", "judge", "options", "presets"}
+MADE = {"api", "commands", "judge", "options", "parts", "presets"}
 """Pages of the reference that the site makes from the code (scripts/docs_site.py)."""
 
 
