@@ -109,8 +109,8 @@ def test_the_site_is_built_and_fetches_nothing(tmp_path: Path) -> None:
         text = page.read_text(encoding="utf-8")
         assert not re.search(r"<(?:script|img|iframe|source)[^>]* src=\"?(?:https?:)?//", text), page
         assert not re.search(r"<link[^>]* rel=\"?(?:stylesheet|preconnect|preload)[^>]*(?:https?:)?//", text), page
-    for page, shown in (("dead-knobs", "TextAttention"), ("own-backbone", "SegformerModel"), ("own-study", "SCORES")):
-        assert shown in (tmp_path / "site" / "how-to" / f"{page}.html").read_text(encoding="utf-8"), "not included"
+    for name, shown in (("dead-knobs", "TextAttention"), ("own-backbone", "SegformerModel"), ("own-study", "SCORES")):
+        assert shown in (tmp_path / "site" / "how-to" / f"{name}.html").read_text(encoding="utf-8"), "not included"
     index = json.loads((tmp_path / "site" / "search" / "search_index.json").read_text(encoding="utf-8"))
     assert {item["location"].partition("#")[0] for item in index["docs"]} >= names - {"404.html"}
     menu = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
