@@ -19,6 +19,7 @@ from semalign.align.temperature import DeadKnobWarning
 from semalign.errors import CheckpointError, ConfigError
 from semalign.model.dropin import SemanticAlignmentModule
 from semalign.model.text_fusion import DecoderAlignment, EncoderAlignment
+from semalign.share import original
 from semalign.share.original import OPTIONS, import_original, load_original
 
 GOLDEN = Path(__file__).parents[3] / "shared" / "golden"
@@ -212,6 +213,30 @@ def test_what_has_no_equal(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"nothing of .* has an equal one here .*write it with --as original"):
         import_original(tmp_path / "a.pth", tmp_path / "b.safetensors", form="semalign", options=options)
     assert not (tmp_path / "b.safetensors").exists()
+
+
+def test_a_conversion_that_differs_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not the original's function to 1e-6 is not written as if it were."""
+    torch.save(named("decoder.", module()), tmp_path / "a.pth")
+    monkeypatch.setattr(original, "MOST_DIFFERENCE", -1.0)
+
+    assert "its outputs differ by" in import_original(tmp_path / "a.pth").modules[0].not_converted["decoder"]
+    with pytest.raises(CheckpointError, match=r"nothing of .* has an equal one here \(its outputs differ by"):
+        import_original(tmp_path / "a.pth", tmp_path / "b.safetensors", form="semalign")
+
+
+def test_gate_factor_and_a_temperature_on_its_bound(tmp_path: Path) -> None:
+    """The gate counts with gamma_scale; l = 2.0 is one step from dead."""
+    made = module(gamma_scale=3.0)
+    with torch.no_grad():
+        made.get_parameter("decoder_logit_scale").fill_(2.0)
+    torch.save(named("encoder.", made) | named("decoder.", made), tmp_path / "a.pth")
+
+    encoder, decoder = import_original(tmp_path / "a.pth").modules
+
+    assert encoder.gates == {"gamma": pytest.approx(1.5)}
+    assert encoder.differences["encoder"] <= 1e-6
+    assert decoder.temperatures["decoder"].state == "edge"
 
 
 def test_several_parts(tmp_path: Path) -> None:

@@ -7,9 +7,13 @@ import struct
 import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from semalign.data.folder import Folder
 from semalign.data.sets import import_data
+from semalign.data.sets.plan import Entry, Plan
+from semalign.data.sets.writing import write_plan
 from semalign.errors import ConfigError, DataError, OutputError, SemalignError
 from tests.data.conftest import save
 from tests.data.sets.conftest import Importer, mask, picture
@@ -138,6 +142,20 @@ def test_outputs_that_are_taken(source: Path, tmp_path: Path) -> None:
 
     assert import_data("nyuv2", source, tmp_path / "empty").splits == {"train": 1}
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != "cache") == ["empty", "full", "theirs"]
+
+
+def test_clusters_of_a_part_of_a_split(tmp_path: Path) -> None:
+    """clusters.txt speaks of whole splits alone, as folders ask."""
+    pixels = np.zeros((2, 3, 3), dtype=np.uint8)
+    names = {"a": ("train", "street"), "b": ("train", None), "c": ("val", "park")}
+    entries = tuple(
+        Entry(split, name, lambda: pixels, lambda: mask([0])[:2, :3], cluster=cluster)
+        for name, (split, cluster) in names.items()
+    )
+    write_plan(Plan("", "", ("sky",), entries), tmp_path, link=False, depth=True, name="camvid", source=tmp_path)
+
+    assert (tmp_path / "clusters.txt").read_text() == "val/c\tpark\n"
+    assert Folder(tmp_path).clusters("val") == {"c": "park"}
 
 
 def test_two_images_of_one_name(source: Path, imported: Importer) -> None:

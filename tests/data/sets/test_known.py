@@ -290,8 +290,10 @@ def test_cityscapes(source: Path, imported: Importer) -> None:
 
 def test_unknown_ids_and_colours(source: Path, imported: Importer) -> None:
     """They are refused with the file, the values and the fix; on request they are ignored and counted."""
-    picture(source / "train" / "0001TP_1.png")
+    for name in ("0001TP_1", "0001TP_2"):
+        picture(source / "train" / f"{name}.png")
     save(source / "trainannot" / "0001TP_1.png", mask([12, 12, 40, 3]))
+    save(source / "trainannot" / "0001TP_2.png", mask([12, 3]))
     with pytest.raises(
         DataError,
         match=r"mask .*0001TP_1.png holds the id 12, the id 40 \(3 pixels\), expected 0 to 10, and 11 for void: "
@@ -302,7 +304,7 @@ def test_unknown_ids_and_colours(source: Path, imported: Importer) -> None:
     folder, found = imported("camvid", ignore_unknown=True)
 
     np.testing.assert_array_equal(folder.load("train", "0001TP_1").mask, mask([255, 255, 255, 3]))
-    assert found.notes[-1] == "3 pixels of unknown values in 1 masks are ignored (255)"
+    assert found.notes[-1] == "4 pixels of unknown values in 2 masks are ignored (255)"
 
 
 def test_unknown_colours(source: Path, imported: Importer) -> None:
