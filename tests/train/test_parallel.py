@@ -23,10 +23,10 @@ from semalign.train.parallel import labelled_weight, mean_records, own_share, pa
 from tests.small import TINY, scenes, tiny_options
 
 CPU = make_fabric("cpu")
-SHARED = (*TINY, "train.batch_size=6", "train.average=0.5", "train.epochs=3", "train.seed=2")
+SHARED = (*TINY, "train.batch_size=6", "train.average=0.5", "train.epochs=3", "train.seed=3")
 """Three steps of six images.
 
-At seed 0 rounding turns a unit on or off, and the losses then differ by 1e-3; at seeds 1 to 4 by at most 4e-5.
+At seed 0 rounding turns a unit on or off, and the losses then differ by 4e-3; at seeds 1 to 4 by at most 4e-5.
 """
 
 # What a user's own script looks like: every process runs it.
