@@ -74,15 +74,15 @@ def test_a_run_is_audited_with_its_curves(trained: Path) -> None:
 
 def test_curves_show_what_stood_on_its_bound() -> None:
     """A learnable scale at its bound over the last third of the recorded steps is pinned; one below it is not."""
-    model = build_segmenter(3, text_dim=5, encoder_stages=(), decoder_levels=(0,))
+    model = build_segmenter(3, text_dim=5, encoder_stages=(), decoder_levels=(2,))
     high = [(step, 100.0 if step > 3 else 50.0) for step in range(12)]
     low = [(step, 99.0) for step in range(12)]
 
-    found = curve_findings(model, {"decoder.alignments.0/scale": high})
+    found = curve_findings(model, {"decoder.alignments.2/scale": high})
 
     assert [(item.code, item.places) for item in found] == [("pinned-at-bound", (DEAD[0],))]
     assert found[0].numbers["value"] == pytest.approx(math.log(100))
-    assert curve_findings(model, {"decoder.alignments.0/scale": low}) == []
+    assert curve_findings(model, {"decoder.alignments.2/scale": low}) == []
 
 
 FACTORY = """

@@ -378,6 +378,7 @@ def test_what_a_result_holds(inputs: Inputs) -> None:
         "kind": "classes",
         "meaning": "one sentence per class, the same for every image",
         "encoder": facts["text"]["encoder"],
+        "level": "sentence",
         "tokens": 3,
         "sentences": 3,
         "shared": True,

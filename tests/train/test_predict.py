@@ -79,7 +79,7 @@ def test_attention_maps(trained: Path, image: Path, tmp_path: Path) -> None:
 
     assert prediction.attention.keys() == alignment_sites(run.model).keys()
     shapes = {short_site(name): tuple(maps.shape) for name, maps in prediction.attention.items()}
-    assert shapes["decoder 0"] == (3, 8, 11)
+    assert shapes["decoder 2"] == (3, 2, 3)
     assert shapes["decoder 3"] == (3, 1, 2)
     for maps in prediction.attention.values():
         torch.testing.assert_close(maps.sum(dim=0), torch.ones(maps.shape[1:]))

@@ -52,7 +52,7 @@ def test_what_is_recomputed() -> None:
 
     parts = recomputed_parts(model)
 
-    assert len(parts) == 2 + 4 + 6 + 4 + 4 + 3
+    assert len(parts) == 2 + 4 + 7 + 4 + 4 + 3
     inside = {parameter for part in parts for parameter in part.parameters()}
     outside = [name for name, parameter in model.named_parameters() if parameter not in inside]
     assert {name.split(".")[1] for name in outside} == {"context", "classifier"}
