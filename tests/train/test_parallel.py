@@ -23,10 +23,18 @@ from semalign.train.parallel import labelled_weight, mean_records, own_share, pa
 from tests.small import TINY, scenes, tiny_options
 
 CPU = make_fabric("cpu")
-SHARED = (*TINY, "train.batch_size=6", "train.average=0.5", "train.epochs=3", "train.seed=3")
+SHARED = (
+    *TINY,
+    "train.batch_size=6",
+    "train.average=0.5",
+    "train.epochs=3",
+    "train.lr=1e-4",
+    "train.scalar_lr=1e-4",
+)
 """Three steps of six images.
 
-At seed 0 rounding turns a unit on or off, and the losses then differ by 4e-3; at seeds 1 to 4 by at most 4e-5.
+Adam's first steps have the length of the rate whatever the gradient's size, so that rounding decides the way of a
+weight whose gradient is near 0: at a small rate that counts little.
 """
 
 # What a user's own script looks like: every process runs it.
@@ -71,9 +79,12 @@ def test_two_processes_compute_what_one_does(data: Path, tmp_path: Path) -> None
     assert len(losses(results[0])) == 3
     assert losses(results[1]) == pytest.approx(losses(results[0]), rel=1e-4)
     assert losses(results[1])[0] == pytest.approx(losses(results[0])[0], rel=1e-6)
+    for name in (name for name in results[0].curves if name.endswith("grad_norm")):
+        first = [result.curves[name][0][1] for result in results]
+        assert first[1] == pytest.approx(first[0], rel=1e-3, abs=1e-7), name
     weights = [_weights(tmp_path / name) for name in ("one", "two")]
     for name, tensor in weights[0].items():
-        torch.testing.assert_close(weights[1][name], tensor, rtol=2e-2, atol=2e-3, msg=name)
+        torch.testing.assert_close(weights[1][name], tensor, rtol=1e-2, atol=6e-4, msg=name)
     assert results[0].score is not None
     assert results[1].score is not None
     assert results[1].score.images == results[0].score.images
