@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -472,3 +473,23 @@ def test_an_error_of_a_worker(own: Path, here: Path) -> None:
 def test_the_default_number_of_workers() -> None:
     """One process per processor that this process may use."""
     assert runner.default_workers() >= 1
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [({}, "10000000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "passive"}, None)],
+)
+def test_idle_threads_wait_awake(
+    own: dict[str, str], expected: str | None, semalign: Semalign, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command line lets idle threads look for work longer, unless the user has set how they wait."""
+    # The second line lets the first be undone: what a command sets in the environment would outlive the test.
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    for name, value in own.items():
+        monkeypatch.setenv(name, value)
+
+    semalign("config", "schema")
+
+    assert os.environ.get("GOMP_SPINCOUNT") == expected

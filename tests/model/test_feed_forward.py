@@ -71,7 +71,8 @@ def plain_norm(norm: nn.Module, ffn: nn.Sequential) -> None:
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Count the calls of the function that runs in blocks."""
+    """Count the calls of the function that runs in blocks, and let it run for small features too."""
+    monkeypatch.setattr("semalign.align.feed_forward.POSITIONS_PER_CHANNEL", 0)
     made: list[int] = []
 
     def counted(*args: Any) -> Tensor:
@@ -107,3 +108,23 @@ def test_changed_modules_are_called(calls: list[int], change: Callable[[nn.Modul
 
     assert calls == []
     assert torch.equal(y, x + ffn(norm(x)))
+
+
+def test_few_positions_take_the_modules(calls: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """With gradients up to so many positions per channel, without up to a size of the hidden layer."""
+    norm, ffn = level()
+    monkeypatch.setattr("semalign.align.feed_forward.POSITIONS_PER_CHANNEL", 3)
+    # 29 numbers of 4 bytes a position.
+    monkeypatch.setattr("semalign.align.feed_forward.LEAST_BYTES", 11 * 29 * 4)
+
+    few = add_feed_forward(torch.ones(3 * C, C), norm, ffn)
+    assert calls == []
+    many = add_feed_forward(torch.ones(2, 11, C), norm, ffn)
+    assert len(calls) == 1
+    torch.testing.assert_close(few[0], many[0, 0])
+
+    with torch.no_grad():
+        add_feed_forward(torch.ones(11, C), norm, ffn)
+        assert len(calls) == 1
+        add_feed_forward(torch.ones(12, C), norm, ffn)
+    assert len(calls) == 2

@@ -1,9 +1,10 @@
 """The feed-forward part of a decoder level, y = x + W2 gelu(W1 norm(x) + b1) + b2, in blocks of positions.
 
 The hidden layer is four times as wide as the features: as a whole it is written to and read from main memory several
-times over, in blocks it never leaves the processor's cache.  The products are oneDNN's, which on some processors are
-twice as fast as the library that `torch.nn.functional.linear` calls.  The backward keeps x alone and computes the
-hidden layer again.  It knows nothing of attention.
+times over, in blocks it never leaves the processor's cache.  The products over positions are oneDNN's, which on some
+processors are twice as fast as the library that `torch.nn.functional.linear` calls; those of the weights' gradients are
+that library's, which is the faster one there.  The backward keeps x alone and computes the hidden layer again, which
+few positions do not repay (`is_worth_blocks`).  It knows nothing of attention.
 """
 
 from __future__ import annotations
@@ -17,14 +18,34 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-__all__ = ["feed_forward", "runs_in_blocks"]
+__all__ = ["feed_forward", "is_worth_blocks", "runs_in_blocks"]
 
 BLOCK_BYTES = 1 << 20
 """Of the hidden layer, per thread: what stays in a processor's second-level cache."""
 
 
+POSITIONS_PER_CHANNEL = 96
+"""With gradients blocks are faster from this many positions per channel on: what they save grows with the positions,
+and the product that they compute again with the channels too (measured between 64 and 192 channels)."""
+LEAST_BYTES = 2 << 20
+"""Without gradients: of the hidden layer; a smaller one stays in the cache as a whole."""
+
+
+def is_worth_blocks(x: Float[Tensor, "... channels"], hidden: int, *, training: bool) -> bool:
+    """Say whether `feed_forward` is faster here than the plain modules, which keep the hidden layer for the backward.
+
+    Args:
+        x: features.
+        hidden: width of the hidden layer.
+        training: whether there will be a backward.
+    """
+    channels = x.shape[-1]
+    rows = x.numel() // channels
+    return rows > POSITIONS_PER_CHANNEL * channels if training else rows * hidden * x.itemsize > LEAST_BYTES
+
+
 def runs_in_blocks(x: Tensor) -> bool:
-    """Say whether `feed_forward` is what to call here: float32 on a CPU, no graph captured, no autocast."""
+    """Say whether `feed_forward` can be called here: float32 on a CPU, no graph captured, no autocast."""
     captured = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
     return (
         x.device.type == "cpu"
@@ -110,9 +131,9 @@ class _FeedForward(torch.autograd.Function):
             if weight is not None:
                 h, mean, rstd = torch.native_layer_norm(piece, weight.shape, weight, bias, ctx.eps)
             hidden = _linear(h, w1, b1)
-            sums[2] += _linear(dy.t(), F.gelu(hidden).t())
+            sums[2].addmm_(dy.t(), F.gelu(hidden))
             dhidden = torch.ops.aten.gelu_backward(_linear(dy, w2_t), hidden)
-            sums[0] += _linear(dhidden.t(), h.t())
+            sums[0].addmm_(dhidden.t(), h)
             sums[1] += dhidden.sum(dim=0)
             dh = _linear(dhidden, w1_t)
             if weight is not None and norms is not None:

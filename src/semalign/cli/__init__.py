@@ -20,11 +20,18 @@ __all__ = ["main"]
 INTERRUPTED = 130
 TERMINATED = 143
 """128 + the signal's number, as shells have it: of SIGINT (Ctrl-C) and SIGTERM (batch systems)."""
+SPIN_COUNT = "10000000"
+"""How often an idle thread of an OpenMP team looks for work before it sleeps.  The library's own 300 000 is over while
+one thread makes the small calls of an alignment, and waking the others costs several per cent of a training step."""
 OUT_OF_MEMORY = "memory ran out: make the images, the batch or the model smaller, or use fewer --workers"
 
 
 def main() -> None:
     """Run the command line."""
+    # Read once, when torch is imported; a policy of the user's own stands.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
+
     import typer
 
     from semalign.cli.app import app

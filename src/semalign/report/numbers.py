@@ -701,6 +701,7 @@ _STAGE = re.compile(r"(?:^|\.)stages\.(\d+)\.")
 _LEVEL = re.compile(r"(?:^|\.)alignments\.(\d+)(?:\.|$)")
 
 
+@functools.lru_cache(maxsize=1024)
 def group_of(site: str) -> SiteGroup:
     """Return the group of an alignment site.
 
@@ -732,13 +733,16 @@ def site_groups(numbers: StudyNumbers, quantity: str) -> tuple[SiteGroup, ...]:
 
 def site_band(numbers: StudyNumbers, arm: str, group: SiteGroup, quantity: str) -> Band | None:
     """Return the band of ``quantity``, averaged over the group's sites within each run; None where not recorded."""
-    curves = []
+    curves: list[Curve] = []
     for run in numbers.runs_of(arm):
+        own = [curve for found, curve in _sites(run, quantity) if found == group]
+        if len(own) < 2:
+            curves += own
+            continue
         by_step: dict[int, list[float]] = {}
-        for found, curve in _sites(run, quantity):
-            if found == group:
-                for step, value in curve:
-                    by_step.setdefault(step, []).append(value)
+        for curve in own:
+            for step, value in curve:
+                by_step.setdefault(step, []).append(value)
         curves.append([(step, statistics.fmean(by_step[step])) for step in sorted(by_step)])
     return _band(curves)
 
