@@ -16,8 +16,8 @@ __all__ = ["add_feed_forward"]
 def add_feed_forward(x: Tensor, norm: nn.Module | None, ffn: nn.Module) -> Tensor:
     """Return x + ffn(norm(x)) (x + ffn(x) without a norm), features last.
 
-    In blocks where ``ffn`` is Linear, GELU, Linear after a LayerNorm, nothing listens to them and there are
-    many positions; else by calling them.
+    In blocks where ``ffn`` is Linear, GELU, Linear after a LayerNorm, nothing listens to them and there are many
+    positions; else by calling them.
     """
     if runs_in_blocks(x) and (norm is None or _is_own(norm, nn.LayerNorm)) and _is_own(ffn, nn.Sequential):
         layers = list(ffn.children())
@@ -26,7 +26,8 @@ def add_feed_forward(x: Tensor, norm: nn.Module | None, ffn: nn.Module) -> Tenso
             tensors = [first.weight, first.bias, last.weight, last.bias]
             about = None if norm is None else (norm.weight, norm.bias, norm.eps)
             tensors += [] if about is None else about[:2]
-            wide = is_worth_blocks(x, first.out_features, training=torch.is_grad_enabled())
+            hidden: int = first.out_features  # type: ignore[assignment]
+            wide = is_worth_blocks(x, hidden, training=torch.is_grad_enabled())
             if wide and act.approximate == "none" and all(isinstance(tensor, Tensor) for tensor in tensors):
                 return feed_forward(x, about, first.weight, first.bias, last.weight, last.bias)  # type: ignore[arg-type]
     y: Tensor = x + ffn(x if norm is None else norm(x))
