@@ -47,7 +47,8 @@ def plan(kills: int, others: int) -> Iterator[tuple[str, str]]:
     every = max(1, kills // max(1, others))
     for number in range(max(kills, others)):
         if number < kills:
-            yield KINDS[(number + number // len(order)) % 3], order[number % len(order)]
+            # Each round of the order begins with another kind, so that each command meets all of them.
+            yield KINDS[(number % len(order) + number // len(order)) % 3], order[number % len(order)]
         place, rest = divmod(number, every)
         if rest == every // 2 and place < others:
             for command in ("train", "study", "report", "cache", "export", "predict"):
