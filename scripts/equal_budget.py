@@ -20,6 +20,7 @@ import argparse
 import contextlib
 import dataclasses
 import json
+import os
 import platform
 import statistics
 import sys
@@ -27,6 +28,9 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+# As the command line does (`semalign.cli`), for all models; it is read when torch is imported.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000000")
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +49,8 @@ from semalign.train.run import TrainedRun
 
 WARM_UP = 3
 """Steps of a probe that are not timed."""
+PLANNED = 0.93
+"""Share of the budget that is planned: a run is slower than its probe by records, saved states and a warm machine."""
 
 
 class Foreign(nn.Module):
@@ -172,7 +178,7 @@ def train_for(name: str, inputs: Inputs, options: Options, folder: Path, budget:
             raise ConfigError(f"{folder} was begun with {plan['asked']} and not {asked}: name another --out")
     else:
         step = probe(name, inputs, options, probe_seconds)
-        epochs = max(1, int(budget / (step * (n_images // batch))))
+        epochs = max(1, int(PLANNED * budget / (step * (n_images // batch))))
         plan = {"asked": asked, "step_seconds": step, "epochs": epochs}
         write_json(plan_file, plan)
     if row_file.exists():

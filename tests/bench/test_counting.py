@@ -3,6 +3,7 @@
 import torch
 from torch.nn import functional as F
 
+from semalign.align.feed_forward import feed_forward
 from semalign.bench.counting import count
 
 
@@ -54,3 +55,15 @@ def test_fused_attention_is_counted() -> None:
 
     assert forward.flops == 2 * products
     assert both.flops == 7 * products
+
+
+def test_every_product_of_the_feed_forward_is_counted() -> None:
+    """Two products forward; backward the hidden layer once more, two towards x and one for each weight."""
+    rows, channels, hidden = 11, 5, 13
+    w1, w2 = torch.randn(hidden, channels, requires_grad=True), torch.randn(channels, hidden, requires_grad=True)
+    x, b1, b2 = torch.randn(rows, channels), torch.zeros(hidden), torch.zeros(channels)
+
+    def both_ways() -> tuple[torch.Tensor, ...]:
+        return torch.autograd.grad(feed_forward(x, None, w1, b1, w2, b2).sum(), [w1, w2])
+
+    assert count(both_ways).flops == 7 * 2 * rows * channels * hidden

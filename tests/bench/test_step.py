@@ -136,7 +136,7 @@ def test_tables_by_hand() -> None:
     assert text.rows == [
         [SHARES["case"], "110.0", "105.0", "100.0", "4.7 ± 1.1", "10.0 ± 2.0", "3.0", "12.0"],
     ]
-    assert ours.rows == [["72 steps", "100.0", "102.0", "1.5", "120.0 (each 33th)", "2.0 ± 0.5", "2.6"]]
+    assert ours.rows == [["72 steps", "100.0", "102.0", "1.5", "120.0 (one in 33)", "2.0 ± 0.5", "2.6"]]
     assert short.rows == [["nano", "100.0", "80.0", "1.25"]]
     assert infer_tables({"text": [SHARES]})[0].rows == text.rows
     assert len(step_tables({"text": [], "loop": loop | {"recording_ms": None}, "precision": []})) == 2

@@ -73,6 +73,7 @@ def plain_norm(norm: nn.Module, ffn: nn.Sequential) -> None:
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Count the calls of the function that runs in blocks, and let it run for small features too."""
     monkeypatch.setattr("semalign.align.feed_forward.POSITIONS_PER_CHANNEL", 0)
+    monkeypatch.setattr("semalign.align.feed_forward.LEAST_BYTES", 0)
     made: list[int] = []
 
     def counted(*args: Any) -> Tensor:
@@ -90,9 +91,13 @@ def test_modules_as_built(calls: list[int], with_norm: bool) -> None:
     x = torch.randn(2, 3, 5, C)
 
     y = add_feed_forward(x, norm if with_norm else None, ffn)
+    with torch.no_grad():
+        without_gradients = add_feed_forward(x, norm if with_norm else None, ffn)
 
-    assert len(calls) == 1
-    torch.testing.assert_close(y, x + ffn(norm(x) if with_norm else x))
+    assert len(calls) == 2
+    expected = x + ffn(norm(x) if with_norm else x)
+    torch.testing.assert_close(y, expected)
+    torch.testing.assert_close(without_gradients, expected)
 
 
 @pytest.mark.parametrize(

@@ -25,10 +25,10 @@ BLOCK_BYTES = 1 << 20
 
 
 POSITIONS_PER_CHANNEL = 96
-"""With gradients blocks are faster from this many positions per channel on: what they save grows with the positions,
+"""With gradients blocks are faster above this many positions per channel: what they save grows with the positions,
 and the product that they compute again with the channels too (measured between 64 and 192 channels)."""
 LEAST_BYTES = 2 << 20
-"""Without gradients: of the hidden layer; a smaller one stays in the cache as a whole."""
+"""Without gradients: of the hidden layer; one of up to this size stays in the cache as a whole."""
 
 
 def is_worth_blocks(x: Float[Tensor, "... channels"], hidden: int, *, training: bool) -> bool:
@@ -131,9 +131,10 @@ class _FeedForward(torch.autograd.Function):
             if weight is not None:
                 h, mean, rstd = torch.native_layer_norm(piece, weight.shape, weight, bias, ctx.eps)
             hidden = _linear(h, w1, b1)
-            sums[2].addmm_(dy.t(), F.gelu(hidden))
+            # Not addmm_, which torch's counter of operations does not know.
+            torch.addmm(sums[2], dy.t(), F.gelu(hidden), out=sums[2])
             dhidden = torch.ops.aten.gelu_backward(_linear(dy, w2_t), hidden)
-            sums[0].addmm_(dhidden.t(), h)
+            torch.addmm(sums[0], dhidden.t(), h, out=sums[0])
             sums[1] += dhidden.sum(dim=0)
             dh = _linear(dhidden, w1_t)
             if weight is not None and norms is not None:

@@ -21,6 +21,7 @@ from semalign.bench.counting import Counts, count
 from semalign.bench.machine import Machine, measure_machine
 from semalign.bench.tables import Table, markdown_tables
 from semalign.bench.timing import clock_of, ratio, seconds, take_turns
+from semalign.model.feed_forward import add_feed_forward
 from semalign.model.text_fusion import Alignment, DecoderAlignment, EncoderAlignment, SingleTokenWarning
 
 __all__ = [
@@ -222,7 +223,7 @@ def _decoder_row(channels: int, heads: int, positions: int, tokens: int, rounds:
         "our attention": lambda: site._align(x, site.norm1(x), text.unsqueeze(0), None),
         "lean block": lambda: lean_block(site, x, text),
         "our block": lambda: site(x, text),
-        "ffn": lambda: x + site.ffn(site.norm2(x)),
+        "ffn": lambda: add_feed_forward(x, site.norm2, site.ffn),
     }
     torch.testing.assert_close(functions["our block"](), functions["lean block"](), rtol=1e-4, atol=1e-4)
     leaves = [x, *site.parameters()]

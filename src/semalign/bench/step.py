@@ -270,7 +270,7 @@ def step_tables(found: dict[str, Any]) -> list[Table]:
                     f"{loop['bare_ms']:.1f}",
                     f"{loop['ours_ms']:.1f}",
                     f"{loop['augment_ms']:.1f}",
-                    f"{recording} (each {loop['record_every']}th)",
+                    f"{recording} (one in {loop['record_every']})",
                     f"{100 * loop['over_bare']:.1f} ± {100 * loop['spread']:.1f}",
                     f"{100 * loop['with_recording']:.1f}",
                 ]

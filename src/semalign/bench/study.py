@@ -123,7 +123,7 @@ def planned(layout: Layout, number: int, options: Options) -> list[PlannedRun]:
 
 def study_tables(found: dict[str, Any]) -> list[Table]:
     """Return the measurements as a table."""
-    columns = ["processes x threads", "seconds a run", "runs an hour", "over 1 x 1"]
+    columns = ["processes x threads", "seconds per finished run", "runs an hour", "over 1 x 1"]
     rows = [
         [
             f"{row['processes']} x {row['threads']}",
