@@ -261,7 +261,7 @@ def markdown(rows: Sequence[dict[str, Any]], about: dict[str, Any]) -> str:
         "mIoU is of the averaged weights after the last step, from counts summed over the split. Epochs are whole, so",
         "that a model may use less than its time; one that used over 2 % more says so. One seed: a difference of a",
         "point or two is chance. Our model reads one sentence per class, the same for all images, which tells nothing",
-        "about any one image; the others read no text. The rate was not tuned for any of them. On a processor, not a GPU.",
+        "about any one image; the others read no text. The rate was not tuned for any of them.",
     ]
     return "\n".join(lines) + "\n"
 
