@@ -29,8 +29,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-# As the command line does (`semalign.cli`), for all models; it is read when torch is imported.
-os.environ.setdefault("GOMP_SPINCOUNT", "10000000")
+from semalign.cli import SPIN_COUNT
+
+# As the command line does, for all models; it is read when torch is imported.
+os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
 
 import torch
 from torch import Tensor, nn

@@ -76,12 +76,10 @@ def main() -> int:
         work = asked.work or Path(name)
         campaign = Campaign(work, asked.seed, fork=not asked.spawn)
         record = work / "attempts.jsonl"
-        begun = {"seed": asked.seed}
-        if (about := work / "plan.json").exists() and json.loads(about.read_text()) != begun:
-            parser.error(
-                f"{work} was begun with {json.loads(about.read_text())}, expected {begun}: name another --work"
-            )
-        about.write_text(json.dumps(begun))
+        seed = work / "seed.txt"
+        if seed.exists() and seed.read_text() != str(asked.seed):
+            parser.error(f"{work} was begun with --seed {seed.read_text()}, got {asked.seed}: name another --work")
+        seed.write_text(str(asked.seed))
         done = [] if not record.exists() else [json.loads(line) for line in record.read_text().splitlines()]
         attempts = [Attempt(**{key: tuple(v) if isinstance(v, list) else v for key, v in one.items()}) for one in done]
         for number, (fault, command) in enumerate(plan(asked.kills, asked.others)):
