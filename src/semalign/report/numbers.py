@@ -733,18 +733,10 @@ def site_groups(numbers: StudyNumbers, quantity: str) -> tuple[SiteGroup, ...]:
 
 def site_band(numbers: StudyNumbers, arm: str, group: SiteGroup, quantity: str) -> Band | None:
     """Return the band of ``quantity``, averaged over the group's sites within each run; None where not recorded."""
-    curves: list[Curve] = []
-    for run in numbers.runs_of(arm):
-        own = [curve for found, curve in _sites(run, quantity) if found == group]
-        if len(own) < 2:
-            curves += own
-            continue
-        by_step: dict[int, list[float]] = {}
-        for curve in own:
-            for step, value in curve:
-                by_step.setdefault(step, []).append(value)
-        curves.append([(step, statistics.fmean(by_step[step])) for step in sorted(by_step)])
-    return _band(curves)
+    return _band(
+        [point for found, curve in _sites(run, quantity) if found == group for point in curve]
+        for run in numbers.runs_of(arm)
+    )
 
 
 def curve_band(numbers: StudyNumbers, arm: str, name: str) -> Band | None:
@@ -753,7 +745,7 @@ def curve_band(numbers: StudyNumbers, arm: str, name: str) -> Band | None:
 
 
 def _band(curves: Iterable[Curve]) -> Band | None:
-    """Return the band over runs; more than `_MOST_POINTS` steps are averaged in windows, run by run."""
+    """Return the band over runs; a run's points of one step, or of one of `_MOST_POINTS` windows, are averaged."""
     runs = [np.asarray(curve, dtype=np.float64) for curve in curves if curve]
     if not runs:
         return None
