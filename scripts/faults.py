@@ -8,7 +8,8 @@ are killed; the loss of one arm is no number.  Then the same command is started 
 compared, byte for byte, with what it leaves undisturbed: weights, results, results.csv, verdicts, report.
 
 The moment is drawn evenly: either a point of the command's time, or the moment at which its k-th file is about to be
-put in its place.  Attempts stand in WORK/attempts.jsonl, one a line; the same command goes on where it was stopped.
+put in its place.  Attempts stand in WORK/attempts.jsonl, one a line; the same command goes on where it was stopped, and
+makes those again whose lines were taken away.
 Exit 1 where anything was lost.
 """
 
@@ -21,6 +22,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
@@ -81,16 +83,18 @@ def main() -> int:
             parser.error(f"{work} was begun with --seed {seed.read_text()}, got {asked.seed}: name another --work")
         seed.write_text(str(asked.seed))
         done = [] if not record.exists() else [json.loads(line) for line in record.read_text().splitlines()]
-        attempts = [Attempt(**{key: tuple(v) if isinstance(v, list) else v for key, v in one.items()}) for one in done]
+        made = {one.pop("number"): read(one) for one in done}
+        attempts = []
         for number, (fault, command) in enumerate(plan(asked.kills, asked.others)):
-            if number < len(attempts):
+            if number in made:
+                attempts.append(made[number])
                 if (attempts[number].fault, attempts[number].command) != (fault, command):
-                    parser.error(f"{record} is of another plan from attempt {number} on, name another --work")
+                    parser.error(f"{record} has another attempt {number} than was asked for, name another --work")
                 continue
             attempt = SETUPS[fault](campaign, command, number)
             attempts.append(attempt)
             with record.open("a") as stream:
-                stream.write(json.dumps(dataclasses.asdict(attempt)) + "\n")
+                stream.write(json.dumps({"number": number, **dataclasses.asdict(attempt)}) + "\n")
             print(number, "good" if attempt.is_good else "BAD", json.dumps(dataclasses.asdict(attempt)), flush=True)
     text = table(attempts, asked)
     if asked.out is None:
@@ -98,6 +102,11 @@ def main() -> int:
     else:
         asked.out.write_text(text, encoding="utf-8")
     return 0 if all(attempt.is_good for attempt in attempts) else 1
+
+
+def read(raw: dict[str, Any]) -> Attempt:
+    """Return an attempt from its line."""
+    return Attempt(**{key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()})
 
 
 def table(attempts: list[Attempt], asked: argparse.Namespace) -> str:
@@ -111,9 +120,9 @@ def table(attempts: list[Attempt], asked: argparse.Namespace) -> str:
         "those of a command left alone; only times are left out. The moments are drawn: a point of the command's time, "
         "or the moment at which its k-th file is about to be put in its place.",
         "",
-        "| fault | command | tried | finished runs before | of these lost or repeated | half-written files | "
-        "differ afterwards | otherwise not as promised |",
-        "|---|---|---:|---:|---:|---:|---:|---:|",
+        "| fault | command | tried | ended the command | finished runs before | of these lost or repeated | "
+        "half-written files | differ afterwards | otherwise not as promised |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     kinds = dict.fromkeys((attempt.fault, attempt.command) for attempt in attempts)
     order = {fault: place for place, fault in enumerate(SETUPS)}
@@ -122,10 +131,13 @@ def table(attempts: list[Attempt], asked: argparse.Namespace) -> str:
         here = [attempt for attempt in attempts if (attempt.fault, attempt.command) == (fault, of)]
         shown = "study" if of == "diverging" else of
         lines.append(
-            f"| {NAMES.get(fault, fault)} | {shown} | {len(here)} | {sum(one.finished for one in here)} | "
+            f"| {NAMES.get(fault, fault)} | {shown} | "
             + " | ".join(
                 str(count)
                 for count in (
+                    len(here),
+                    sum(one.code != 0 for one in here),
+                    sum(one.finished for one in here),
                     sum(one.lost for one in here),
                     sum(len(one.half) for one in here),
                     sum(bool(one.differ) for one in here),
@@ -136,17 +148,21 @@ def table(attempts: list[Attempt], asked: argparse.Namespace) -> str:
         )
     bad = [attempt for attempt in attempts if not attempt.is_good]
     signalled = sum(attempt.fault in KINDS for attempt in attempts)
+    workers = sum(attempt.fault in KINDS and attempt.code == 0 for attempt in attempts)
     lines += [
         "",
-        f"{len(attempts)} attempts, {signalled} of them ended by a signal; "
+        f"{len(attempts)} attempts, {signalled} of them by a signal, which ended the command in {signalled - workers} "
+        f"and one of a study's workers in {workers}; "
         + ("nothing was lost." if not bad else f"{len(bad)} were not as promised:"),
     ]
     lines += [f"- {json.dumps(dataclasses.asdict(attempt))}" for attempt in bad]
     lines += [
         "",
-        "A command that finds no room or may not write ends with exit code 2 and one sentence; a study that is started "
-        "twice is refused with the process that has it, unless the first has just ended; an arm whose loss is no "
-        "number is a failed run that says step, images and what the audit finds, and the other arms end as without it.",
+        "What does not end a command: a worker's end, after which the study takes another; a disk that has room "
+        "enough, or has none for the cache alone. A command that finds no room or may not write ends with exit code 2 "
+        "and one sentence; a study that is started twice is refused with the process that has it, unless the first has "
+        "just ended; an arm whose loss is no number is a failed run that says step, images and what the audit finds, "
+        "and the other arms end as without it.",
     ]
     return "\n".join(lines) + "\n"
 

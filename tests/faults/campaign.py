@@ -50,6 +50,8 @@ options: {data.n_train: 4, data.n_val: 2, data.size: [32, 32], train.epochs: 1, 
 """
 DIVERGING = STUDY.replace("arms: {", "arms: {Diverging: {train.lr: 1.0e+30, train.warmup: 0.0}, ")
 SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT")
+TRIES = 100
+"""Moments to draw until one comes while the command runs; most come at once."""
 NOT_COMPARED = ("timings.csv", "command.txt", "facts.json", "audit.json")
 """They hold times, and the command with its folder."""
 
@@ -337,10 +339,11 @@ class Campaign:
         rng = random.Random(f"{self.seed} {command} {number}")
         folder = self.fresh(command, number)
         seconds = float((self.reference(command) / "seconds").read_text())
-        writes = self.writes(command)
-        while True:
+        writes, only_workers = self.writes(command), whom == "worker"
+        for tried in range(1, TRIES + 1):
             whom = whom or rng.choice(["study", "all", "worker"] if command == "study" else ["study"])
-            if rng.random() < 0.5:
+            by_file = rng.random() < 0.5 or only_workers
+            if by_file:
                 fault: dict[str, Any] = {"at": ["*", rng.randint(1, writes)], "signal": signal_name, "whom": whom}
                 fault["whom"] = "study" if whom == "all" else whom
                 moment = f"at file {fault['at'][1]}"
@@ -348,22 +351,29 @@ class Campaign:
             else:
                 wait = rng.uniform(0, seconds)
                 moment = f"after {wait:.2f} s"
-                # Without a worker of one's own choice, all of the group or the command alone.
+                # The whole group, or the command alone: which worker is at work at a time is not known.
                 code, said, struck = self._interrupt(command, folder, wait, signal_name, whom == "all")
-            if struck:
+            # A study goes on without a worker; everything else is ended by its signal.
+            if struck and (code != 0 or (by_file and whom == "worker")):
                 break
-            # It ended before the moment came; that it ended well is looked at all the same.
-            if code != 0:
-                return self._judge(
-                    f"{signal_name}", command, folder, moment, code, {}, began, [f"ended with {code}: {said}"]
-                )
+            wrong = ""
+            if struck and by_file:
+                wrong = "the signal did not end it"
+            elif code != 0:
+                wrong = f"ended with {code} before the moment came: {said[-300:]}"
+            elif tried == TRIES:
+                wrong = f"no moment of {TRIES} came while it ran, or the signal does not end it"
+            if wrong:
+                return self._judge(signal_name, command, folder, moment, code, {}, began, [wrong], struck=struck)
             shutil.rmtree(folder)
             folder = self.fresh(command, number)
         found, half = results(folder), halves(folder / CASES[command].out)
         attempt = self._judge(signal_name, command, folder, f"{moment}, {whom}", code, found, began, half=half)
-        if signal_name != "SIGKILL" and code not in (-signal.Signals[signal_name], 0):
-            expected = {"SIGTERM": 143, "SIGINT": 130}[signal_name]
-            if code != expected or "Traceback" in said:
+        if code != 0:
+            number = signal.Signals[signal_name]
+            # While the interpreter goes, and its handling of signals with it, a command ends by the system's.
+            expected = {-number} if signal_name == "SIGKILL" else {-number, 128 + number}
+            if code not in expected or "Traceback" in said:
                 attempt = dataclasses.replace(attempt, faults=(*attempt.faults, f"ended with {code}: {said[-300:]}"))
         return attempt
 
@@ -487,10 +497,8 @@ class Campaign:
     def worker_killed(self, number: int) -> Attempt:
         """Kill a worker, as the system does that has no memory left; the study replaces it."""
         attempt = self.kill("study", number, "SIGKILL", whom="worker")
-        faults = attempt.faults
-        if attempt.code != 0 and attempt.moment.startswith("at file"):
-            faults = (*faults, f"the study ended with {attempt.code}")
-        return dataclasses.replace(attempt, fault="worker killed", faults=faults)
+        ended = () if attempt.code == 0 else (f"the study ended with {attempt.code}",)
+        return dataclasses.replace(attempt, fault="worker killed", faults=(*attempt.faults, *ended))
 
     def nan_loss(self, number: int) -> Attempt:
         """Let one arm diverge, with a kill on the way; the others end as in the study without it."""

@@ -86,6 +86,8 @@ loop.SAVE_EVERY_SECONDS = -1.0
 
 def command_line() -> None:
     """Begin the command whose words stand in ``sys.argv``."""
+    # Of a shell's background, where Ctrl-C is ignored, nothing is inherited: it comes as at a terminal.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     from semalign import api, report  # noqa: F401 (loaded before the command begins, whatever it is)
     from semalign.cli import main
     from semalign.study import runner

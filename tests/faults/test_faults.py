@@ -20,6 +20,9 @@ from semalign.study.design import read_study
 from tests.faults.campaign import DIVERGING, SETUPS, Campaign, can_mount
 from tests.small import TINY
 
+CODES = {"SIGKILL": {-9}, "SIGTERM": {143, -15}, "SIGINT": {130, -2}}
+"""Of a command that a signal has ended, by its own handling or, while the interpreter goes, by the system's."""
+
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
 
 
@@ -39,9 +42,16 @@ def test_nothing_is_lost(campaign: Campaign, fault: str, command: str) -> None:
     if fault == "read-only" and os.geteuid() == 0 and not can_mount():
         pytest.skip("root that may not mount cannot be kept from writing")
 
-    attempt = SETUPS[fault](campaign, command, 3)
+    # Where these tests run in a shell's background, Ctrl-C is ignored by what they start, too.
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        attempt = SETUPS[fault](campaign, command, 3)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
     assert attempt.is_good, attempt
+    if fault in CODES:
+        assert attempt.code in CODES[fault]
 
 
 def test_an_arm_whose_loss_is_no_number(tmp_path: Path, in_this_process: None) -> None:
