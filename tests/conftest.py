@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,3 +53,11 @@ def open_vocabulary(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     folder = tmp_path_factory.mktemp("open") / "run"
     semalign.api.train(data, out=folder, settings=[*TINY, "data.text=none", "model.classifier=text"])
     return folder
+
+
+@pytest.fixture
+def at_a_terminal() -> Iterator[None]:
+    """Let Ctrl-C come, which is ignored where the tests run in a shell's background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

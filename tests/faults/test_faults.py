@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from semalign.cli import main
-from semalign.errors import OutputError, is_out_of_memory
+from semalign.errors import CheckpointError, OutputError, is_out_of_memory
 from semalign.files import remove_strays, write_folder_aside, write_text
 from semalign.locks import folder_lock
 from semalign.results import read_result
@@ -91,6 +91,41 @@ def test_sigterm_ends_a_command_like_an_interrupt(
     assert ended.value.code == 143
     assert capsys.readouterr().err.startswith("stopped: start the same command again")
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_a_library_makes_an_error_of(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], at_a_terminal: None, number: signal.Signals
+) -> None:
+    """The command is stopped: nothing is said of the error, which has no cause in what was asked for."""
+
+    def stop(*_: object, **__: object) -> None:
+        try:
+            signal.raise_signal(number)
+        except BaseException as error:
+            raise CheckpointError("cannot read weights.safetensors") from error
+
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("semalign.api.resolve", stop)
+    monkeypatch.setattr(sys, "argv", ["semalign", "train", "scenes"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+
+    assert ended.value.code == 128 + number
+    assert capsys.readouterr().err == "stopped: start the same command again to go on (train: with --resume)\n"
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_ctrl_c_while_the_command_line_is_made(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], at_a_terminal: None
+) -> None:
+    """No traceback, whatever is at work."""
+    monkeypatch.setattr("semalign.cli.app.app", lambda **_: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(SystemExit) as ended:
+        main()
+
+    assert ended.value.code == 130
+    assert capsys.readouterr().err.startswith("stopped: ")
 
 
 @pytest.mark.parametrize(

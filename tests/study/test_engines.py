@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import wait
@@ -19,7 +20,7 @@ from semalign.report import write_report
 from semalign.study import runner
 from semalign.study.carry_out import carry_out
 from semalign.study.design import planned_runs, read_study
-from semalign.study.engines import Engine, WorkerDied
+from semalign.study.engines import Engine, WorkerDied, local
 from semalign.study.engines import ray as of_ray
 from semalign.study.engines.local import LocalEngine
 from tests.small import TINY
@@ -202,6 +203,31 @@ def test_threads_that_are_kept() -> None:
         engine.keep_threads(threads)
 
         assert (engine.threads, engine.workers) == (threads, expected)
+
+
+def interrupts(*_: Any) -> tuple[bool, bool]:
+    """Return whether this process ignores interrupts, and whether it keeps them waiting."""
+    waiting = signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    return signal.getsignal(signal.SIGINT) is signal.SIG_IGN, waiting
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="this system has no signal masks")
+def test_interrupts_are_the_parent_s(at_a_terminal: None) -> None:
+    """None is lost while a worker starts, and none ends the worker, neither while it loads libraries nor afterwards."""
+    show = "import signal; print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))"
+    said = []
+
+    def start() -> None:
+        with local._interrupts_wait():
+            signal.raise_signal(signal.SIGINT)
+            said.append(subprocess.run([sys.executable, "-c", show], capture_output=True, text=True, check=True).stdout)
+
+    with pytest.raises(KeyboardInterrupt):
+        start()
+    assert said == ["True\n"]
+    with LocalEngine(1, 1, 1) as engine:
+        assert done(engine, interrupts) == (True, False)
+    assert interrupts() == (False, False)
 
 
 # ---- what a machine of a cluster must see ----

@@ -32,6 +32,25 @@ def main() -> None:
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
 
+    told: list[int] = []
+    before = warnings.showwarning
+    warnings.showwarning = _OneLine()
+    try:
+        with _ending_when_told(told):
+            code = _carry_out(told)
+    except (KeyboardInterrupt, _Terminated) as stop:
+        code = INTERRUPTED if isinstance(stop, KeyboardInterrupt) else TERMINATED
+    finally:
+        warnings.showwarning = before
+    if told:
+        code = 128 + told[0]
+    if code in (INTERRUPTED, TERMINATED):
+        _say("stopped: start the same command again to go on (train: with --resume)")
+    sys.exit(code)
+
+
+def _carry_out(told: list[int]) -> int:
+    """Do what the command's words say, unless a signal ends it first; return the exit code."""
     import typer
 
     from semalign.cli.app import app
@@ -39,28 +58,21 @@ def main() -> None:
 
     # Typer keeps click's exceptions to itself; this public one has the general one as its base.
     usage_error: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "UsageError")
-    before = warnings.showwarning
-    warnings.showwarning = _OneLine()
     try:
-        with _ending_when_told():
-            code = app(prog_name="semalign", standalone_mode=False)
-    except _Terminated:
-        code = TERMINATED
-    except SemalignError as error:
-        _say(f"{_speaker()}error: {error}")
-        code = error.exit_code
-    except usage_error as error:
-        code = _wrong_usage(error)
+        return app(prog_name="semalign", standalone_mode=False) or 0
     except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        _say(f"error: {OUT_OF_MEMORY}")
-        code = 2
-    finally:
-        warnings.showwarning = before
-    if code in (INTERRUPTED, TERMINATED):
-        _say("stopped: start the same command again to go on (train: with --resume)")
-    sys.exit(code or 0)
+        if told:
+            # A library that was at work has made an error of its own out of the signal; this is none of ours.
+            return 128 + told[0]
+        if isinstance(error, SemalignError):
+            _say(f"{_speaker()}error: {error}")
+            return error.exit_code
+        if isinstance(error, usage_error):
+            return _wrong_usage(error)
+        if is_out_of_memory(error):
+            _say(f"error: {OUT_OF_MEMORY}")
+            return 2
+        raise
 
 
 class _Terminated(BaseException):
@@ -68,22 +80,35 @@ class _Terminated(BaseException):
 
 
 @contextlib.contextmanager
-def _ending_when_told() -> Iterator[None]:
-    """Let SIGTERM end the command as Ctrl-C does, so that what it has begun to write is taken away."""
+def _ending_when_told(told: list[int]) -> Iterator[None]:
+    """Let SIGTERM end the command as Ctrl-C does, so that what it has begun to write is taken away.
 
-    def end(*_: Any) -> None:
+    Args:
+        told: gets the number of each signal that comes.
+    """
+
+    def interrupt(number: int, _: Any) -> None:
+        told.append(number)
+        raise KeyboardInterrupt
+
+    def end(number: int, _: Any) -> None:
         # Once: batch systems say it to every process of a job, and what cleans up must come to its end.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        told.append(number)
         raise _Terminated
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, end)
+    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, end)}
+    # In a shell's background Ctrl-C is ignored, and stays so.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        before[signal.SIGINT] = signal.signal(signal.SIGINT, interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class _OneLine:

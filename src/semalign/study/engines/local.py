@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context, parent_process, resource_tracker
 from multiprocessing.connection import wait
 from pathlib import Path
 from types import TracebackType
@@ -59,7 +60,7 @@ class LocalEngine:
     def submit(self, task: Callable[..., Any], *args: Any) -> Future[Any]:
         """Have ``task`` done by an idle process, or by a new one."""
         # Spawned, since forked torch threads can hang; read when libraries are loaded is the environment alone.
-        with _one_thread_each(self.threads):
+        with _one_thread_each(self.threads), _interrupts_wait():
             while self._idle:
                 pool = self._idle.pop()
                 try:
@@ -104,6 +105,9 @@ def _kill(pool: ProcessPoolExecutor) -> None:
 def _live_with_parent() -> None:
     """Leave an interrupt to the parent, and end with it: an orphan would write into a folder that is claimed anew."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        # What has waited since the process began is forgotten.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     parent = parent_process()
 
     def end_with(process: Any) -> None:
@@ -111,6 +115,21 @@ def _live_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=end_with, args=(parent,), daemon=True).start()
+
+
+@contextlib.contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """Keep Ctrl-C waiting, here and in processes that start: a terminal sends it to them while they load libraries."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    # Started now, since it lets interrupts through once it has started.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class _one_thread_each:  # noqa: N801 (used like a function)
