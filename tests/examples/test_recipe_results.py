@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import semalign
+from semalign.results import read_result
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "recipe_results.py"
+PAGE = """\
+# Recipes
+
+Before.
+
+<!-- results of shapes -->
+Old.
+<!-- end of results of shapes -->
+
+After.
+"""
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    """Return the script as a module."""
+    spec = importlib.util.spec_from_file_location("recipe_results", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def docs(tmp_path: Path) -> Path:
+    """Return a folder of pages."""
+    for name in ("results", "assets"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "results" / "recipes.md").write_text(PAGE)
+    return tmp_path
+
+
+def test_figures_are_those_of_evaluate(
+    script: ModuleType, docs: Path, data: Path, trained: Path, open_vocabulary: Path
+) -> None:
+    """Between the marks come the runs' own facts and scores, and nothing else of the page is touched."""
+    script.main(["shapes", str(data), f"a = b={trained}", f"open={open_vocabulary}", "--docs", str(docs)])
+    page = (docs / "results" / "recipes.md").read_text()
+
+    assert page.startswith(PAGE[: PAGE.index("Old.")])
+    assert page.endswith(PAGE[PAGE.index("<!-- end") :])
+    assert "Old." not in page
+    for title, folder in (("a = b", trained), ("open", open_vocabulary)):
+        result = read_result(folder / "result.json")
+        plain, mirrored = (100 * semalign.evaluate(folder, data, flip=flip).score.miou for flip in (False, True))
+        row = next(line for line in page.splitlines() if line.startswith(f"| {title} |"))
+        cells = [cell.strip() for cell in row.strip("|").split("|")]
+        assert cells[1] == f"{result.facts['parameters'] / 1e6:.2f} M"
+        assert int(cells[5]) == result.facts["steps"]
+        assert cells[-2:] == [f"{plain:.1f}", f"{mirrored:.1f}"]
+    assert "| class | a = b, val | open, val |" in page
+    assert "](../assets/recipe-shapes.svg)" in page
+    assert (docs / "assets" / "recipe-shapes.svg").read_text().count("val mIoU") == 1
+
+
+def test_nothing_is_written_where_a_run_fails(script: ModuleType, docs: Path, data: Path, trained: Path) -> None:
+    """A page without the marks, and a run that is none, are refused first."""
+    for words in ([f"a={trained}", f"b={docs}"], None):
+        name = "shapes" if words else "elsewhere"
+        with pytest.raises(SystemExit) as ended:
+            script.main([name, str(data), *(words or [f"a={trained}"]), "--docs", str(docs)])
+
+        assert ended.value.code == 2
+        assert (docs / "results" / "recipes.md").read_text() == PAGE
+        assert list((docs / "assets").iterdir()) == []
