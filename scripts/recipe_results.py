@@ -45,18 +45,23 @@ def tables(runs: dict[str, tuple[RunResult, dict[tuple[str, bool], Score]]]) -> 
     kinds = list(next(iter(runs.values()))[1])
     heads = [f"{split}{', mirrored too' if flip else ''}" for split, flip in kinds]
     lines = [
-        f"| run | parameters | input | batch | epochs | steps | seed | training, hours | {' | '.join(heads)} |",
+        f"| run | {' | '.join(heads)} | parameters | input | batch | epochs | steps | seed | hours |",
         f"|---|{'---:|' * (7 + len(heads))}",
     ]
     for title, (result, found) in runs.items():
         config = result.facts["config"]
         height, width = config["data"]["size"]
-        batch, epochs = config["train"]["batch_size"], config["train"]["epochs"]
-        lines.append(
-            f"| {title} | {result.facts['parameters'] / 1e6:.2f} M | {height}x{width} | {batch} | {epochs} | "
-            f"{result.facts['steps']} | {result.seed} | {result.timings['train'] / 3600:.2f} | "
-            f"{' | '.join(f'{100 * found[kind].miou:.1f}' for kind in kinds)} |"
-        )
+        cells = [
+            *(f"{100 * found[kind].miou:.1f}" for kind in kinds),
+            f"{result.facts['parameters'] / 1e6:.2f} M",
+            f"{height}x{width}",
+            config["train"]["batch_size"],
+            config["train"]["epochs"],
+            result.facts["steps"],
+            result.seed,
+            f"{result.timings['train'] / 3600:.2f}",
+        ]
+        lines.append(f"| {' | '.join(map(str, [title, *cells]))} |")
     columns = [(title, kind) for title in runs for kind in kinds if not kind[1]]
     lines += [
         "",
