@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -114,6 +115,34 @@ def test_a_signal_that_a_library_makes_an_error_of(
     assert ended.value.code == 128 + number
     assert capsys.readouterr().err == "stopped: start the same command again to go on (train: with --resume)\n"
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_gets_lost(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], at_a_terminal: None, number: signal.Signals
+) -> None:
+    """It comes while an object is taken away, where no exception gets through, and is given again; nothing is shown."""
+
+    class Closing:
+        def __del__(self) -> None:
+            signal.raise_signal(number)
+
+    ended_well = []
+
+    def work(**_: object) -> None:
+        del [Closing()][0]
+        threading.Event().wait(30)
+        ended_well.append(True)
+
+    before = sys.unraisablehook
+    monkeypatch.setattr("semalign.cli.app.app", work)
+    with pytest.raises(SystemExit) as ended:
+        main()
+
+    assert ended.value.code == 128 + number
+    assert not ended_well
+    assert capsys.readouterr().err == "stopped: start the same command again to go on (train: with --resume)\n"
+    assert sys.unraisablehook is before
 
 
 def test_ctrl_c_while_the_command_line_is_made(

@@ -6,6 +6,7 @@ its traceback.
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import os
 import signal
@@ -23,6 +24,8 @@ TERMINATED = 143
 SPIN_COUNT = "10000000"
 """How often an idle thread of an OpenMP team looks for work before it sleeps.  The library's own 300 000 is over while
 one thread makes the small calls of an alignment, and waking the others costs several per cent of a training step."""
+AGAIN_SECONDS = 0.05
+"""After which a signal is given again that came where no exception gets through."""
 OUT_OF_MEMORY = "memory ran out: make the images, the batch or the model smaller, or use fewer --workers"
 
 
@@ -32,7 +35,7 @@ def main() -> None:
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
 
-    told: list[int] = []
+    told: list[signal.Signals] = []
     before = warnings.showwarning
     warnings.showwarning = _OneLine()
     try:
@@ -49,7 +52,7 @@ def main() -> None:
     sys.exit(code)
 
 
-def _carry_out(told: list[int]) -> int:
+def _carry_out(told: list[signal.Signals]) -> int:
     """Do what the command's words say, unless a signal ends it first; return the exit code."""
     import typer
 
@@ -80,22 +83,35 @@ class _Terminated(BaseException):
 
 
 @contextlib.contextmanager
-def _ending_when_told(told: list[int]) -> Iterator[None]:
+def _ending_when_told(told: list[signal.Signals]) -> Iterator[None]:
     """Let SIGTERM end the command as Ctrl-C does, so that what it has begun to write is taken away.
 
     Args:
-        told: gets the number of each signal that comes.
+        told: gets the number of each signal that ends the command.
     """
-
-    def interrupt(number: int, _: Any) -> None:
-        told.append(number)
-        raise KeyboardInterrupt
+    is_lost = False
+    timers: list[threading.Timer] = []
+    shown = sys.unraisablehook
 
     def end(number: int, _: Any) -> None:
+        nonlocal is_lost
         # Once: batch systems say it to every process of a job, and what cleans up must come to its end.
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        told.append(number)
-        raise _Terminated
+        if number == signal.SIGTERM and number in told and not is_lost:
+            return
+        told.append(signal.Signals(number))
+        is_lost = False
+        raise KeyboardInterrupt if number == signal.SIGINT else _Terminated
+
+    def say_again(lost: sys.UnraisableHookArgs) -> None:
+        nonlocal is_lost
+        if not (told and isinstance(lost.exc_value, (KeyboardInterrupt, _Terminated))):
+            shown(lost)
+            return
+        # It came while an object was taken away or a library called back, which lets no exception through.
+        is_lost = True
+        timers.append(threading.Timer(AGAIN_SECONDS, _signal_main_thread, (told[-1],)))
+        timers[-1].daemon = True
+        timers[-1].start()
 
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -103,12 +119,24 @@ def _ending_when_told(told: list[int]) -> Iterator[None]:
     before = {signal.SIGTERM: signal.signal(signal.SIGTERM, end)}
     # In a shell's background Ctrl-C is ignored, and stays so.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        before[signal.SIGINT] = signal.signal(signal.SIGINT, interrupt)
+        before[signal.SIGINT] = signal.signal(signal.SIGINT, end)
+    sys.unraisablehook = say_again
     try:
         yield
     finally:
+        for timer in timers:
+            timer.cancel()
+        sys.unraisablehook = shown
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _signal_main_thread(number: signal.Signals) -> None:
+    if hasattr(signal, "pthread_kill"):
+        # A real one, which also ends what the thread waits for.
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
+    else:
+        _thread.interrupt_main(number)
 
 
 class _OneLine:
