@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from types import ModuleType
@@ -11,18 +10,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "equal_budget.py"
+from tests.examples.scripts import load_script
 
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
     """Return the script as a module."""
-    spec = importlib.util.spec_from_file_location("equal_budget", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("equal_budget")
 
 
 def test_models_get_the_same_time_once(

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
@@ -8,8 +7,8 @@ import pytest
 
 import semalign
 from semalign.results import read_result
+from tests.examples.scripts import load_script
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "recipe_results.py"
 PAGE = """\
 # Recipes
 
@@ -26,12 +25,7 @@ After.
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
     """Return the script as a module."""
-    spec = importlib.util.spec_from_file_location("recipe_results", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("recipe_results")
 
 
 @pytest.fixture

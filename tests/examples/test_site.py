@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
 import re
 import subprocess
@@ -16,6 +16,7 @@ import semalign
 from semalign.align.presets import KNOB_NAMES, PRESETS
 from semalign.config import Options
 from semalign.config.reader import option_names
+from tests.examples.scripts import load_script
 
 ROOT = Path(__file__).parents[2]
 pytest.importorskip("mkdocs")
@@ -25,12 +26,7 @@ pytest.importorskip("latex2mathml")
 @pytest.fixture(scope="module")
 def site() -> ModuleType:
     """Return scripts/docs_site.py."""
-    spec = importlib.util.spec_from_file_location("docs_site", ROOT / "scripts" / "docs_site.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("docs_site")
 
 
 def test_every_public_name_is_in_the_reference(site: ModuleType) -> None:
