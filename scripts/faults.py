@@ -118,7 +118,8 @@ def table(attempts: list[Attempt], asked: argparse.Namespace) -> str:
         f"`{command} --out docs/results/faults.md` made this page: what was done to a command, how often, and what was "
         "lost once the same command was started again. Compared are all files that it leaves, byte for byte, with "
         "those of a command left alone; only times are left out. The moments are drawn: a point of the command's time, "
-        "or the moment at which its k-th file is about to be put in its place.",
+        "or the moment at which its k-th file is about to be put in its place. An attempt that was not as promised is "
+        "made again once its cause is mended.",
         "",
         "| fault | command | tried | ended the command | finished runs before | of these lost or repeated | "
         "half-written files | differ afterwards | otherwise not as promised |",
