@@ -41,11 +41,12 @@ def main() -> None:
     try:
         with _ending_when_told(told):
             code = _carry_out(told)
-    except (KeyboardInterrupt, _Terminated) as stop:
-        code = INTERRUPTED if isinstance(stop, KeyboardInterrupt) else TERMINATED
+    except (KeyboardInterrupt, _Terminated):
+        code = INTERRUPTED
     finally:
         warnings.showwarning = before
     if told:
+        # Whatever became of it on its way, the first signal says how the command ended.
         code = 128 + told[0]
     if code in (INTERRUPTED, TERMINATED):
         _say("stopped: start the same command again to go on (train: with --resume)")
@@ -66,7 +67,7 @@ def _carry_out(told: list[signal.Signals]) -> int:
     except Exception as error:
         if told:
             # A library that was at work has made an error of its own out of the signal; this is none of ours.
-            return 128 + told[0]
+            raise KeyboardInterrupt from error
         if isinstance(error, SemalignError):
             _say(f"{_speaker()}error: {error}")
             return error.exit_code
