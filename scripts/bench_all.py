@@ -14,6 +14,8 @@ import sys
 import time
 from pathlib import Path
 
+from marks import put
+
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
 COMMANDS = ("alignment", "step", "infer", "study")
 
@@ -35,13 +37,6 @@ def measured(name: str, threads: int | None, quick: bool) -> str:
     )
 
 
-def put(page: str, name: str, text: str) -> str:
-    """Return the page with ``text`` between the marks of ``name``."""
-    first, last = f"<!-- bench {name} -->\n", f"<!-- end of bench {name} -->"
-    start, end = page.index(first) + len(first), page.index(last)
-    return f"{page[:start]}\n{text.strip()}\n\n{page[end:]}"
-
-
 def main() -> None:
     """Measure what is asked for, then write the page once."""
     parser = argparse.ArgumentParser(
@@ -57,7 +52,7 @@ def main() -> None:
     found = {name: measured(name, arguments.threads, arguments.quick) for name in arguments.names or COMMANDS}
     page = PAGE.read_text()
     for name, text in found.items():
-        page = put(page, name, text)
+        page = put(page, f"bench {name}", text)
     PAGE.write_text(page)
     print(PAGE)
 

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from marks import put
 
 from semalign.api import evaluate, load, open_source
 from semalign.errors import SemalignError
@@ -99,13 +100,6 @@ def curves(name: str, runs: dict[str, RunResult]) -> bytes:
     return export(plot)["svg"]
 
 
-def put(page: str, name: str, text: str) -> str:
-    """Return the page with ``text`` between the marks of ``name``."""
-    first, last = f"<!-- results of {name} -->\n", f"<!-- end of results of {name} -->"
-    start, end = page.index(first) + len(first), page.index(last)
-    return f"{page[:start]}\n{text.strip()}\n\n{page[end:]}"
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Score the runs, then write page and curves."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -116,8 +110,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = parser.parse_args(arguments)
     page_file = words.docs / "results" / "recipes.md"
     page = page_file.read_text(encoding="utf-8")
-    if f"<!-- results of {words.name} -->" not in page:
-        parser.error(f"{page_file} has no mark '<!-- results of {words.name} -->'")
+    mark = f"results of {words.name}"
+    try:
+        put(page, mark, "")
+    except ValueError:
+        parser.error(f"{page_file} has no place to write to: expected '<!-- {mark} -->' and '<!-- end of {mark} -->'")
     try:
         folders = {title: Path(folder) for title, _, folder in (word.rpartition("=") for word in words.runs)}
         results = {title: read_result(folder / "result.json") for title, folder in folders.items()}
@@ -129,7 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     figure = f"![Training loss and val mIoU against epochs](../assets/recipe-{words.name}.svg){{ .figure }}"
     drawn = curves(words.name, results)
     write_bytes(words.docs / "assets" / f"recipe-{words.name}.svg", drawn)
-    write_text(page_file, put(page, words.name, f"{text}\n\n{figure}"))
+    write_text(page_file, put(page, mark, f"{text}\n\n{figure}"))
     print(text)
 
 

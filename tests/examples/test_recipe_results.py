@@ -61,12 +61,26 @@ def test_figures_are_those_of_evaluate(
 
 
 def test_nothing_is_written_where_a_run_fails(script: ModuleType, docs: Path, data: Path, trained: Path) -> None:
-    """A page without the marks, and a run that is none, are refused first."""
-    for words in ([f"a={trained}", f"b={docs}"], None):
-        name = "shapes" if words else "elsewhere"
-        with pytest.raises(SystemExit) as ended:
-            script.main([name, str(data), *(words or [f"a={trained}"]), "--docs", str(docs)])
+    """A run that is none is refused before anything is written."""
+    with pytest.raises(SystemExit) as ended:
+        script.main(["shapes", str(data), f"a={trained}", f"b={docs}", "--docs", str(docs)])
 
-        assert ended.value.code == 2
-        assert (docs / "results" / "recipes.md").read_text() == PAGE
-        assert list((docs / "assets").iterdir()) == []
+    assert ended.value.code == 2
+    assert (docs / "results" / "recipes.md").read_text() == PAGE
+    assert list((docs / "assets").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "page", [PAGE.replace("<!-- end", "<!-- ende"), PAGE.replace("<!-- results", "<!-- result"), "# Recipes\n"]
+)
+def test_a_page_without_a_place_is_refused_first(
+    script: ModuleType, docs: Path, page: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both marks are looked for before a run is scored."""
+    (docs / "results" / "recipes.md").write_text(page)
+    with pytest.raises(SystemExit) as ended:
+        script.main(["shapes", "nowhere", "a=nowhere", "--docs", str(docs)])
+
+    assert ended.value.code == 2
+    assert "expected '<!-- results of shapes -->' and '<!-- end of results of shapes -->'" in capsys.readouterr().err
+    assert (docs / "results" / "recipes.md").read_text() == page

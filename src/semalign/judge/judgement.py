@@ -412,8 +412,13 @@ def _verdict(
 ) -> Verdict:
     name, n, lost = estimate.contrast.name, estimate.n, len(left_out)
     if n < 2 or estimate.sd is None:
-        cause = f"arm {absent[0]!r} has no run" if absent else f"{n} of {n + lost} blocks are complete"
-        return _undecided(f"{name}: inconclusive, {cause} and an interval needs at least 2: run more seeds.")
+        if absent:
+            cause, fix = f"arm {absent[0]!r} has no run", "run it with at least 2 seeds"
+        else:
+            # Enough blocks were planned where the lost ones would make up 2: then seeds are not what is missing.
+            cause = f"{n} of {n + lost} blocks are complete{f' ({_first(left_out)})' if lost else ''}"
+            fix = "run more seeds" if n + lost < 2 else "run what failed or is missing"
+        return _undecided(f"{name}: inconclusive, {cause} and an interval needs at least 2: {fix}.")
     if copies:
         # n copies of one observation have no spread, and would "prove" any difference.
         return _undecided(
