@@ -2,11 +2,11 @@
 
     python scripts/fuzz.py --inputs 200000 --out docs/results/fuzzing.md
 
-The inputs are shared out among the readers of options and studies, data sets, results, and checkpoints.  Where atheris
-is installed (pip install atheris; libFuzzer) it guides them: an input that reaches new code is mutated further.  Else
-mutations of sound and of accepted files are drawn.  A reader must take a file or refuse it with an error of ours; any
-other exception, a hang, or more than 2 GiB of memory is a fault, and its input is written to WORK/faults.  Exit 1 where
-there was one.
+The inputs are shared out among the readers of options and studies, data sets, known data sets to import, results, and
+checkpoints, our own and the original's.  Where atheris is installed (pip install atheris; libFuzzer) it guides them: an
+input that reaches new code is mutated further.  Else mutations of sound and of accepted files are drawn.  A reader must
+take a file or refuse it with an error of ours; any other exception, a hang, or more than 2 GiB of memory is a fault,
+and its input is written to WORK/faults.  Exit 1 where there was one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
-SHARES = {"options": 0.3, "data": 0.3, "results": 0.3, "checkpoint": 0.1}
+SHARES = {"options": 0.25, "data": 0.25, "results": 0.25, "checkpoint": 0.1, "known": 0.1, "original": 0.05}
 """A checkpoint that is read also builds its model."""
 MEMORY = 2 << 30
 
@@ -158,6 +158,8 @@ def table(found: dict[str, dict[str, object]], asked: argparse.Namespace, *, gui
         "data": "images, masks, depth, texts.jsonl, clusters.txt, classes.txt",
         "results": "result.json, score.json, results.csv, counts by image",
         "checkpoint": "checkpoints (safetensors) and the runs in them",
+        "known": "known data sets: COCO's annotations, lists, class tables, depth",
+        "original": "checkpoints of the original (torch.save, safetensors)",
     }
     lines = [
         "# Fuzzing",

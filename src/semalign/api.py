@@ -29,7 +29,7 @@ from semalign.train.parallel import global_rank, make_fabric
 from semalign.train.predict import attention_sheets, predict_files
 from semalign.train.run import TrainedRun, build_model, load_run
 from semalign.train.trackers import check_trackers
-from semalign.train.vocabulary import OpenScore, open_score
+from semalign.train.vocabulary import OpenScore, notes_of_strangers, open_score
 
 __all__ = [
     "Evaluation",
@@ -303,7 +303,9 @@ def evaluate(
             )
         asked = encode_classes(class_names=source.class_names, **{**said, "level": "sentence"})
         class_features = asked.features
-        notes += asked.notes
+        notes += [*asked.notes, *notes_of_strangers(asked, source.class_names, trained.trained_names)]
+    elif trained.class_bank is not None:
+        notes += notes_of_strangers(trained.class_bank, source.class_names, trained.trained_names)
     guidance = guidance_for(trained, source, split)
     fabric = make_fabric(device)
     trained.model.to(fabric.device).eval()

@@ -22,6 +22,7 @@ __all__ = [
     "SemalignError",
     "StudyError",
     "TextError",
+    "first_line",
     "is_out_of_memory",
     "nearest",
 ]
@@ -66,6 +67,15 @@ class AuditError(SemalignError, ValueError):
     """The audit found that something in a model cannot do what its name says."""
 
     exit_code = 1
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of the error's message without its full stop, its kind where it has no message.
+
+    >>> first_line(OSError("no such file.")), first_line(ConnectionError())
+    ('no such file', 'ConnectionError')
+    """
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -409,6 +409,21 @@ def test_predictions(
 @pytest.mark.parametrize(
     ("words", "pattern"),
     [
+        (("--text", "input"), "--text has no effect with --format hub, which copies the weights: leave it out"),
+        (("--size", "32x48"), "--size has no effect with --format hub"),
+        (("--no-check",), "--no-check has no effect with --format hub"),
+    ],
+)
+def test_options_of_onnx_for_the_hub(
+    trained: Path, refused: Callable[..., None], words: tuple[str, ...], pattern: str
+) -> None:
+    """What the copied weights cannot have is refused and not passed over."""
+    refused(pattern, "export", trained, "--format", "hub", "--out", "o", *words)
+
+
+@pytest.mark.parametrize(
+    ("words", "pattern"),
+    [
         (("run", "ablation-3"), "unknown study 'ablation-3', did you mean 'ablation-"),
         (("plan", "mine.yaml"), r"no study file at mine\.yaml"),
         (("run", "ablation-1", "--seeds", "0"), "--seeds got 0, expected at least 1"),

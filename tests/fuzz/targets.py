@@ -19,12 +19,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from semalign.config import Options, read_options, to_dict
 from semalign.data.folder import Folder, decode_depth, decode_image, decode_mask
+from semalign.data.sets import import_data
 from semalign.errors import SemalignError
 from semalign.judge.table import read_image_counts_csv, read_results_csv
+from semalign.model.dropin import SemanticAlignmentModule
 from semalign.results import RunResult, Score, read_result, write_result
+from semalign.share.original import import_original
 from semalign.study.command import read_score
 from semalign.study.design import planned_runs, read_study, study_contrasts
 from semalign.train.checkpoint import read_tensors, write_tensors
@@ -34,6 +38,19 @@ __all__ = ["TARGETS", "WORDS", "Target", "is_accepted", "seeds_of"]
 
 Target = Callable[[bytes, Path], None]
 """Reads an input, in a folder of its own."""
+
+KNOWN_SETS = (
+    ("coco", "instances_train.json"),
+    ("camvid", "train.txt"),
+    ("camvid", "class_dict.csv"),
+    ("camvid", "label_colors.txt"),
+    ("ade20k", "objectInfo150.txt"),
+    ("nyuv2", "train.txt"),
+    ("nyuv2", "Depth/a.png"),
+    ("voc", "ImageSets/Segmentation/train.txt"),
+    ("voc", "ImageSets/Segmentation/test.txt"),
+)
+"""Data sets by name, and which of their files is the input."""
 
 NAMES = ("image", "mask", "depth", "texts", "clusters", "classes")
 
@@ -146,11 +163,51 @@ def read_the_checkpoint(data: bytes, folder: Path) -> None:
         load_run(file)
 
 
+def import_a_known_set(data: bytes, folder: Path) -> None:
+    """Import a known data set one of whose files is the input."""
+    kind, rest = (data[0] if data else 0) % len(KNOWN_SETS), data[1:]
+    name, file = KNOWN_SETS[kind]
+    source, out = folder / f"known-{kind}", folder / "imported"
+    if not source.exists():
+        make_known_set(source, name, file)
+    (source / file).write_bytes(rest)
+    shutil.rmtree(out, ignore_errors=True)
+    annotations = [file] if name == "coco" else []
+    import_data(name, source, out, annotations=annotations, ignore_unknown=True)
+
+
+def make_known_set(root: Path, name: str, file: str) -> None:
+    """Write pictures and masks of 5 x 7 as a data set of that name has them, and empty lists."""
+    tutorial = {"images": "train/a.png", "masks": "trainannot/a.png"}
+    places = {
+        "coco": {"images": "a.png"},
+        "camvid": tutorial if file == "train.txt" else {"images": "train/a.png", "colours": "train_labels/a.png"},
+        "ade20k": {"images": "images/training/a.jpg", "masks": "annotations/training/a.png"},
+        "nyuv2": {"images": "RGB/a.png", "masks": "Label/a.png", "depth": "Depth/a.png"},
+        "voc": {"images": "JPEGImages/a.jpg", "masks": "SegmentationClass/a.png"},
+    }[name]
+    for part, place in places.items():
+        (root / place).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB" if part in ("images", "colours") else "L", (7, 5)).save(root / place)
+    (root / file).parent.mkdir(parents=True, exist_ok=True)
+    if name == "nyuv2" and file != "train.txt":
+        (root / "train.txt").write_text("a\n")
+
+
+def read_the_original(data: bytes, folder: Path) -> None:
+    """Read a checkpoint of the original: what torch.save wrote, or safetensors."""
+    file = folder / ("a.safetensors" if data[:1] >= b"\xc0" else "a.pth")
+    file.write_bytes(data[1:])
+    import_original(file)
+
+
 TARGETS: dict[str, Target] = {
     "options": read_the_options,
     "data": read_the_data,
     "results": read_the_results,
     "checkpoint": read_the_checkpoint,
+    "known": import_a_known_set,
+    "original": read_the_original,
 }
 
 WORDS: dict[str, tuple[bytes, ...]] = {
@@ -202,6 +259,33 @@ WORDS: dict[str, tuple[bytes, ...]] = {
         ),
         *(b"18446744073709551615", b"-1", b'\\"format\\": 1', b'\\"facts\\": ', b"PK\x03\x04", b"\x80\x04"),
     ),
+    "known": (
+        *(
+            b'"segmentation": ',
+            b'"counts": ',
+            b'"size": ',
+            b'"iscrowd": 1',
+            b'"isthing": 0',
+            b"null",
+            b"1e308",
+            b"[",
+            b"{",
+        ),
+        *(b"-1", b"9" * 30, b"\t", b",", b'"', b"\n", b"..", b"/", b"\x00", "²".encode(), b"a" * 300, b"IHDR", b"Sky"),
+    ),
+    "original": (
+        *(
+            b"q_proj.weight",
+            b"alpha",
+            b"gamma",
+            b"cos",
+            b"torch\nFloatStorage\n",
+            b"PK\x03\x04",
+            b"data.pkl",
+            b"X\x05\x00",
+        ),
+        *(b"\x80\x02", b"K\x04", b"\x85R", b"Q", b".", b"\xff\xff\xff\xff", b"(", b"}", b'"dtype":"F64"'),
+    ),
 }
 """Pieces that a mutation may put in."""
 
@@ -209,7 +293,15 @@ WORDS: dict[str, tuple[bytes, ...]] = {
 def seeds_of(name: str) -> list[bytes]:
     """Return sound inputs of a target, which mutations begin with."""
     with tempfile.TemporaryDirectory() as place:
-        return {"options": _options, "data": _data, "results": _results, "checkpoint": _checkpoint}[name](Path(place))
+        made = {
+            "options": _options,
+            "data": _data,
+            "results": _results,
+            "checkpoint": _checkpoint,
+            "known": _known,
+            "original": _original,
+        }
+        return made[name](Path(place))
 
 
 def _options(folder: Path) -> list[bytes]:
@@ -310,3 +402,47 @@ def _checkpoint(folder: Path) -> list[bytes]:
         b"\xc0" + json.dumps({"format": 1, "facts": {}}).encode(),
         b"\xc0" + json.dumps({"format": 1, "facts": facts}).encode(),
     ]
+
+
+def _known(folder: Path) -> list[bytes]:
+    shape = {"size": [5, 7], "counts": [3, 4, 28]}
+    document = {
+        "images": [{"id": 1, "file_name": "a.png", "height": 5, "width": 7}],
+        "annotations": [
+            {"id": 1, "image_id": 1, "category_id": 3, "segmentation": [[1, 1, 4.5, 1, 4.5, 3, 1, 3]]},
+            {"id": 2, "image_id": 1, "category_id": 7, "iscrowd": 1, "segmentation": shape},
+            {"id": 3, "image_id": 1, "category_id": 7, "segmentation": {**shape, "counts": "34l0"}},
+        ],
+        "categories": [{"id": 3, "name": "cat"}, {"id": 7, "name": "sky", "isthing": 0}],
+    }
+    classes = "".join(f"{k}\t0.01\t9\t2\tthing{k}, other name\n" for k in range(1, 151))
+    texts = [
+        json.dumps(document),
+        "/SegNet/train/a.png /SegNet/trainannot/a.png\n",
+        "name,r,g,b\nSky,9,8,7\nVoid,0,0,0\n",
+        "9 8 7\tSky\n0 0 0\tVoid\n",
+        f"Idx\tRatio\tTrain\tVal\tName\n{classes}",
+        "RGB/a.png\n",
+        "",
+        "a\n",
+        "",
+    ]
+    found = [bytes([place]) + text.encode() for place, text in enumerate(texts) if text]
+    grey = _png((np.arange(35) * 7).astype(np.uint8).reshape(5, 7))
+    colours = _png(np.zeros((5, 7, 3), dtype=np.uint8))
+    return [*found, b"\x06" + grey, b"\x06" + colours]
+
+
+def _original(folder: Path) -> list[bytes]:
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module = SemanticAlignmentModule(4, 3, allow_dead=True)
+    state = {f"decoder.{name}": tensor for name, tensor in module.state_dict().items()}
+    found = []
+    for new in (True, False):
+        torch.save({"state_dict": state, "epoch": 3}, folder / "a.pth", _use_new_zipfile_serialization=new)
+        found.append(b"\x00" + (folder / "a.pth").read_bytes())
+    save_file(state, folder / "a.safetensors")
+    return [*found, b"\xc0" + (folder / "a.safetensors").read_bytes()]

@@ -30,7 +30,10 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize(("name", "inputs"), [("options", 150), ("data", 400), ("results", 400), ("checkpoint", 60)])
+@pytest.mark.parametrize(
+    ("name", "inputs"),
+    [("options", 150), ("data", 400), ("results", 400), ("checkpoint", 60), ("known", 300), ("original", 150)],
+)
 def test_mutations(name: str, inputs: int) -> None:
     """Sound files, changed at random, are taken or refused; some of both."""
     count = plain_loop(name, inputs, seed=11)

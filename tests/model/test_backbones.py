@@ -21,7 +21,7 @@ from semalign.errors import CheckpointError, ConfigError, DataError
 from semalign.model.backbones import HF_NAMES, HF_SIZES, Backbone, BackboneEncoder, make_backbone, restore_backbone
 from semalign.model.build import build_segmenter
 from semalign.model.text_fusion import EncoderAlignment, alignment_sites
-from semalign.model.text_guidance import TextGuided, add_text_guidance, remove_text_guidance
+from semalign.model.text_guidance import TextGuided, add_text_guidance, find_places, remove_text_guidance
 from semalign.train.run import load_run
 from tests.small import TINY, tiny_options
 
@@ -91,6 +91,17 @@ def test_names_and_sizes() -> None:
 
 
 # ---- The laws, family by family ----
+
+
+@needs_transformers
+@pytest.mark.parametrize("path", ["swin.encoder.layers.2", "swin.encoder.layers.1.blocks.1"])
+def test_a_part_of_a_backbone_is_refused(path: str) -> None:
+    """A stage or a block alone does not tell its stage: the whole backbone or places are asked for."""
+    part = small("swin").module.get_submodule(path)
+    with pytest.raises(
+        ConfigError, match=r"with the Swin block '.*' and no stages around it, expected a whole backbone"
+    ):
+        add_text_guidance(part, text_dim=CT)
 
 
 @needs_transformers
@@ -610,6 +621,27 @@ def test_timm(name: str, options: dict[str, Any], channels: tuple[int, ...], sit
     assert all(site.last_spatial_shape is not None for site in alignment_sites(guided).values())
     assert [level.shape[2:] for level in plain] == LEVELS
     assert list(encoder.backbone.state_dict()) == names == list(again.module.state_dict())
+
+
+@needs_timm
+@pytest.mark.filterwarnings("ignore")  # timm's own, when it is imported
+@pytest.mark.parametrize(
+    ("name", "options", "stage", "places", "prefix"),
+    [
+        ("vit_tiny_patch16_224", {"out_indices": [11]}, 2, ["model.blocks.6", "model.blocks.7", "model.blocks.8"], 1),
+        ("vit_small_patch14_reg4_dinov2", {"out_indices": [5], "img_size": 70}, 3, ["model.blocks.5"], 5),
+        ("resnet18", {"out_indices": [4]}, 3, ["layer4.0", "layer4.1"], 0),
+    ],
+)
+def test_timm_with_one_output(name: str, options: dict[str, Any], stage: int, places: list[str], prefix: int) -> None:
+    """One output is of a plain row of blocks, with its class and register tokens, or of one stage of several."""
+    timm: Any = importlib.import_module("timm")
+    backbone = timm.create_model(name, features_only=True, pretrained=False, **options)
+
+    found = find_places(backbone, [stage], "block")
+
+    assert list(found) == places
+    assert {place.prefix_tokens for _, place in found.values()} == {prefix}
 
 
 @needs_timm

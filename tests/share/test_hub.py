@@ -6,15 +6,18 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
 import yaml
 
+from semalign import api
 from semalign.errors import CheckpointError, ConfigError, OutputError
 from semalign.results import read_result
 from semalign.share.hub import from_pretrained, model_card, save_pretrained
 from semalign.train.run import load_run
+from tests.small import TINY
 
 
 def test_a_shared_model_is_the_scored_one(trained: Path, tmp_path: Path) -> None:
@@ -75,6 +78,43 @@ def test_the_same_command_again(trained: Path, tmp_path: Path) -> None:
         save_pretrained(trained, out)
 
 
+def test_a_weights_file_is_shared_too(data: Path, tmp_path: Path) -> None:
+    """A chosen checkpoint has no score of its own, and its card says how it was chosen."""
+    api.train(data, out=tmp_path / "run", settings=[*TINY, "train.select_split=train", "train.val_every=1"])
+
+    whole = save_pretrained(tmp_path / "run" / "weights.safetensors", tmp_path / "whole")
+    best = save_pretrained(tmp_path / "run" / "best.safetensors", tmp_path / "best")
+
+    assert (best / "model.safetensors").read_bytes() == (tmp_path / "run" / "best.safetensors").read_bytes()
+    assert (whole / "README.md").read_text() == (
+        save_pretrained(tmp_path / "run", tmp_path / "same") / "README.md"
+    ).read_text()
+    assert "| **mean** |" in (whole / "README.md").read_text()
+    card = (best / "README.md").read_text()
+    assert "These weights have no score" in card
+    assert "were chosen by their mIoU on the split train, " in card
+
+
+def test_the_card_of_an_open_vocabulary(data: Path, tmp_path: Path) -> None:
+    """A text classifier answers for other names too; what it was not trained on is told, with its score."""
+    settings = [*TINY, "model.classifier=text", "data.unseen=[sky]"]
+    run, result = api.train(data, out=tmp_path / "run", settings=settings)
+    among = result.facts["open_vocabulary"]
+
+    card = model_card(run, result)
+
+    assert "alone" not in card
+    assert "- It was trained on these classes: road, tree; it answers for other names too" in card
+    assert "- It was not trained on: sky." in card
+    assert (
+        f"Classes that were not trained on: sky. Mean IoU by that: seen {100 * among['seen']:.1f}, "
+        f"unseen {100 * among['unseen']:.1f}, harmonic {100 * among['harmonic']:.1f}."
+    ) in card
+    assert "- It answers for these classes alone: road, tree." in model_card(
+        dataclasses.replace(run, class_bank=None), None
+    )
+
+
 def test_nothing_is_overwritten(trained: Path, tmp_path: Path) -> None:
     """A folder that holds something is left as it is; a folder without a run gives nothing."""
     (tmp_path / "mine").write_text("x")
@@ -91,6 +131,19 @@ def test_what_is_no_shared_model(trained: Path, tmp_path: Path, monkeypatch: pyt
         from_pretrained(trained)
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(ConfigError, match=r"there is no folder .*nobody/nothing.*pip install 'semalign\[hf\]'"):
+        from_pretrained("nobody/nothing")
+
+
+def test_an_error_of_the_hub_without_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exception that says nothing is told by its kind."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise ConnectionError
+
+    hub = ModuleType("huggingface_hub")
+    hub.snapshot_download = fail  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+    with pytest.raises(CheckpointError, match=r"from the hub \(ConnectionError: ConnectionError\), expected a folder"):
         from_pretrained("nobody/nothing")
 
 

@@ -338,8 +338,15 @@ def test_options(tmp_path: Path) -> None:
         import_original(tmp_path / "a.pth", options={"top_n": 3})
     with pytest.raises(ConfigError, match=r"decoder_use_cosine is not a choice of the version 2025-11-03"):
         import_original(tmp_path / "a.pth", options={"decoder_use_cosine": False})
-    with pytest.raises(ConfigError, match=r"--option has a value of the wrong type"):
-        import_original(tmp_path / "a.pth", options={"top_m": "many"})
+    for options, message in (
+        ({"top_m": "many"}, r"--option top_m got 'many', expected a whole number, or null for all tokens"),
+        ({"use_topk": "fales"}, r"--option use_topk got 'fales', expected true or false"),
+        ({"add_residual": 1}, r"--option add_residual got 1, expected true or false"),
+        ({"num_heads": True}, r"--option num_heads got True, expected a whole number"),
+        ({"clamp_logit": "4.6."}, r"--option clamp_logit got '4\.6\.', expected a number"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            import_original(tmp_path / "a.pth", options=options)
     with pytest.raises(ConfigError, match=r"--out got .*expected a name that ends in .safetensors"):
         import_original(tmp_path / "a.pth", tmp_path / "a.bin")
     with pytest.raises(ConfigError, match=r"--as got 'ours', expected original or semalign"):

@@ -328,7 +328,8 @@ def test_weights_that_do_not_fit_are_refused(clip: Path, tmp_path: Path, capfd: 
     assert "\n" not in str(caught.value)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (folder / name).unlink()
-    with pytest.raises(TextError, match="cannot load the text encoder in"):
+    shutil.copyfile(clip / "model.safetensors", folder / "model.safetensors")
+    with pytest.raises(TextError, match=r"the tokenizer in .* knows no word, every text would be the same, expected"):
         make_encoder(str(folder)).encode(["a car"])
     make_encoder(str(clip)).encode(["a car"])
 
@@ -405,6 +406,22 @@ def test_a_model_in_the_hubs_cache_is_read_without_network(
     torch.testing.assert_close(encoder.encode(["a car"]), make_encoder(str(clip)).encode(["a car"]))
     assert find_folder(f"some/model@{'a' * 40}", "x") == store / "snapshots" / ("a" * 40)
     assert no_network == []
+
+
+@needs_transformers
+def test_a_part_of_a_model_in_the_hubs_cache(clip: Path, no_network: list[object], tmp_path: Path) -> None:
+    """Where somebody fetched weights without a tokenizer the hub is asked for the rest."""
+    store = tmp_path / "hub" / "models--some--model"
+    kept = shutil.copytree(clip, store / "snapshots" / ("a" * 40))
+    (store / "refs").mkdir()
+    (store / "refs" / "main").write_text("a" * 40)
+    for file in kept.iterdir():
+        if file.name not in ("config.json", "model.safetensors"):
+            file.unlink()
+
+    with pytest.raises(TextError, match=r"the tokenizer in .* knows no word, every text would be the same"):
+        make_encoder("clip:some/model").encode(["a car"])
+    assert no_network != []
 
 
 @needs_transformers

@@ -132,6 +132,12 @@ def test_classes_that_were_not_trained(open_vocabulary: Path, image: Path, tmp_p
     assert np.array_equal(own.mask, plain.mask)
     assert np.array_equal(plain.mask, argmax_by_hand(run, image, None))
     assert set(asked["classes"]) <= {"cloud", "street"}
+    # The encoder `table` draws vectors: what they answer is told to be chance, and of the run's own names it is not.
+    assert own.notes == plain.notes == ()
+    assert asked["notes"] == [
+        "the vectors of 'cloud', 'street' have no meaning, for text.encoder is table and the run was not trained with "
+        "them: what they answer is chance, train with text.encoder=minilm or another model of language"
+    ]
 
 
 def test_classes_are_called_as_the_run_calls_them(data: Path, image: Path, tmp_path: Path) -> None:
@@ -143,7 +149,8 @@ def test_classes_are_called_as_the_run_calls_them(data: Path, image: Path, tmp_p
 
     assert np.array_equal(given.mask, by_hand.mask)
     assert given.class_names == ("sky", "street|road")
-    assert given.notes == ()
+    (note,) = given.notes
+    assert note.startswith("the vectors of 'street|road' have no meaning, for text.encoder is table")
 
 
 def test_a_run_guided_by_tokens(data: Path, image: Path, tmp_path: Path) -> None:
@@ -187,7 +194,8 @@ def test_a_run_with_texts_of_images(captioned: Path, image: Path) -> None:
     assert silent.notes == (
         "the run was trained with texts of each image and got none here: predicted without text, give --text",
     )
-    assert told.notes == ()
+    (note,) = told.notes
+    assert note.startswith("the vectors of 'a photo of a drum' have no meaning, for text.encoder is table")
     assert told.attention
     with pytest.raises(TextError, match="--attention needs a text"):
         next(predict_files(run, [image], attention=True))

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import copy
+import importlib.util
 from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from semalign.bench.counting import count
 from semalign.data.open import open_data
 from semalign.errors import ConfigError
 from semalign.model.build import build_segmenter
+from semalign.model.text_guidance import TextGuided
 from semalign.train.loop import fit, make_fabric, prepare_inputs
 from semalign.train.recompute import recomputed_parts, recomputing
 from tests.small import tiny_options
@@ -58,7 +61,19 @@ def test_what_is_recomputed() -> None:
     assert {name.split(".")[1] for name in outside} == {"context", "classifier"}
 
 
-def test_backbones_of_other_libraries() -> None:
+def _gradients(model: nn.Module, image: Tensor, text: Tensor, *, again: bool) -> dict[str, Tensor]:
+    """Return the gradients of a step by name, with activations kept or computed again."""
+    model.zero_grad(set_to_none=True)
+    torch.manual_seed(0)
+    if again:
+        with recomputing(model):  # type: ignore[arg-type]
+            model(image, text).square().mean().backward()
+    else:
+        model(image, text).square().mean().backward()
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def test_backbones_of_transformers() -> None:
     """Transformers' own way is used, with the same gradients; a backbone that has none is refused by name."""
     pytest.importorskip("transformers")
     from semalign.model.backbones import make_backbone
@@ -69,22 +84,52 @@ def test_backbones_of_other_libraries() -> None:
 
     image, text = torch.randn(2, 3, 64, 96), torch.randn(5, 8)
     model = built("hf:swin")
-    grads = []
-    for on in (False, True):
-        model.zero_grad(set_to_none=True)
-        torch.manual_seed(0)
-        if on:
-            with recomputing(model):  # type: ignore[arg-type]
-                model(image, text).square().mean().backward()
-        else:
-            model(image, text).square().mean().backward()
-        grads.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
 
-    assert grads[0].keys() == grads[1].keys()
-    for name, grad in grads[0].items():
-        torch.testing.assert_close(grads[1][name], grad, msg=name)
+    kept, again = (_gradients(model, image, text, again=on) for on in (False, True))
+
+    assert kept.keys() == again.keys()
+    for name, grad in kept.items():
+        torch.testing.assert_close(again[name], grad, msg=name)
     with (
         pytest.raises(ConfigError, match="whose batch norms would count each batch twice"),
         recomputing(built("hf:resnet")),  # type: ignore[arg-type]
     ):
         pass
+
+
+@pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="timm is not installed (extra timm)")
+@pytest.mark.filterwarnings("ignore")  # timm's own, when it is imported
+@pytest.mark.parametrize(
+    ("name", "options", "blocks"),
+    [
+        ("resnet18", {}, 8),
+        ("convnext_atto", {"drop_path_rate": 0.3}, 12),
+        ("swin_tiny_patch4_window7_224", {"img_size": [64, 96], "drop_path_rate": 0.3}, 12),
+        ("vit_tiny_patch16_224", {"img_size": [64, 96]}, 12),
+    ],
+)
+def test_backbones_of_timm(name: str, options: dict[str, object], blocks: int) -> None:
+    """A guided block is computed again with its text and its random numbers, and its batch norms count once."""
+    from semalign.model.backbones import make_backbone
+
+    backbone = make_backbone(f"timm:{name}", size="nano", options=options, seed=0)
+    model = build_segmenter(3, text_dim=8, backbone=backbone).train()
+    image, text = torch.randn(2, 3, 64, 96), torch.randn(5, 8)
+    state = copy.deepcopy(model.state_dict())
+    guided = model.visual_encoder.backbone
+    assert isinstance(guided, TextGuided)
+    found = []
+
+    for on in (False, True):
+        model.load_state_dict(state)
+        found.append((_gradients(model, image, text, again=on), copy.deepcopy(model.state_dict())))
+
+    (kept, buffers), (again, buffers_again) = found
+    assert len(recomputed_parts(model)) == blocks + len(guided.places) + 4 + 4 + 3
+    assert kept.keys() == again.keys()
+    assert any("guidance" in key for key in kept)
+    for key, grad in kept.items():
+        assert torch.equal(again[key], grad), key
+    for key, tensor in buffers.items():
+        assert torch.equal(buffers_again[key], tensor), key
+    assert all("forward" not in module.__dict__ for module in model.modules())

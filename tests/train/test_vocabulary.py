@@ -121,11 +121,17 @@ def test_evaluation_tells_seen_from_unseen(run: Path, data: Path) -> None:
     among = {name: value[name] for name in ("seen", "unseen", "harmonic")}
     assert result.facts["open_vocabulary"] == {"unseen_names": ["sky"], **among}
     assert "left out of training (data.unseen): sky" in result.facts["notes"]
+    # With the encoder `table` the unseen class's sentence says nothing, which run and evaluation tell.
+    for notes in (result.facts["notes"], evaluation.notes):
+        assert sum("the vectors of 'sky' have no meaning" in note for note in notes) == 1
 
 
 def test_a_run_on_all_classes_gives_no_such_scores(open_vocabulary: Path, data: Path) -> None:
     """Without unseen classes the keys are those of the contract."""
-    assert "unseen" not in api.evaluate(open_vocabulary, data).to_dict()
+    evaluation = api.evaluate(open_vocabulary, data)
+
+    assert "unseen" not in evaluation.to_dict()
+    assert not any("no meaning" in note for note in evaluation.notes)
 
 
 def test_data_with_names_that_were_never_seen(open_vocabulary: Path, data: Path, tmp_path: Path) -> None:
@@ -133,8 +139,10 @@ def test_data_with_names_that_were_never_seen(open_vocabulary: Path, data: Path,
     other = Path(shutil.copytree(data, tmp_path / "other"))
     (other / "classes.txt").write_text("sky\nstreet\ntree\n")
 
-    value = api.evaluate(open_vocabulary, other).to_dict()
+    evaluation = api.evaluate(open_vocabulary, other)
+    value = evaluation.to_dict()
 
+    assert sum("the vectors of 'street' have no meaning" in note for note in evaluation.notes) == 1
     assert value["unseen"] == value["iou"]["street"]
     assert value["seen"] == pytest.approx((value["iou"]["sky"] + value["iou"]["tree"]) / 2)
 

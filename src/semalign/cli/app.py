@@ -283,6 +283,9 @@ def export_run(
     import semalign
 
     if format_ == "hub":
+        for name, is_given in (("--text", text != "folded"), ("--size", size is not None), ("--no-check", not check)):
+            if is_given:
+                raise ConfigError(f"{name} has no effect with --format hub, which copies the weights: leave it out")
         folder = semalign.save_pretrained(run, out or run.with_name(f"{run.name}-hub"))
         if as_json:
             print_json({"folder": str(folder)})

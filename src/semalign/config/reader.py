@@ -15,7 +15,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from semalign.config.options import Options
-from semalign.errors import ConfigError
+from semalign.errors import ConfigError, first_line
 
 __all__ = [
     "DEFAULTS_BY_KIND",
@@ -155,7 +155,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _why(error: yaml.YAMLError) -> str:
-    return getattr(error, "problem", None) or str(error).splitlines()[0]
+    return getattr(error, "problem", None) or first_line(error)
 
 
 def _short(value: Any) -> str:

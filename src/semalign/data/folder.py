@@ -87,10 +87,11 @@ class DecodedImage(NamedTuple):
     orientation: str
 
 
-def read_bytes(path: Path, what: str) -> bytes:
-    """Return a file's bytes; `DataError` where it cannot be read."""
+def read_bytes(path: Path, what: str, most: int = -1) -> bytes:
+    """Return a file's bytes, or the first ``most`` of them; `DataError` where it cannot be read."""
     try:
-        return path.read_bytes()
+        with path.open("rb") as handle:
+            return handle.read(most)
     except OSError as error:
         raise DataError(
             f"{what} {path} cannot be read: {error.strerror}, check that the file is there and readable"

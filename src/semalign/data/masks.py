@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -26,6 +27,7 @@ __all__ = [
     "Color",
     "MaskFacts",
     "find_class_colors",
+    "is_byte",
     "look_at_mask",
     "pascal_colors",
     "read_indices",
@@ -87,6 +89,11 @@ def look_at_mask(data: bytes) -> MaskFacts | None:
     codes = np.unique(_codes(values))[: MOST_COLOURS + 1]
     colours = tuple((int(code) >> 16, int(code) >> 8 & 255, int(code) & 255) for code in codes)
     return MaskFacts(size, {}, 3, colours, {})
+
+
+def is_byte(text: str) -> bool:
+    """Return whether a text is a number from 0 to 255, in plain digits."""
+    return re.fullmatch("[0-9]{1,3}", text) is not None and int(text) <= 255
 
 
 def _color(row: NDArray[np.uint8]) -> Color:
@@ -203,7 +210,7 @@ def _read_class_colors(path: Path, class_names: Sequence[str]) -> dict[Color, in
         parts = line.split(maxsplit=3)
         if not parts:
             continue
-        if len(parts) != 4 or not all(part.isdigit() and int(part) <= 255 for part in parts[:3]):
+        if len(parts) != 4 or not all(is_byte(part) for part in parts[:3]):
             raise DataError(f"line {number} of {path} is {line!r}, expected R G B NAME with numbers from 0 to 255")
         color = (int(parts[0]), int(parts[1]), int(parts[2]))
         place = folded.get(parts[3].strip().casefold(), IGNORE)

@@ -166,7 +166,12 @@ def _family_stages(backbone: nn.Module) -> dict[int, list[tuple[str, Place]]]:
         prefix = _prefix_tokens(backbone) if family.is_plain else 0
         for index, (path, block) in enumerate(blocks.items()):
             # "encoder.layers.1.blocks.0": the last number but one is the stage.
-            numbers = [int(part) for part in path.split(".") if part.isdigit()]
+            numbers = [int(part) for part in path.split(".") if part.isdecimal()]
+            if not family.is_plain and len(numbers) < 2:
+                raise ConfigError(
+                    f"add_text_guidance got a {type(backbone).__name__} with the {name} block '{path}' and no stages "
+                    "around it, expected a whole backbone: guide that, or name the modules by places={...}"
+                )
             stage = index * STAGES // len(blocks) if family.is_plain else numbers[-2]
             stages.setdefault(stage, []).append((path, Place(family.width(block), family.layout, prefix)))
     return stages
@@ -181,6 +186,12 @@ def _prefix_tokens(backbone: nn.Module) -> int:
     )
 
 
+def _patch_stride(modules: Mapping[str, nn.Module]) -> int | None:
+    """Return the stride of a timm model's patches, None where it has none of one convolution."""
+    proj = next((module for path, module in modules.items() if path.endswith("patch_embed.proj")), None)
+    return proj.stride[0] if isinstance(proj, nn.Conv2d) else None
+
+
 def _timm_stages(backbone: nn.Module) -> dict[int, list[tuple[str, Place]]]:
     """Return the blocks of a timm ``features_only`` model by stage; empty for anything else."""
     info = getattr(backbone, "feature_info", None)
@@ -192,7 +203,8 @@ def _timm_stages(backbone: nn.Module) -> dict[int, list[tuple[str, Place]]]:
     layout: Layout = "channels-last" if is_last else "channels-first"
     reductions = {entry["reduction"] for entry in entries}
     stages: dict[int, list[tuple[str, Place]]] = {}
-    if len(reductions) == 1 and len(entries) > 1:
+    # One output of one stride leaves open what the model is: a plain row keeps the stride of its patches to the end.
+    if len(reductions) == 1 and (len(entries) > 1 or reductions == {_patch_stride(modules)}):
         row = next((path for path, module in modules.items() if path.rpartition(".")[2] == "blocks"), None)
         if row is None:
             return {}

@@ -14,7 +14,7 @@ from typing import Any
 
 import semalign
 from semalign.config import flatten, to_dict
-from semalign.errors import CheckpointError, ConfigError, OutputError
+from semalign.errors import CheckpointError, ConfigError, OutputError, first_line
 from semalign.files import read_json, write_aside, write_folder_aside, write_json, write_text
 from semalign.results import RunResult, read_result
 from semalign.train.folder import RESULT_FILE
@@ -35,7 +35,7 @@ def save_pretrained(run: Path, out: Path, *, license_name: str | None = None) ->
     """Write a run's folder as a model that can be shared.
 
     Args:
-        run: a run's folder with its weights and result.
+        run: a run's folder with its weights and result, or one of its weights files, whose scores are then not known.
         out: a folder that does not exist yet, is empty, or holds this very model already.
         license_name: under what licence the weights are given, such as "cc-by-4.0"; None leaves it open, and says so.
 
@@ -48,16 +48,19 @@ def save_pretrained(run: Path, out: Path, *, license_name: str | None = None) ->
         OutputError: ``out`` holds something already, or cannot be written.
     """
     trained = load_run(run)
-    result = read_result(run / RESULT_FILE) if (run / RESULT_FILE).exists() else None
+    weights = run / WEIGHTS_FILE if run.is_dir() else run
+    # A result is of the weights of the last step, not of a checkpoint that was chosen.
+    is_scored = weights.name == WEIGHTS_FILE and (weights.parent / RESULT_FILE).exists()
+    result = read_result(weights.parent / RESULT_FILE) if is_scored else None
     config, card = config_of(trained), model_card(trained, result, license_name=license_name)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        if _holds(out, run / WEIGHTS_FILE, config, card):
+        if _holds(out, weights, config, card):
             return out
         raise OutputError(f"the folder {out} holds something already, expected none or an empty one: name another")
     # The folder appears whole: a part of it, left by a kill, would stand in the way of the same command.
     with write_folder_aside(out, "model", option="--out") as aside:
         with write_aside(aside / MODEL_FILE) as temporary:
-            shutil.copyfile(run / WEIGHTS_FILE, temporary)
+            shutil.copyfile(weights, temporary)
         write_json(aside / CONFIG_FILE, config)
         write_text(aside / CARD_FILE, card)
     return out
@@ -119,7 +122,7 @@ def _download(name: str, revision: str | None, *, local_files_only: bool) -> Pat
         )
     except Exception as error:  # the library raises many kinds: of names, of networks, of permissions
         raise CheckpointError(
-            f"cannot get the model {name} from the hub ({type(error).__name__}: {str(error).splitlines()[0]}), "
+            f"cannot get the model {name} from the hub ({type(error).__name__}: {first_line(error)}), "
             "expected a folder, or OWNER/NAME of a model there: correct the name, or go online"
         ) from error
 
@@ -171,10 +174,15 @@ def model_card(run: TrainedRun, result: RunResult | None, *, license_name: str |
     ]
     lines += _scores(result)
     notes = [str(note) for note in run.facts.get("notes", [])]
+    if "selected_on" in run.facts:
+        notes.append(
+            f"these weights, of step {run.facts['selected_step']}, were chosen by their mIoU on the split "
+            f"{run.facts['selected_on']}, {100 * run.facts['selected_miou']:.1f} there, which is therefore too high"
+        )
     lines += ["## Know before use", ""]
     lines += [f"- {_plain(note)}" for note in notes]
     lines += [
-        "- It answers for these classes alone: " + ", ".join(_plain(name) for name in run.class_names) + ".",
+        *_answers(run),
         f"- License of the weights: {license_name or 'not stated'}.",
         "",
         "## Training",
@@ -197,6 +205,7 @@ TOLD = (
     "data.text",
     "data.depth",
     "text.encoder",
+    "text.templates",
     "train.epochs",
     "train.batch_size",
     "train.lr",
@@ -216,7 +225,7 @@ def _kind(text: str) -> str:
 
 def _scores(result: RunResult | None) -> list[str]:
     if result is None or result.score is None:
-        return ["This run has no score.", ""]
+        return ["These weights have no score; `semalign evaluate` gives one.", ""]
     score = result.score
     weights = result.facts.get("scored_weights", "not recorded")
     rows = [
@@ -231,7 +240,29 @@ def _scores(result: RunResult | None) -> list[str]:
     ]
     if score.absent:
         rows += [f"Without a pixel in the scored masks, and left out: {', '.join(map(_plain, score.absent))}.", ""]
+    among = result.facts.get("open_vocabulary")
+    if isinstance(among, Mapping):
+        means = [
+            f"{name} {100 * among[name]:.1f}" for name in ("seen", "unseen", "harmonic") if among.get(name) is not None
+        ]
+        names = ", ".join(_plain(str(name)) for name in among.get("unseen_names", ()))
+        rows += [f"Classes that were not trained on: {names}. Mean IoU by that: {', '.join(means)}.", ""]
     return rows
+
+
+def _answers(run: TrainedRun) -> list[str]:
+    """Return the lines on the classes that the model answers for."""
+    trained = ", ".join(_plain(name) for name in run.trained_names)
+    if run.class_bank is None:
+        return [f"- It answers for these classes alone: {trained}."]
+    others = [name for name in run.class_names if name not in run.trained_names]
+    lines = [
+        f"- It was trained on these classes: {trained}; it answers for other names too, given by "
+        "`predict(..., classes=[...])`."
+    ]
+    if others:
+        lines.append(f"- It was not trained on: {', '.join(_plain(name) for name in others)}.")
+    return lines
 
 
 def _plain(text: str) -> str:

@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from semalign.errors import CheckpointError, ConfigError, nearest
+from semalign.errors import CheckpointError, ConfigError, is_out_of_memory, nearest
 from semalign.files import make_folder
 from semalign.model.dropin import Mode, SemanticAlignmentModule, Version
 from semalign.model.text_fusion import Alignment, DecoderAlignment, EncoderAlignment
@@ -33,17 +32,19 @@ Form = Literal["original", "semalign"]
 
 KIND: Final = "alignment of the original"
 
-OPTIONS: Final = (
-    "top_m",
-    "use_topk",
-    "add_residual",
-    "clamp_logit",
-    "num_heads",
-    "decoder_use_cosine",
-    "decoder_learnable_temp",
-    "encoder_use_cosine",
-    "encoder_learnable_temp",
-)
+_SWITCH: Final = ((bool,), "true or false")
+_OPTION_TYPES: Final[Mapping[str, tuple[tuple[type, ...], str]]] = {
+    "top_m": ((int, type(None)), "a whole number, or null for all tokens"),
+    "use_topk": _SWITCH,
+    "add_residual": _SWITCH,
+    "clamp_logit": ((int, float), "a number"),
+    "num_heads": ((int,), "a whole number"),
+    "decoder_use_cosine": _SWITCH,
+    "decoder_learnable_temp": _SWITCH,
+    "encoder_use_cosine": _SWITCH,
+    "encoder_learnable_temp": _SWITCH,
+}
+OPTIONS: Final = tuple(_OPTION_TYPES)
 """What the original's constructor was told and its checkpoints do not keep; unless given, the original's defaults."""
 
 _DEFAULTS = {
@@ -159,7 +160,7 @@ def import_original(
 
     Raises:
         CheckpointError: the file cannot be read without running code, or holds no alignment of the original.
-        ConfigError: an unknown option.
+        ConfigError: an unknown option, or a value that is none of its.
         OutputError: ``out`` cannot be written.
     """
     given = _checked_options(options or {})
@@ -280,8 +281,10 @@ def _read(path: Path) -> Any:
             f"{path} holds more than tensors and plain values, or is damaged; reading it would run code and is "
             "refused: where it was trained, write it again as torch.save(model.state_dict(), 'weights.pth')"
         ) from error
-    except (SafetensorError, OSError, EOFError, RuntimeError, ValueError, TypeError, KeyError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:120]
+    except Exception as error:  # torch's readers raise nearly every kind on damaged bytes
+        if is_out_of_memory(error):
+            raise
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise CheckpointError(
             f"{path} cannot be read as a checkpoint ({reason}), expected a file of torch.save or safetensors: "
             "copy it again"
@@ -323,11 +326,15 @@ def _groups(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
 
 
 def _checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    for name in options:
+    for name, value in options.items():
         if name not in OPTIONS:
             raise ConfigError(
                 f"--option {name} is none of the constructor's that checkpoints lack{nearest(name, OPTIONS)}"
             )
+        types, expected = _OPTION_TYPES[name]
+        # Any word would count as true where a switch is asked for, and true as the number 1.
+        if type(value) not in types:
+            raise ConfigError(f"--option {name} got {value!r}, expected {expected}: correct it")
     return dict(options)
 
 
@@ -353,19 +360,16 @@ def _module(
                 raise ConfigError(
                     f"--option {name} is not a choice of the version 2025-11-03, which {where} is: leave it out"
                 )
-    try:
-        with warnings.catch_warnings():
-            # What is dead is said in the report.
-            warnings.simplefilter("ignore")
-            module = SemanticAlignmentModule(
-                dim, key.shape[1], mode=mode, version=version, allow_dead=True, **wanted
-            ).double()
-            own = module.state_dict()
-            extra = [name for name in state if name not in own and name not in ("total_ops", "total_params")]
-            _check_tensors(state, own, where)
-            module.load_state_dict({name: value.double() for name, value in state.items() if name not in extra})
-    except TypeError as error:
-        raise ConfigError(f"--option has a value of the wrong type ({error}): correct it") from error
+    with warnings.catch_warnings():
+        # What is dead is said in the report.
+        warnings.simplefilter("ignore")
+        module = SemanticAlignmentModule(
+            dim, key.shape[1], mode=mode, version=version, allow_dead=True, **wanted
+        ).double()
+        own = module.state_dict()
+        extra = [name for name in state if name not in own and name not in ("total_ops", "total_params")]
+        _check_tensors(state, own, where)
+        module.load_state_dict({name: value.double() for name, value in state.items() if name not in extra})
     return module.eval(), extra
 
 

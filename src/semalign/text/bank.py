@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from semalign.errors import TextError
+from semalign.errors import TextError, first_line
 from semalign.files import make_folder, write_bytes
 from semalign.seeds import derive_seed
 from semalign.text.sentences import check_sentences, class_sentences, nearest_sentence, resolve_templates
@@ -37,7 +37,6 @@ __all__ = [
     "class_token_bank",
     "encode_bank",
     "fingerprint",
-    "first_line",
     "gather",
     "hashed_directions",
     "load_bank",
@@ -633,8 +632,3 @@ def _require_safetensors_ending(path: Path) -> None:
             f"the text bank {path} ends in {path.suffix!r}, expected '.safetensors': pickled tensors can run code and "
             "are never read, convert them with safetensors.torch.save_file"
         )
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of the error's message without its full stop, so that it fits into a sentence."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -21,7 +21,7 @@ from semalign.errors import TextError
 from semalign.text.bank import SentenceTokens
 from semalign.text.folders import INSTALL_HF, folder_digest, loading, model_type, require_safetensors
 from semalign.text.lengths import Long
-from semalign.text.towers import Pieces, Tower, mark_ids, pieces_of, tower_name
+from semalign.text.towers import Pieces, Tower, check_tokenizer, mark_ids, pieces_of, tower_name
 
 __all__ = ["FAMILIES", "TextTower", "family_of"]
 
@@ -160,9 +160,11 @@ class TextTower(Tower):
     @functools.cached_property
     def _tokenizer(self) -> Any:
         with loading(self._folder, _EXPECTED):
-            return _transformers().AutoTokenizer.from_pretrained(
+            tokenizer = _transformers().AutoTokenizer.from_pretrained(
                 str(self._folder), local_files_only=True, trust_remote_code=False
             )
+            check_tokenizer(tokenizer, self._folder)
+            return tokenizer
 
     @functools.cached_property
     def _model(self) -> Any:

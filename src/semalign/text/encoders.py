@@ -35,7 +35,7 @@ from semalign.text.folders import find_folder, folder_digest, loading, model_typ
 from semalign.text.lengths import LONG, Long
 from semalign.text.openclip import CONFIG_FILE, OpenClipTower, make_open_clip
 from semalign.text.sentences import check_sentences, nearest_sentence
-from semalign.text.towers import Pieces, Tower, mark_ids, pieces_of, tower_name
+from semalign.text.towers import Pieces, Tower, check_tokenizer, mark_ids, pieces_of, tower_name
 
 __all__ = [
     "BankEncoder",
@@ -181,13 +181,16 @@ class SentenceTransformerEncoder(Tower):
         with loading(self._folder, "a complete sentence-transformers model: copy it there again"):
             from sentence_transformers import SentenceTransformer
 
-            return SentenceTransformer(
+            model = SentenceTransformer(
                 str(self._folder),
                 device="cpu",
                 local_files_only=True,
                 trust_remote_code=False,
                 model_kwargs={"use_safetensors": True},
             )
+            if hasattr(model.tokenizer, "all_special_tokens"):
+                check_tokenizer(model.tokenizer, self._folder)
+            return model
 
     @property
     def limit(self) -> int | None:

@@ -18,8 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from semalign.errors import TextError
-from semalign.text.bank import first_line
+from semalign.errors import TextError, first_line
 
 __all__ = ["INSTALL_HF", "find_folder", "folder_digest", "loading", "model_type", "offline", "require_safetensors"]
 
@@ -27,6 +26,8 @@ INSTALL_HF = 'pip install "semalign[hf]"'
 
 _READ = ("*.json", "*.safetensors", "*.txt", "*.model")
 """What is fetched of a model on the hub: no pickle, no code."""
+_TOKENIZERS = ("tokenizer", "vocab", "open_clip_config")
+"""How the names of tokenizers' files begin; open_clip's configuration names one of its own."""
 _DIGESTED = (".json", ".safetensors", ".txt", ".model")
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(@[\w./-]+)?")
 
@@ -79,7 +80,10 @@ def find_folder(where: str, spec: str) -> Path:
 
 
 def _is_whole(folder: Path) -> bool:
-    return any(folder.glob("*.json")) and any(folder.rglob("*.safetensors"))
+    """Return whether a snapshot has weights and a tokenizer: somebody else may have fetched a part of the model."""
+    names = {path.name for path in folder.rglob("*")}
+    has_tokenizer = any(name.startswith(_TOKENIZERS) or name.endswith(".model") for name in names)
+    return has_tokenizer and any(name.endswith(".safetensors") for name in names) and any(folder.glob("*.json"))
 
 
 def model_type(folder: Path) -> str | None:

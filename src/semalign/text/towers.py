@@ -8,6 +8,7 @@ from __future__ import annotations
 import abc
 import functools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -19,7 +20,7 @@ from semalign.text.bank import SentenceTokens, unit_rows
 from semalign.text.lengths import Long, Parts, fit
 from semalign.text.sentences import check_sentences
 
-__all__ = ["Pieces", "Tower", "mark_ids", "pieces_of", "tower_name"]
+__all__ = ["Pieces", "Tower", "check_tokenizer", "mark_ids", "pieces_of", "tower_name"]
 
 
 class Pieces(NamedTuple):
@@ -34,6 +35,19 @@ class Pieces(NamedTuple):
     ids: list[int]
     is_mark: list[bool]
     is_unknown: list[bool]
+
+
+def check_tokenizer(tokenizer: Any, where: Path) -> None:
+    """Refuse a tokenizer that knows no word: where a folder has none, transformers makes an empty one without a word.
+
+    Raises:
+        TextError: all of its tokens are special ones.
+    """
+    if not set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens):
+        raise TextError(
+            f"the tokenizer in {where} knows no word, every text would be the same, expected the tokenizer's files "
+            "(tokenizer.json, or vocab.json and merges.txt) beside the weights: copy them there"
+        )
 
 
 def tower_name(label: str, digest: str, long: Long) -> str:

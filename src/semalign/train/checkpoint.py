@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from semalign.errors import CheckpointError
+from semalign.errors import CheckpointError, first_line
 from semalign.files import write_aside
 
 __all__ = ["FORMAT_VERSION", "load_into", "read_tensors", "write_tensors"]
@@ -75,7 +75,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise
     except (SafetensorError, OSError, AttributeError, TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(
-            f"cannot read the checkpoint {path}: {str(error).splitlines()[0]}, expected a whole safetensors file "
+            f"cannot read the checkpoint {path}: {first_line(error)}, expected a whole safetensors file "
             "written by semalign: copy or train it again"
         ) from error
 

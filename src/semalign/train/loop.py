@@ -36,7 +36,7 @@ from semalign.data.batches import (
 )
 from semalign.data.sample import DataSource
 from semalign.data.transforms import Augmentation
-from semalign.errors import CheckpointError, ConfigError, DataError, SemalignError
+from semalign.errors import CheckpointError, ConfigError, DataError, SemalignError, first_line
 from semalign.metrics import IGNORE
 from semalign.model.build import nudge
 from semalign.model.segmenter import Segmenter
@@ -65,7 +65,14 @@ from semalign.train.precision import autocast, choose_precision, compiled, make_
 from semalign.train.recompute import recomputing
 from semalign.train.run import BEST_FILE, WEIGHTS_FILE, TrainedRun, build_model, parameter_count, save_run, take_values
 from semalign.train.trackers import Follower
-from semalign.train.vocabulary import check_unseen, compact_labels, hide_classes, open_score, seen_places
+from semalign.train.vocabulary import (
+    check_unseen,
+    compact_labels,
+    hide_classes,
+    notes_of_strangers,
+    open_score,
+    seen_places,
+)
 
 __all__ = [
     "Events",
@@ -530,6 +537,8 @@ def _fit(
     notes += dict.fromkeys(note for part in (bank, classes) if part is not None for note in part.notes)
     if data.unseen:
         notes.append(f"left out of training (data.unseen): {', '.join(data.unseen)}")
+        assert classes is not None
+        notes += notes_of_strangers(classes, data.unseen, ())
     leaking = find_leaking(guidance, source, score)
     notes += leaking.notes
     among = open_score(score, set(source.class_names) - set(data.unseen))
@@ -770,5 +779,5 @@ def _restore(
         return _Progress(**{**raw, "curves": curves})
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise CheckpointError(
-            f"the state {path} does not fit the run ({str(error).splitlines()[0]}), remove it to start over"
+            f"the state {path} does not fit the run ({first_line(error)}), remove it to start over"
         ) from error

@@ -60,7 +60,7 @@ def make_fabric(device: str = "auto", *, devices: int = 1, nodes: int = 1, unuse
     kind, _, number = device.partition(":")
     if kind == "auto":
         kind = "cuda" if torch.cuda.is_available() else "cpu"
-    if kind not in ("cpu", "cuda", "mps") or (number and not number.isdigit()):
+    if kind not in ("cpu", "cuda", "mps") or (number and not number.isdecimal()):
         raise ConfigError(f"--device got '{device}', expected auto, cpu, cuda, cuda:N or mps")
     present = {
         "cpu": True,

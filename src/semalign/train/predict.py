@@ -24,6 +24,7 @@ from semalign.model.text_fusion import alignment_sites
 from semalign.train.evaluate import Predictor
 from semalign.train.guidance import encode_classes, encode_texts, names_among, text_keywords, without_text
 from semalign.train.run import TrainedRun
+from semalign.train.vocabulary import notes_of_strangers
 
 __all__ = ["Prediction", "predict_files"]
 
@@ -96,7 +97,8 @@ def predict_files(
         text = run.options.text
         said = {**text_keywords(text), "level": "sentence", "names": names_among(text.names, classes)}
         asked = encode_classes(class_names=classes, **said)
-        class_names, class_features, remarks = tuple(classes), asked.features, asked.notes
+        class_names, class_features = tuple(classes), asked.features
+        remarks = (*asked.notes, *notes_of_strangers(asked, classes, run.trained_names))
     if run.options.data.depth and depth_folder is None:
         raise ConfigError("the run was trained with depth, expected --depth FOLDER that holds NAME.png for each image")
     if depth_folder is not None and not run.options.data.depth:
@@ -147,7 +149,8 @@ def _text(
     if texts:
         text = run.options.text
         bank = encode_texts(text.encoder, texts, level=text.level, long=text.long)
-        return bank.features, None, bank.sentences, bank.notes
+        strange = notes_of_strangers(bank, bank.sentences, run.bank.sentences)
+        return bank.features, None, bank.sentences, (*bank.notes, *strange)
     if kind in ("classes", "random"):
         return run.bank.features, None, run.bank.sentences, ()
     features, is_padding = without_text(1, run.bank.dim)
@@ -222,6 +225,6 @@ def _sheet(prediction: Prediction, columns: range) -> bytes:
 
 def short_site(site: str) -> str:
     """Return a site's name as people say it: 'encoder 1.0' (stage, block) or 'decoder 2' (level)."""
-    numbers = [part for part in site.split(".") if part.isdigit()]
+    numbers = [part for part in site.split(".") if part.isdecimal()]
     side = "decoder" if site.startswith("decoder") else "encoder"
     return f"{side} {'.'.join(numbers)}"

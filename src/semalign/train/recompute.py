@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
 import torch
@@ -19,15 +18,26 @@ from torch.utils.checkpoint import checkpoint
 from semalign.errors import ConfigError
 from semalign.model.backbones import BackboneEncoder
 from semalign.model.segmenter import Segmenter
+from semalign.model.text_guidance import STAGES, TextGuided, find_places
 
 __all__ = ["recomputed_parts", "recomputing"]
 
 
 def recomputed_parts(model: Segmenter) -> list[nn.Module]:
-    """Return the modules of which only the inputs are kept: the encoder's blocks, the decoder's levels and fusions."""
+    """Return the modules of which only the inputs are kept: the encoder's blocks, the decoder's levels and fusions.
+
+    Of transformers' backbones there is none, which recompute by themselves.
+    """
     encoder, decoder = model.visual_encoder, model.decoder
     parts: list[nn.Module] = []
-    if not isinstance(encoder, BackboneEncoder):
+    if isinstance(encoder, BackboneEncoder):
+        if not _by_itself(encoder):
+            places = find_places(encoder.original, range(STAGES), "block")
+            parts += [encoder.original.get_submodule(path) for path in places]
+            # A block's alignment runs in its hook, after what is recomputed of the block, and takes its text as input.
+            if isinstance(encoder.backbone, TextGuided):
+                parts += [encoder.backbone.guidance.get_submodule(site) for site in encoder.backbone.places.values()]
+    else:
         parts += [module for module in (encoder.stem, encoder.depth_stem) if module is not None]
         for stage in encoder.stages:
             assert isinstance(stage.blocks, nn.ModuleList)
@@ -39,19 +49,24 @@ def recomputed_parts(model: Segmenter) -> list[nn.Module]:
 def recomputing(model: Segmenter) -> Iterator[None]:
     """Compute the parts of ``model`` again in each backward of a forward inside the ``with``.
 
-    A backbone of another library does it its own way.
+    A backbone of transformers does it its own way.
 
     Raises:
         ConfigError: the backbone cannot.
     """
     with contextlib.ExitStack() as stack:
-        if isinstance(model.visual_encoder, BackboneEncoder):
+        if isinstance(model.visual_encoder, BackboneEncoder) and _by_itself(model.visual_encoder):
             stack.enter_context(_recomputing_backbone(model.visual_encoder.original))
         for part in recomputed_parts(model):
             # An attribute of the instance stands before the class's method; names and values stay as they are.
             part.forward = _recomputed(part)
             stack.callback(part.__dict__.pop, "forward")
         yield
+
+
+def _by_itself(encoder: BackboneEncoder) -> bool:
+    """Return whether the backbone's own library recomputes; timm's way would lose the text of the first forward."""
+    return bool(encoder.facts["library"] != "timm")
 
 
 def _recomputed(part: nn.Module) -> Callable[..., Any]:
@@ -100,12 +115,10 @@ def _recomputing_backbone(backbone: nn.Module) -> Iterator[None]:
         disable: Any = backbone.activation_checkpointing_disable
     elif callable(enable := getattr(backbone, "gradient_checkpointing_enable", None)):
         disable = backbone.gradient_checkpointing_disable
-    elif callable(switch := getattr(backbone, "set_grad_checkpointing", None)):
-        enable, disable = partial(switch, True), partial(switch, False)
     else:
         raise ConfigError(f"train.checkpointing=true, but the backbone {name} does not offer it: {advice}")
     try:
-        # The non-reentrant kind is the default of both libraries.
+        # The non-reentrant kind is the default.
         enable()
     except ValueError as error:
         raise ConfigError(

@@ -9,7 +9,7 @@ et al. 2017 is given too).  This module knows nothing of models.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 import torch
@@ -21,8 +21,17 @@ from semalign.data.batches import ImageSet
 from semalign.errors import ConfigError, nearest
 from semalign.metrics import IGNORE
 from semalign.results import Score
+from semalign.text.bank import TextBank
 
-__all__ = ["OpenScore", "check_unseen", "compact_labels", "hide_classes", "open_score", "seen_places"]
+__all__ = [
+    "OpenScore",
+    "check_unseen",
+    "compact_labels",
+    "hide_classes",
+    "notes_of_strangers",
+    "open_score",
+    "seen_places",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,6 +104,25 @@ def hide_classes(images: ImageSet, class_names: Sequence[str], unseen: Collectio
     table[[place for place, name in enumerate(class_names) if name in unseen]] = IGNORE
     masks = [torch.from_numpy(table[mask.numpy()]) for mask in images.masks]
     return dataclasses.replace(images, masks=masks)
+
+
+def notes_of_strangers(bank: TextBank, asked: Iterable[str], trained: Collection[str]) -> tuple[str, ...]:
+    """Return a note where vectors without meaning stand for names or sentences that were not trained on.
+
+    Args:
+        bank: what ``asked`` was encoded to; the vectors of the encoder `table` are drawn and tell nothing of a text.
+        asked: names or sentences.
+        trained: those that the run was trained with.
+    """
+    strangers = [name for name in asked if name not in trained]
+    if not strangers or not bank.encoder.startswith("table"):
+        return ()
+    shown = ", ".join(map(repr, strangers[:3])) + (", ..." if len(strangers) > 3 else "")
+    return (
+        f"the vectors of {shown} have no meaning, for text.encoder is table and the run was not trained with "
+        f"{'it' if len(strangers) == 1 else 'them'}: what they answer is chance, train with text.encoder=minilm or "
+        "another model of language",
+    )
 
 
 def open_score(score: Score, trained: Collection[str]) -> OpenScore | None:

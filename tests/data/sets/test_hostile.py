@@ -176,6 +176,11 @@ def test_two_images_of_one_name(source: Path, imported: Importer) -> None:
         ("coco", {}, r"data import coco needs --annotations FILE.json"),
         ("nyuv2", {"splits": {"tst": "val"}}, r"--split tst=val names a split that is not there"),
         ("nyuv2", {"splits": {"train": "test"}}, r"--split train=test would mix two splits"),
+        (
+            "nyuv2",
+            {"splits": {"train": "all", "test": "all"}},
+            r"--split names train and test both 'all', which would mix them, expected distinct names",
+        ),
         ("nyuv2", {"splits": {"train": "a/b"}}, r"a split has the name 'a/b', which holds a separator of folders"),
     ],
 )

@@ -114,6 +114,9 @@ def test_camvid_with_a_class_dict(source: Path, imported: Importer) -> None:
     [
         ("name,r,g,b\nSkyy,9,8,7\n", r"class_dict.csv names 'Skyy', which is none of CamVid's 32.*did you mean 'Sky'"),
         ("name,r,g,b\nSky,9,8\n", r"gives 'Sky' the colour '9 8', expected three numbers to 255"),
+        ("name,r,g,b\nSky,²,8,7\n", r"gives 'Sky' the colour '² 8 7', expected three numbers to 255"),
+        (f"name,r,g,b\nSky,{'9' * 5000},8,7\n", r"gives 'Sky' the colour .*, expected three numbers to 255"),
+        (f'name,r,g,b\n"{"S" * 200_000}",9,8,7\n', r"class_dict.csv is no CSV that can be read \(field larger than"),
     ],
 )
 def test_camvids_wrong_class_dict(source: Path, imported: Importer, text: str, message: str) -> None:
@@ -161,6 +164,19 @@ def test_nyuv2_in_dformers_layout(source: Path, imported: Importer) -> None:
     assert found.depth
     assert "--split test=val" in found.notes[0]
     assert folder.class_names[:3] + folder.class_names[-1:] == ("wall", "floor", "cabinet", "other prop")
+
+
+def test_nyuv2_with_a_depth_that_is_cut(source: Path, imported: Importer) -> None:
+    """A PNG that ends in its header is refused by its name."""
+    picture(source / "RGB" / "a.png")
+    save(source / "Label" / "a.png", mask([1]))
+    save(source / "Depth" / "a.png", mask([9]))
+    (source / "train.txt").write_text("a\n")
+    whole = (source / "Depth" / "a.png").read_bytes()
+    for length in (0, 9, 25):
+        (source / "Depth" / "a.png").write_bytes(whole[:length])
+        with pytest.raises(DataError, match=r"Depth/a\.png is corrupt or truncated"):
+            imported("nyuv2")
 
 
 def test_nyuv2_splits_renamed(source: Path, imported: Importer) -> None:
@@ -212,9 +228,10 @@ def test_ade20k_without_names(source: Path, imported: Importer) -> None:
     (source / "annotations").mkdir()
     with pytest.raises(DataError, match=r"objectInfo150.txt is missing, expected the list of ADE20K's class names"):
         imported("ade20k")
-    (source / "objectInfo150.txt").write_text(object_info().rpartition("150\t")[0])
-    with pytest.raises(DataError, match=r"objectInfo150.txt names 149 classes, expected 150 lines"):
-        imported("ade20k")
+    for text in (object_info().rpartition("150\t")[0], object_info().replace("\n7\t", "\n⁷\t")):
+        (source / "objectInfo150.txt").write_text(text)
+        with pytest.raises(DataError, match=r"objectInfo150.txt names 149 classes, expected 150 lines"):
+            imported("ade20k")
 
 
 # ---- Pascal VOC ----

@@ -124,6 +124,23 @@ def test_what_is_no_such_mat(source: Path, imported: Importer, h5py: Any, tmp_pa
         imported("nyuv2")
 
 
+def test_a_damaged_array(source: Path, imported: Importer, h5py: Any, tmp_path: Path) -> None:
+    """Bytes that cannot be unpacked are the source's fault, not the output's."""
+    arrays = write(source, h5py)
+    path = source / "nyu_depth_v2_labeled.mat"
+    with h5py.File(path, "r+") as file:
+        del file["images"]
+        packed = file.create_dataset("images", data=arrays["images"], chunks=(1, 3, 7, 5), compression="gzip")
+        start = packed.id.get_chunk_info(2).byte_offset
+    data = bytearray(path.read_bytes())
+    data[start : start + 8] = b"damaged!"
+    path.write_bytes(data)
+
+    with pytest.raises(DataError, match=r"labeled.mat has 'images' of image 3 damaged \(.*\), expected NYU's"):
+        imported("nyuv2")
+    assert not (tmp_path / "ours").exists()
+
+
 def test_the_package_is_named(source: Path, imported: Importer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without h5py the error names the extra."""
     (source / "nyu_depth_v2_labeled.mat").write_bytes(b"x")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +20,7 @@ TITLE: Final = "ADE20K"
 EXPECTED: Final = "images/training/, annotations/training/ and objectInfo150.txt"
 
 CLASS_COUNT = 150
+_NUMBER = re.compile("[0-9]{1,6}")
 SPLITS = {"train": "training", "val": "validation"}
 _IDS = {k: k - 1 for k in range(1, CLASS_COUNT + 1)} | {0: IGNORE}
 
@@ -56,7 +58,7 @@ def _class_names(source: Source) -> tuple[str, ...]:
             f"{path} is missing, expected the list of {TITLE}'s class names that comes with the data: copy it there"
         )
     rows = [line.split("\t") for line in source.lines(path)]
-    by_index = {int(row[0]): row[-1].strip() for row in rows if row[0].strip().isdigit() and len(row) >= 2}
+    by_index = {int(row[0]): row[-1].strip() for row in rows if _NUMBER.fullmatch(row[0].strip()) and len(row) >= 2}
     if sorted(by_index) != list(range(1, CLASS_COUNT + 1)) or not all(by_index.values()):
         raise DataError(
             f"{path} names {len(by_index)} classes, expected {CLASS_COUNT} lines of number, figures and names, "

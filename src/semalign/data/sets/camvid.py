@@ -13,12 +13,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from semalign.data.masks import Color
+from semalign.data.masks import Color, is_byte
 from semalign.data.sample import MaskArray
 from semalign.data.sets.plan import Entry, Plan
 from semalign.data.sets.rules import Unknown, classes_of_colours, classes_of_ids, read_colours, read_ids
 from semalign.data.sets.source import Source
-from semalign.errors import DataError, nearest
+from semalign.errors import DataError, first_line, nearest
 from semalign.metrics import IGNORE
 
 __all__ = ["CLASSES", "COLOURS", "EXPECTED", "GROUPS", "TITLE", "plan", "split_of"]
@@ -216,7 +216,10 @@ def _colour_rule(source: Source) -> dict[Color, int]:
     """Return our class by colour, from class_dict.csv or label_colors.txt where there is one."""
     table, text = source.root / "class_dict.csv", source.root / "label_colors.txt"
     if table.is_file():
-        rows = [row for row in csv.reader(source.lines(table)) if row][1:]
+        try:
+            rows = [row for row in csv.reader(source.lines(table)) if row][1:]
+        except csv.Error as error:
+            raise DataError(f"{table} is no CSV that can be read ({first_line(error)}), copy it again") from error
         named = [(row[0].strip(), row[1:], table) for row in rows]
     elif text.is_file():
         parts = [line.split() for line in source.lines(text)]
@@ -225,7 +228,7 @@ def _colour_rule(source: Source) -> dict[Color, int]:
         return {color: _INDEX[name.casefold()] for name, color in COLOURS.items()}
     rule: dict[Color, int] = {}
     for name, numbers, path in named:
-        if len(numbers) != 3 or not all(number.strip().isdigit() and int(number) <= 255 for number in numbers):
+        if len(numbers) != 3 or not all(is_byte(number.strip()) for number in numbers):
             raise DataError(f"{path} gives {name!r} the colour {' '.join(numbers)!r}, expected three numbers to 255")
         if name.casefold() not in _INDEX:
             raise DataError(f"{path} names {name!r}, which is none of CamVid's 32 classes{nearest(name, COLOURS)}")

@@ -31,6 +31,9 @@ __all__ = ["EXPECTED", "TITLE", "decode_counts", "paint", "plan", "polygon_mask"
 TITLE: Final = "a data set in COCO's format"
 EXPECTED: Final = "images, and --annotations FILE.json"
 
+FARTHEST: Final = 1e9
+"""Pixels from the image's corner; differences of what lies nearer are finite."""
+
 Bits = NDArray[np.bool_]
 
 
@@ -245,12 +248,15 @@ def _points(polygon: object, name: str) -> NDArray[np.float64]:
     """Return a polygon's points, N x 2."""
     try:
         points = np.asarray(polygon, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{name} has a polygon that is no list of numbers, expected x1, y1, x2, y2, ...") from error
-    if points.ndim != 1 or len(points) % 2 or len(points) < 6 or not np.isfinite(points).all():
+    if points.ndim != 1 or len(points) % 2 or len(points) < 6:
         raise DataError(
             f"{name} has a polygon of {points.size} numbers, expected x1, y1, x2, y2, ... of 3 points or more"
         )
+    far = points[~(np.abs(points) <= FARTHEST)]
+    if len(far):
+        raise DataError(f"{name} has a polygon with a corner at {far[0]:g}, expected pixels of its image")
     return points.reshape(-1, 2)
 
 
@@ -277,7 +283,7 @@ def rle_mask(code: Mapping[str, Any], size: tuple[int, int], name: str) -> Bits:
     if isinstance(counts, str):
         counts = decode_counts(counts, name)
     valid = isinstance(counts, list) and all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in counts)
-    if not valid or list(code.get("size", ())) != list(size) or sum(counts or ()) != size[0] * size[1]:
+    if not valid or code.get("size") != list(size) or sum(counts or ()) != size[0] * size[1]:
         raise DataError(
             f"{name} has a run-length code that does not fit its image of {size[0]} x {size[1]} pixels, expected that "
             "size, and counts of at least 0 that add up to it"

@@ -132,4 +132,9 @@ def _with_splits(plan: Plan, renames: dict[str, str]) -> Plan:
             raise DataError(f"--split {old}={new} names a split that is not there{nearest(old, known)}")
         if new in known and new not in renames:
             raise DataError(f"--split {old}={new} would mix two splits, expected a name that is free")
+    taken = [new for new in renames.values() if new]
+    twice = next((new for new in taken if taken.count(new) > 1), None)
+    if twice is not None:
+        both = " and ".join(old for old, new in renames.items() if new == twice)
+        raise DataError(f"--split names {both} both {twice!r}, which would mix them, expected distinct names")
     return renamed_splits(plan, renames)

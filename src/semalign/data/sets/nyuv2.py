@@ -19,7 +19,7 @@ from semalign.data.sample import ImageArray, MaskArray
 from semalign.data.sets.plan import Entry, Plan
 from semalign.data.sets.rules import Unknown, classes_of_ids, read_ids
 from semalign.data.sets.source import Source, check_name
-from semalign.errors import ConfigError, DataError
+from semalign.errors import ConfigError, DataError, first_line
 from semalign.metrics import IGNORE
 
 __all__ = ["CLASSES", "EXPECTED", "TITLE", "plan"]
@@ -131,9 +131,8 @@ def _mask(path: Path, unknown: Unknown) -> MaskArray:
 
 def _grey_depth(path: Path) -> Path | Callable[[], NDArray[np.uint16]]:
     """Return a grey file as it is, and how to read one that stores one channel three times."""
-    with path.open("rb") as handle:
-        header = handle.read(26)
-    is_rgb = header[1:4] == b"PNG" and header[25] in (2, 6)
+    header = read_bytes(path, "depth", 26)
+    is_rgb = header[1:4] == b"PNG" and header[25:26] in (b"\2", b"\6")
     return functools.partial(_equal_channels, path) if is_rgb else path
 
 
@@ -212,18 +211,25 @@ class _Mat:
             self._refuse(f"has {name!r} of {len(shape)} axes")
         return shape
 
+    def _at(self, name: str, index: int, kind: type[np.generic]) -> NDArray[Any]:
+        """Return the part of an array that belongs to one image."""
+        try:
+            return np.asarray(self.array(name)[index], kind)
+        except OSError as error:
+            self._refuse(f"has {name!r} of image {index + 1} damaged ({first_line(error)})")
+
     def image(self, index: int) -> ImageArray:
         """Return H x W x 3."""
-        image: ImageArray = np.ascontiguousarray(np.asarray(self.array("images")[index], np.uint8).transpose(2, 1, 0))
+        image: ImageArray = np.ascontiguousarray(self._at("images", index, np.uint8).transpose(2, 1, 0))
         return image
 
     def labels(self, index: int) -> NDArray[np.int64]:
         """Return H x W of 0 to 894."""
-        return np.asarray(self.array("labels")[index], np.int64).T
+        return self._at("labels", index, np.int64).T
 
     def depth(self, index: int) -> NDArray[np.uint16]:
         """Return H x W millimetres."""
-        metres = np.asarray(self.array("depths")[index], np.float64).T
+        metres: NDArray[np.float64] = self._at("depths", index, np.float64).T
         metres = np.where(np.isfinite(metres) & (metres > 0), metres, 0)
         return np.clip(np.rint(metres * MILLIMETRES), 0, MOST_MILLIMETRES).astype(np.uint16)
 

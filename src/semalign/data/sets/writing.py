@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from semalign.data.folder import IMAGE_ENDINGS, image_size
+from semalign.data.folder import IMAGE_ENDINGS, image_size, read_bytes
 from semalign.data.sets.plan import Entry, Plan
 from semalign.data.sets.source import check_name
 from semalign.errors import DataError
@@ -122,7 +121,7 @@ def _put(path: Path, target: Path, *, link: bool) -> None:
     if link:
         target.symlink_to(Path(os.path.realpath(path)))
     else:
-        shutil.copyfile(path, target)
+        target.write_bytes(read_bytes(path, "file"))
 
 
 def _cluster_lines(entries: Iterable[Entry]) -> list[str]:
