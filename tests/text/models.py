@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 
 __all__ = [
     "LIMIT",
+    "OPEN_CLIP",
     "needs_sentence_transformers",
     "needs_transformers",
+    "save_open_clip",
     "save_sentence_model",
     "save_tower",
     "tokenizer",
@@ -155,6 +159,26 @@ def save_sentence_model(folder: Path, *, seed: int = 0, bytes_known: bool = True
     parts = [modules.Transformer(str(plain)), modules.Pooling(10)]
     library.SentenceTransformer(modules=parts, device="cpu").save(str(folder), create_model_card=False)
     return plain
+
+
+OPEN_CLIP = {
+    "embed_dim": 7,
+    "vision_cfg": {"image_size": 8, "layers": 1, "width": 64, "patch_size": 4, "head_width": 32},
+    "text_cfg": {"context_length": LIMIT, "vocab_size": 49408, "width": 12, "heads": 2, "layers": 1},
+}
+"""A small model of open_clip; the vocabulary is that of its tokenizer."""
+
+
+def save_open_clip(folder: Path) -> Any:
+    """Save a model in open_clip's layout and return it."""
+    open_clip: Any = importlib.import_module("open_clip")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = open_clip.CLIP(**OPEN_CLIP).eval()
+    folder.mkdir()
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": OPEN_CLIP, "preprocess_cfg": {}}))
+    safetensors.torch.save_model(model, str(folder / "open_clip_model.safetensors"))
+    return model
 
 
 def _save(model: Any, folder: Path) -> None:

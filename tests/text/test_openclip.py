@@ -7,34 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import safetensors.torch
 import torch
 
 from semalign.errors import TextError
 from semalign.text.encoders import make_encoder
+from tests.text.models import OPEN_CLIP, save_open_clip
 
 open_clip: Any = pytest.importorskip("open_clip", reason="open_clip is not installed (an environment of its own)")
 
 SENTENCES = ["a photo of a car.", "天空", "the sky"]
-LIMIT = 16
-CONFIG = {
-    "embed_dim": 7,
-    "vision_cfg": {"image_size": 8, "layers": 1, "width": 64, "patch_size": 4, "head_width": 32},
-    "text_cfg": {"context_length": LIMIT, "vocab_size": 49408, "width": 12, "heads": 2, "layers": 1},
-}
 
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     """Return a folder in open_clip's layout and the model in it."""
     folder = tmp_path_factory.mktemp("open_clip") / "small"
-    folder.mkdir()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = open_clip.CLIP(**CONFIG).eval()
-    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": CONFIG, "preprocess_cfg": {}}))
-    safetensors.torch.save_model(model, str(folder / "open_clip_model.safetensors"))
-    return folder, model
+    return folder, save_open_clip(folder)
 
 
 def test_vectors_are_those_of_open_clip(saved: tuple[Path, Any], caplog: pytest.LogCaptureFixture) -> None:
@@ -55,7 +43,7 @@ def test_vectors_are_those_of_open_clip(saved: tuple[Path, Any], caplog: pytest.
 def test_an_architecture_with_a_file(saved: tuple[Path, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An architecture that open_clip knows by name, with weights from a file."""
     folder, _ = saved
-    (tmp_path / "small-arch.json").write_text(json.dumps(CONFIG))
+    (tmp_path / "small-arch.json").write_text(json.dumps(OPEN_CLIP))
     monkeypatch.setattr(open_clip.factory, "_MODEL_CONFIG_PATHS", list(open_clip.factory._MODEL_CONFIG_PATHS))
     monkeypatch.setattr(open_clip.factory, "_MODEL_CONFIGS", dict(open_clip.factory._MODEL_CONFIGS))
     open_clip.add_model_config(tmp_path / "small-arch.json")
@@ -94,7 +82,7 @@ def test_what_open_clip_does_not_have(spec: str, message: str) -> None:
 
 def test_a_folder_with_a_pickle_alone(saved: tuple[Path, Any], tmp_path: Path) -> None:
     """open_clip's own loader would read it; here it is refused."""
-    (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": CONFIG}))
+    (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": OPEN_CLIP}))
     torch.save(saved[1].state_dict(), tmp_path / "open_clip_pytorch_model.bin")
 
     with pytest.raises(TextError, match=r"holds no open_clip_model.safetensors, expected .* \(pickles can run code"):
