@@ -425,7 +425,7 @@ def _known(folder: Path) -> list[bytes]:
         "RGB/a.png\n",
         "",
         "a\n",
-        "",
+        "a\n",
     ]
     found = [bytes([place]) + text.encode() for place, text in enumerate(texts) if text]
     grey = _png((np.arange(35) * 7).astype(np.uint8).reshape(5, 7))

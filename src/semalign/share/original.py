@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from semalign.errors import CheckpointError, ConfigError, is_out_of_memory, nearest
+from semalign.errors import CheckpointError, ConfigError, nearest
 from semalign.files import make_folder
 from semalign.model.dropin import Mode, SemanticAlignmentModule, Version
 from semalign.model.text_fusion import Alignment, DecoderAlignment, EncoderAlignment
@@ -281,9 +281,7 @@ def _read(path: Path) -> Any:
             f"{path} holds more than tensors and plain values, or is damaged; reading it would run code and is "
             "refused: where it was trained, write it again as torch.save(model.state_dict(), 'weights.pth')"
         ) from error
-    except Exception as error:  # torch's readers raise nearly every kind on damaged bytes
-        if is_out_of_memory(error):
-            raise
+    except Exception as error:  # torch's readers raise nearly every kind on damaged bytes, MemoryError for a length
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise CheckpointError(
             f"{path} cannot be read as a checkpoint ({reason}), expected a file of torch.save or safetensors: "

@@ -59,12 +59,11 @@ def plan(source: Source, unknown: Unknown) -> Plan:
         listing = lists / f"{split}.txt"
         if not listing.is_file():
             continue
-        names = source.lines(listing)
+        names = [check_name(name, str(listing)) for name in source.lines(listing)]
         if split == "test" and not any((masks / f"{name}.png").is_file() for name in names):
             notes.append("the test split is left out, its masks are not published")
             continue
         for name in names:
-            check_name(name, str(listing))
             image = source.file(images / f"{name}.jpg", "image")
             mask = source.file(masks / f"{name}.png", "mask")
             entries.append(Entry(split, name, image, functools.partial(_mask, mask, unknown)))
