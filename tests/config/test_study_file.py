@@ -241,6 +241,15 @@ def test_a_matched_run_waits_for_its_source(tmp_path: Path) -> None:
     [
         ({"seeds": 3, "looks": [5, 8]}, r"both seeds 3 and looks \[5, 8\] are given, expected one of them"),
         ({"looks": [5, 5]}, r"the looks \[5, 5\] do not grow"),
+        (
+            {"looks": [2, 1000]},
+            "look at 2 of 1000 blocks could decide nothing, expected the first one at 50 blocks",
+        ),
+        ({"margin": 100}, "option margin.* got 100"),
+        (
+            {"contrasts": [{"name": "e", "weights": {"y": sign, "x": -sign}} for sign in (1, -1)]},
+            "two contrasts are called 'e', expected names that differ: rename one",
+        ),
         ({"looks": []}, "option looks in .*at least 1 item"),
         ({"looks": [1, 3]}, "option looks.* got 1: input should be greater than or equal to 2"),
         ({"seeds": 3, "futility": True}, "futility is true and the study has a fixed number of seeds"),

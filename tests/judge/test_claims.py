@@ -99,6 +99,8 @@ def _claim(identity: str, **known: Any) -> Claim:
         ("small-gain", {"gain": SAME}, "undecided", "may be below 0"),
         ("small-gain", {"gain": OPEN}, "undecided", "reaches beyond"),
         ("small-gain", {"gain": UNKNOWN}, "undecided", "too few"),
+        ("small-gain", {"gain": dataclasses.replace(SLIGHTLY_BETTER, counts=False)}, "undecided", r"\]: open"),
+        ("small-gain", {"gain": dataclasses.replace(WORSE, counts=False)}, "undecided", r"\]: open"),
         # ranges: ends included
         ("gate-range", {"gates": (0.0, 1.5)}, "supported", r"lie in \[0, 1.5\]"),
         ("gate-range", {"gates": (-0.02, 0.9)}, "refuted", "from -0.02 to 0.9"),
@@ -206,6 +208,31 @@ def test_evidence_from_a_judgement() -> None:
     lost = [*rows[:6], ("A", 0, None), *rows[7:]]
     failures = evidence_from(judge(lost, baseline="Baseline", margin=1.0)).failures
     assert failures == Failures(fixed=0, learnable=1, blocks=6, p=1.0)
+
+
+@pytest.mark.parametrize(
+    ("gain", "spread", "lost", "answer"),
+    [
+        (0.3, 0.01, False, "supported"),
+        (0.3, 0.01, True, "undecided"),
+        (2.0, 0.01, True, "undecided"),
+        (0.3, 0, False, ""),
+    ],
+)
+def test_no_claim_by_blocks_that_do_not_count(gain: float, spread: float, lost: bool, answer: str) -> None:
+    """A gain of 0 to 0.5 is no finding while a run is lost, nor from copies of one block, as its verdict says too."""
+    rows: list[tuple[str, int, float | None]] = []
+    for seed in range(8):
+        plain = 0.5 + spread * seed
+        a = plain + gain / 100 + (0.0002 * (seed % 3) if spread else 0.0)
+        rows += [("Baseline", seed, plain), ("A", seed, None if lost and seed == 5 else a)]
+    judgement = judge(rows, baseline="Baseline", margin=0.25)
+
+    (claim,) = [claim for claim in judge_claims(evidence_from(judgement)) if claim.id == "small-gain"]
+
+    assert claim.answer == (answer or "undecided")
+    if not spread:
+        assert "one observation" in judgement.verdicts[0].reason
 
 
 def test_paired_change_by_hand() -> None:

@@ -213,6 +213,22 @@ def test_lost_runs_leave_it_open() -> None:
     assert "but 1 of 4 blocks incomplete" in found.verdict.reason
 
 
+def test_planned_blocks_without_a_run_leave_it_open() -> None:
+    """A study that is looked at before its end decides nothing, and one that went on beyond it is refused."""
+    study = _study(_draw(np.random.default_rng(7), (4,), 23, gain=0.2)[0])
+    clusters = [str(index) for index in range(23)]
+    options: dict[str, Any] = {"baseline": "plain", "margin": 1.0}
+    (whole,) = judge_new_images(study, clusters, **options, planned_blocks=4)
+    (early,) = judge_new_images(study, clusters, **options, planned_blocks=7)
+
+    assert whole == judge_new_images(study, clusters, **options)[0]
+    assert whole.verdict.word == "better"
+    assert early.verdict.word == "inconclusive"
+    assert "but 3 of 7 blocks incomplete" in early.verdict.reason
+    with pytest.raises(StudyError, match="hold 4 blocks, planned were 3, expected no more than planned"):
+        judge_new_images(study, clusters, **options, planned_blocks=3)
+
+
 def test_copied_runs_are_one() -> None:
     """Runs that are the same for every seed show no spread, and decide nothing."""
     counts, _ = _draw(np.random.default_rng(8), (1,), 23, gain=0.2)

@@ -132,6 +132,14 @@ def test_looks_that_cannot_be(looks: Any) -> None:
         check_looks(looks)
 
 
+def test_a_look_that_is_too_early() -> None:
+    """The part of alpha that a very early look may spend is so small that its interval has no end."""
+    assert check_looks((5, 100)) == (5, 100)
+    assert np.isfinite(look_boundaries((5, 100), 0.01, 16)[0]).all()
+    with pytest.raises(StudyError, match=r"look at 5 of 101 blocks could decide nothing, .* first one at 6 blocks"):
+        check_looks((5, 101))
+
+
 # --- the vectorised core --------------------------------------------------------------------------
 
 

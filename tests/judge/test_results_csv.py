@@ -119,6 +119,7 @@ def test_counts_by_hand(tmp_path: Path) -> None:
         (f"{HEAD}\np,x,a,sky,1,0,0\n", "line 2: the seed is 'x'"),
         (f"{HEAD}\np,0,a,sky,1.5,0,0\n", "line 2: the tp is '1.5', expected a whole number"),
         (f"{HEAD}\np,0,a,sky,1,-2,0\n", "line 2: the fp is -2, expected a number of pixels"),
+        (f"{HEAD}\np,0,a,sky,{10**25},0,0\n", "line 2: the tp is 10+, expected a number of pixels from 0 to 10+"),
         (f"{HEAD}\np,0,a,sky,1,0,0\np,0,a,sky,1,0,0\n", "line 3: arm 'p', seed 0 has image 'a', class 'sky' twice"),
         (f"{HEAD},cluster\np,0,a,sky,1,0,0,\n", "line 2 names no cluster"),
         (f"{HEAD},cluster\np,0,a,sky,1,0,0,s\np,1,a,sky,1,0,0,t\n", "line 3: image 'a' is of cluster 't' and of 's'"),

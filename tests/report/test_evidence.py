@@ -9,7 +9,15 @@ import pytest
 
 from semalign.align.presets import PRESETS, resolve_knobs
 from semalign.judge.claims import Evidence, judge_claims
-from semalign.report.evidence import KNOBS, PRESET_KNOBS, gate_effects, loss_spikes, steps_to_share, study_evidence
+from semalign.report.evidence import (
+    KNOBS,
+    PRESET_KNOBS,
+    gate_effects,
+    knobs_of,
+    loss_spikes,
+    steps_to_share,
+    study_evidence,
+)
 from semalign.report.numbers import load_study
 from semalign.results import Curve
 from tests.report.study_folder import StudyFolder, designed
@@ -192,3 +200,28 @@ def test_steps_to_share_ends() -> None:
     """One point says nothing; a first point high enough is the answer."""
     assert steps_to_share([(10, 0.4)], 0.9) is None
     assert steps_to_share([(10, 0.4), (20, 0.4)], 0.9) == 10
+
+
+def test_options_left_open_are_as_the_runs_resolved_them(tmp_path: Path) -> None:
+    """An arm that shortens the training has less of it than one that leaves the default, which only its runs know."""
+    folder = StudyFolder(tmp_path / "s")
+    learns = {"align.encoder.temperature.learnable": True}
+    arms: dict[str, dict[str, Any]] = {
+        "fixed": {},
+        "learnable": learns,
+        "fixed, short": {"train.epochs": 5},
+        "learnable, short": {**learns, "train.epochs": 5},
+    }
+    weights = {"learnable": 1, "fixed": -1, "learnable, short": -1, "fixed, short": 1}
+    folder.study(arms, seeds=4, contrasts=[{"name": "more", "weights": weights}])
+    for arm, own in arms.items():
+        for seed in range(4):
+            # Learning gains 6 points where training is short, and nothing where it is long.
+            gain = 0.06 * ("learnable, short" in arm) + 0.001 * ((3 * seed + len(arm)) % 4)
+            config = {"train": {"epochs": own.get("train.epochs", 24)}, "data": {"n_train": 240}}
+            folder.run(arm, seed, [f"{0.4 + gain:.4f}"] * 2, names=("road", "car"), facts={"config": config})
+
+    numbers = load_study(folder.path)
+
+    assert [knobs_of(numbers, arm).more for arm in arms] == [(24, 240), (24, 240), (5, 240), (5, 240)]
+    assert answers(study_evidence(numbers))["needs-more"] == "refuted"

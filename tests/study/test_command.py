@@ -460,6 +460,10 @@ def test_scores_by_hand(tmp_path: Path) -> None:
         ({"miou": 0.5, "curves": {"loss": [3]}}, "the point 3, expected"),
         ({"miou": 0.5, "curves": {"loss": [[0, 1], [0, 2]]}}, "the step 0, expected whole numbers that grow"),
         ({"miou": 0.5, "curves": {"loss": [[0.5, 1]]}}, "the step 0.5, expected whole numbers"),
+        ({"miou": 10**400}, "miou = 10+, expected a fraction"),
+        (FULL | {"counts": [[[10**13, 0, 0]] * 3] * 2}, "a count of 10+, expected numbers of pixels from 0 to"),
+        ({"miou": 0.5, "curves": {"loss": [[3, 10**400]]}}, "10+ at step 3, expected a finite number"),
+        ({"miou": 0.5, "curves": {"loss": [[10**20, 1]]}}, "the step 10+, expected whole numbers that grow"),
         ({"miou": 0.5, "curves": {"loss": [[3, float("inf")]]}}, "inf at step 3, expected a finite number"),
     ],
 )

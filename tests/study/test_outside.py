@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -123,6 +125,7 @@ def test_a_lost_run_is_no_end(tmp_path: Path) -> None:
         (Protocol("plain", seeds=3), "hold 5 blocks, planned were 3"),
         (Protocol("plain", looks=(5, 5)), "looks"),
         (Protocol("plain", seeds=5, looks=(5, 8)), "both planned_blocks=5 and looks"),
+        (Protocol("plain", seeds=5, looks=(5, 8), arms=("plain", "wide")), "both planned_blocks=5 and looks"),
         (Protocol("plain", margin=0), "margin is 0"),
         (
             Protocol("plain", arms=("plain", "widest")),
@@ -208,6 +211,9 @@ def test_new_images_too(tmp_path: Path) -> None:
     assert new.mean == pytest.approx(judgement.estimates[0].mean, abs=1e-3)
     assert (new.n_clusters, single.n_clusters) == (22, 44)
     assert new.verdict.word == "better"
+    # Blocks that were planned and have no run count as incomplete for both.
+    early, (new_early,) = judge_table(scores, Protocol("plain", seeds=9), counts)
+    assert (early.verdicts[0].word, new_early.verdict.word) == ("inconclusive", "inconclusive")
     assert json.loads(json.dumps(new.to_dict()))["verdict"]["word"] == "better"
 
 
@@ -223,6 +229,19 @@ def test_counts_alone(tmp_path: Path) -> None:
     assert both == by_counts
     assert by_counts.estimates[0].mean is not None
     assert new.mean == pytest.approx(by_counts.estimates[0].mean, abs=1e-9)
+
+
+def test_a_pipe_is_read_once(tmp_path: Path) -> None:
+    """A table that comes out of another program can be read no second time."""
+    for source in (results(tmp_path), tables(tmp_path, 22)[1]):
+        os.mkfifo(tmp_path / "pipe")
+        writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(source.read_bytes(),))
+        writer.start()
+        piped, _ = judge_table(tmp_path / "pipe", Protocol("plain"))
+        writer.join()
+        (tmp_path / "pipe").unlink()
+
+        assert piped == judge_table(source, Protocol("plain"))[0]
 
 
 def test_new_images_are_refused(tmp_path: Path) -> None:

@@ -378,6 +378,7 @@ def test_defaults_that_have_changed_are_not_mixed(tmp_path: Path, small_study: S
         ({"device": "cpu"}, r"begun with device cpu \(arm Baseline\) and would go on with cuda"),
         ({"threads": 5}, r"begun with threads 5 \(arm Baseline\) and would go on with 3"),
         ({"processor": "X200"}, "begun with processor X200"),
+        ({"versions": {"semalign": "0.0.1"}}, r"begun with semalign 0\.0\.1 .*would go on with 0\.1\.0, so that"),
         ({"versions": {"torch": "2.6.0"}}, r"begun with torch 2\.6\.0 .*would go on with 2\.13\.0, so that its runs"),
     ],
 )

@@ -17,6 +17,8 @@ __all__ = ["LOOKS", "ContrastOptions", "StudyOptions", "TableOptions", "TableRow
 MOST_ARMS = 1000
 MOST_RUNS = 100_000
 """More is a slip of the pen, or a file that was made to fill the memory."""
+EARLIEST = 20
+"""A look at less than this part of the last one's blocks has next to nothing of alpha to spend."""
 LOOKS = (5, 8, 12)
 """Blocks at which a study is judged that names neither its seeds nor its looks."""
 
@@ -92,7 +94,7 @@ class StudyOptions(Frozen):
     Without `seeds` and `looks` it is judged at 5, 8 and 12 blocks."""
     futility: bool = False
     """End also when no open effect has a fair chance to be decided by the last look."""
-    margin: Annotated[Positive, Field(le=100)] = 1.0
+    margin: Annotated[Positive, Field(lt=100)] = 1.0
     """Smallest effect that matters, in mIoU points, fixed before any run."""
     alpha: Annotated[Positive, Field(lt=1)] = 0.05
     """Share of false claims allowed in each family of effects."""
@@ -107,7 +109,22 @@ class StudyOptions(Frozen):
             raise ValueError(
                 f"the looks {list(looks)} do not grow, expected growing numbers of blocks such as 5, 8, 12"
             )
+        if looks is not None and looks[0] * EARLIEST < looks[-1]:
+            raise ValueError(
+                f"the look at {looks[0]} of {looks[-1]} blocks could decide nothing, expected the first one at "
+                f"{math.ceil(looks[-1] / EARLIEST)} blocks or later"
+            )
         return looks
+
+    @field_validator("contrasts")
+    @classmethod
+    def _named_once(cls, contrasts: str | tuple[ContrastOptions, ...]) -> str | tuple[ContrastOptions, ...]:
+        if not isinstance(contrasts, str):
+            names = [contrast.name for contrast in contrasts]
+            twice = next((name for name in names if names.count(name) > 1), None)
+            if twice is not None:
+                raise ValueError(f"two contrasts are called '{twice}', expected names that differ: rename one")
+        return contrasts
 
     @model_validator(mode="after")
     def _blocks_once(self) -> StudyOptions:

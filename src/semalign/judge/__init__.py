@@ -23,6 +23,7 @@ from semalign.judge.table import (
     is_image_counts_csv,
     read_image_counts_csv,
     read_results_csv,
+    read_runs_csv,
     rows_of_counts,
 )
 from semalign.judge.verdict import ArmSummary, Contrast, Estimate, FailureTest, Judgement, LeftOut, Look, Verdict
@@ -60,6 +61,7 @@ __all__ = [
     "judge_pilot",
     "read_image_counts_csv",
     "read_results_csv",
+    "read_runs_csv",
     "rows_of_counts",
 ]
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -24,7 +24,7 @@ from semalign.errors import StudyError
 from semalign.judge.contrasts import BASELINE
 from semalign.judge.formatting import format_interval, format_p, format_points
 from semalign.judge.statistics import check_level, t_interval
-from semalign.judge.verdict import Estimate, Judgement, Verdict, Word
+from semalign.judge.verdict import Estimate, Judgement, LeftOut, Verdict, Word
 
 __all__ = [
     "ADVICE",
@@ -70,6 +70,8 @@ class Effect:
     """A judged effect, points; bounds as in `semalign.judge.verdict.Estimate`, None where it has none.
 
     ``aliased``: the design cannot tell it from others (a two-factor effect in a half fraction).
+    ``counts``: the bounds are those of all planned blocks, and these are no copies of one; where it is false, only the
+    word may be used.
     """
 
     word: Word
@@ -81,6 +83,7 @@ class Effect:
     high_equivalence: float | None
     blocks_needed: int | None = None
     aliased: bool = False
+    counts: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,8 +178,11 @@ class Evidence:
     decoder: AlignmentCost | None = None
 
 
-def effect_of(estimate: Estimate, verdict: Verdict, *, aliased: bool = False) -> Effect:
-    """Return a judgement's estimate and verdict as evidence."""
+def effect_of(estimate: Estimate, verdict: Verdict, left_out: Iterable[LeftOut]) -> Effect:
+    """Return a judgement's estimate and verdict as evidence; ``left_out`` is the judgement's."""
+    lost = any(item.contrast == estimate.contrast.name for item in left_out)
+    # Without spread an effect is better, worse or equivalent, unless its blocks are copies.
+    copies = estimate.sd == 0 and verdict.word == "inconclusive"
     return Effect(
         verdict.word,
         verdict.below_margin,
@@ -186,7 +192,7 @@ def effect_of(estimate: Estimate, verdict: Verdict, *, aliased: bool = False) ->
         estimate.low_equivalence,
         estimate.high_equivalence,
         verdict.blocks_needed,
-        aliased,
+        counts=not lost and not copies,
     )
 
 
@@ -201,7 +207,7 @@ def evidence_from(judgement: Judgement) -> Evidence:
     for estimate, verdict in zip(judgement.estimates, judgement.verdicts, strict=True):
         for name, weights in wanted.items():
             if dict(estimate.contrast.weights) == weights:
-                found[name] = effect_of(estimate, verdict)
+                found[name] = effect_of(estimate, verdict, judgement.left_out)
     failures = None
     for test in judgement.failures:
         if test.arm == "A" and judgement.baseline == BASELINE:
@@ -488,6 +494,8 @@ def _small_gain(evidence: Evidence) -> Claim | None:
     shown = _effect(gain, evidence.margin)
     if gain.aliased:
         return Claim("small-gain", "undecided", "aliased", {})
+    if not gain.counts:
+        return Claim("small-gain", "undecided", "effect open", shown)
     if gain.low > SMALL_GAIN or gain.high < 0:
         return Claim("small-gain", "refuted", "gain beyond", shown)
     if narrow[0] >= 0 and narrow[1] <= SMALL_GAIN:

@@ -217,6 +217,7 @@ def judge_new_images(
     margin: float,
     alpha: float = 0.05,
     looks: Sequence[int] | None = None,
+    planned_blocks: int | None = None,
 ) -> tuple[NewImages, ...]:
     """Judge the effects for new seeds and new images, once, at a number of blocks fixed beforehand.
 
@@ -232,10 +233,11 @@ def judge_new_images(
         margin: smallest effect that matters, points, fixed before the runs.
         alpha: family-wise level.
         looks: the looks of the study, which must be none.
+        planned_blocks: how many blocks the study was to have; those without a run count as incomplete.
 
     Raises:
-        StudyError: a study with looks, fewer than 20 clusters or 2 complete blocks, an unknown baseline or arm, nothing
-            to compare, margin or alpha out of range.
+        StudyError: a study with looks, fewer than 20 clusters or 2 complete blocks, more blocks than planned, an
+            unknown baseline or arm, nothing to compare, margin or alpha out of range.
         ResultsError: counts of different shapes, or of masks with different classes.
     """
     if looks is not None:
@@ -260,8 +262,15 @@ def judge_new_images(
     families = family_sizes(asked)
     scored = _scored(counts, clusters)
     seeds = sorted({seed for runs in counts.values() for seed in runs})
+    blocks = len(seeds) if planned_blocks is None else planned_blocks
+    if blocks < len(seeds):
+        raise StudyError(
+            f"the counts hold {len(seeds)} blocks, planned were {blocks}, expected no more than planned: more blocks "
+            "after a look at the results are a new study"
+        )
     return tuple(
-        _judge_one(contrast, scored, seeds, n_clusters, margin, alpha, families[contrast.family]) for contrast in asked
+        _judge_one(contrast, scored, seeds, blocks, n_clusters, margin, alpha, families[contrast.family])
+        for contrast in asked
     )
 
 
@@ -291,7 +300,14 @@ def _scored(counts: ImageCounts, clusters: Sequence[str]) -> Scored:
 
 
 def _judge_one(
-    contrast: Contrast, scored: Scored, seeds: list[int], n_clusters: int, margin: float, alpha: float, m: int
+    contrast: Contrast,
+    scored: Scored,
+    seeds: list[int],
+    blocks: int,
+    n_clusters: int,
+    margin: float,
+    alpha: float,
+    m: int,
 ) -> NewImages:
     arms, weights = list(contrast.weights), list(contrast.weights.values())
     for arm in arms:
@@ -300,7 +316,7 @@ def _judge_one(
     complete = [seed for seed in seeds if all(seed in scored[arm] for arm in arms)]
     if len(complete) < 2:
         raise StudyError(f"{contrast.name}: {len(complete)} blocks are complete, expected at least 2: run more seeds")
-    lost = len(seeds) - len(complete)
+    lost = blocks - len(complete)
     miou = np.array([[scored[arm][seed][0] for seed in complete] for arm in arms])
     influence = np.array([[scored[arm][seed][1] for seed in complete] for arm in arms])  # arms x S x N
     effects = block_contrasts(miou, weights)
@@ -324,7 +340,7 @@ def _judge_one(
         said = f"inconclusive, every arm scored the same in all {len(complete)} blocks, which are therefore one"
     elif lost:
         word, below = "inconclusive", False
-        said = f"inconclusive, {found}, but {lost} of {len(seeds)} blocks incomplete"
+        said = f"inconclusive, {found}, but {lost} of {blocks} blocks incomplete"
     elif word == "inconclusive":
         said = f"inconclusive, {found}, {outer} holds 0 and {inner} is not inside ±{margin:g}"
     elif word == "equivalent":

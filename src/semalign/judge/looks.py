@@ -42,6 +42,9 @@ __all__ = [
 LOOKS = (5, 8, 12)
 """The looks of a study that names no others, in blocks; the boundaries below are made for them."""
 
+EARLIEST = 20
+"""A first look at less than this part of the last one's blocks has next to nothing of alpha to spend."""
+
 FUTILE = 0.1
 """An open effect whose chance of a verdict by the last look is below this may be given up; nothing forces it."""
 
@@ -135,7 +138,8 @@ def check_looks(looks: Sequence[int]) -> tuple[int, ...]:
     """Return ``looks`` as ints.
 
     Raises:
-        StudyError: no look, one that is no whole number of at least 2 blocks, or looks that do not grow.
+        StudyError: no look, one that is no whole number of at least 2 blocks, looks that do not grow, or a first one
+            below 1 / `EARLIEST` of the last.
     """
     try:
         moments = tuple(operator.index(n) for n in looks)
@@ -144,6 +148,11 @@ def check_looks(looks: Sequence[int]) -> tuple[int, ...]:
     if not moments or moments[0] < 2 or any(later <= n for n, later in itertools.pairwise(moments)):
         raise StudyError(
             f"the looks are {looks!r}, expected growing whole numbers of blocks, the first at least 2, such as 5, 8, 12"
+        )
+    if moments[0] * EARLIEST < moments[-1]:
+        raise StudyError(
+            f"the look at {moments[0]} of {moments[-1]} blocks could decide nothing, its share of alpha being next to "
+            f"nothing, expected the first one at {math.ceil(moments[-1] / EARLIEST)} blocks or later"
         )
     return moments
 

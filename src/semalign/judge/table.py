@@ -11,6 +11,7 @@ import io
 import math
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,17 +22,25 @@ from semalign.judge.judgement import Row
 from semalign.judge.verdict import ArmName
 
 __all__ = [
+    "MOST_PIXELS",
     "SAME_MIOU",
     "ImageTable",
     "counts_of_runs",
     "is_image_counts_csv",
     "read_image_counts_csv",
     "read_results_csv",
+    "read_runs_csv",
     "rows_of_counts",
 ]
 
+Lines: TypeAlias = list[tuple[int, list[str]]]
+"""Of every line its number and cells."""
+
 SAME_MIOU = 1e-3
 """How far a run's mIoU may be from that of its counts: a result rounded to three digits, not another way of scoring."""
+
+MOST_PIXELS = 10**12
+"""Of one class in one image; sums over millions of images stay exact."""
 
 SCORE_COLUMNS = (("miou", "miou_percent"), ("score", "score_percent"))
 """In order of preference; a column is in percent when its name says so."""
@@ -50,7 +59,26 @@ def read_results_csv(path: Path) -> list[Row]:
         ResultsError: the file cannot be read, lacks a column, has a line that does not fit its header, or a cell that
             is no whole-number seed or no score in range; the message names the line.
     """
-    header, lines = _lines(path, "arm, seed and miou")
+    return _rows(path, *_lines(path, "arm, seed and miou"))
+
+
+def read_runs_csv(path: Path) -> tuple[list[Row], ImageTable | None]:
+    """Read a file as `read_results_csv` or `read_image_counts_csv` takes it, once: a pipe can be read no second time.
+
+    Returns:
+        The runs; and the table where it holds counts by image, whose mIoU are the runs' scores.
+
+    Raises:
+        ResultsError: as these two.
+    """
+    header, lines = _lines(path, "arm, seed and miou, or counts by image")
+    if not _has_counts(header):
+        return _rows(path, header, lines), None
+    table = _table(path, header, lines)
+    return rows_of_counts(table), table
+
+
+def _rows(path: Path, header: list[str], lines: Lines) -> list[Row]:
     arm_at, seed_at = (_column(path, header, name) for name in ("arm", "seed"))
     score_at, unit = _score_column(path, header)
 
@@ -98,8 +126,11 @@ def read_image_counts_csv(path: Path) -> ImageTable:
             twice, a count that is no whole number from 0, an image without a cluster or in two; or the runs were not
             scored on the same images and masks, whose TP + FN are the same for all.
     """
+    return _table(path, *_lines(path, ", ".join(COUNT_COLUMNS)))
+
+
+def _table(path: Path, header: list[str], lines: Lines) -> ImageTable:
     names = COUNT_COLUMNS
-    header, lines = _lines(path, ", ".join(names))
     at = [_column(path, header, name) for name in names]
     cluster_at = _column(path, header, "cluster") if "cluster" in header else None
     found: dict[tuple[str, int], dict[tuple[str, str], tuple[int, int, int]]] = {}
@@ -129,7 +160,10 @@ def is_image_counts_csv(path: Path) -> bool:
     Raises:
         ResultsError: the file cannot be read.
     """
-    header, _ = _lines(path, "arm, seed and miou, or counts by image")
+    return _has_counts(_lines(path, "arm, seed and miou, or counts by image")[0])
+
+
+def _has_counts(header: list[str]) -> bool:
     scores = {name for names in SCORE_COLUMNS for name in names}
     return scores.isdisjoint(header) and {"image", "tp", "fp", "fn"}.issubset(header)
 
@@ -212,7 +246,7 @@ def counts_of_runs(rows: Iterable[Row], table: ImageTable) -> ImageCounts:
 # --- lines and cells ------------------------------------------------------------------------------
 
 
-def _lines(path: Path, expected: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
+def _lines(path: Path, expected: str) -> tuple[list[str], Lines]:
     """Return the header's cells, and of every other line its number and cells."""
     try:
         # utf-8-sig: spreadsheets write a byte order mark, which would become part of the first column's name.
@@ -255,8 +289,8 @@ def _whole(where: str, name: str, cell: str) -> int:
 
 def _pixels(where: str, name: str, cell: str) -> int:
     value = _whole(where, name, cell)
-    if value < 0:
-        raise ResultsError(f"{where}: the {name} is {value}, expected a number of pixels, which is at least 0")
+    if not 0 <= value <= MOST_PIXELS:
+        raise ResultsError(f"{where}: the {name} is {cell}, expected a number of pixels from 0 to {MOST_PIXELS}")
     return value
 
 

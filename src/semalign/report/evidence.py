@@ -17,7 +17,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from semalign.judge import Estimate, Verdict
+from semalign.config.reader import flatten
+from semalign.judge import Estimate
 from semalign.judge.claims import (
     AlignmentCost,
     Change,
@@ -113,8 +114,23 @@ def knobs_of(numbers: StudyNumbers, arm: str) -> Knobs:
     left = {name: repr(value) for name, value in options.items() if name not in KNOBS and name not in _MORE}
     if arm in numbers.study.matched:
         left["matched"] = numbers.study.matched[arm]
-    more = tuple(float(options[name]) if name in options else 0.0 for name in _MORE)
+    more = tuple(_amount(numbers, arm, name) for name in _MORE)
     return Knobs(flags[0], flags[1], flags[2], flags[3], (begin[0], begin[1]), tuple(sorted(left.items())), more)
+
+
+def _amount(numbers: StudyNumbers, arm: str, name: str) -> float:
+    """Return the arm's value of an option of `_MORE`; one that the study leaves open as a finished run resolved it."""
+    options = numbers.options_of(arm)
+    if name in options:
+        return float(options[name])
+    for other in (arm, *numbers.arms):
+        if name not in numbers.options_of(other):
+            for run in numbers.runs_of(other):
+                value = flatten(run.facts.get("config", {})).get(name)
+                if value is not None:
+                    return float(value)
+    # No run says it: a folder has no number of scenes, and an arm without a run has no effect that is judged.
+    return 0.0
 
 
 Weights: TypeAlias = Mapping[str, float]
@@ -184,7 +200,11 @@ def study_evidence(numbers: StudyNumbers) -> Evidence:
     if study.command is not None:
         return none  # the options of a user's own command mean what they mean to it
     arms = _Arms({arm: knobs_of(numbers, arm) for arm in numbers.arms})
-    judged = list(zip(numbers.judgement.estimates, numbers.judgement.verdicts, strict=True))
+    judgement = numbers.judgement
+    judged = [
+        (estimate, effect_of(estimate, verdict, judgement.left_out))
+        for estimate, verdict in zip(judgement.estimates, judgement.verdicts, strict=True)
+    ]
 
     gain, sides = _gain(arms, judged)
     pair = arms.pair(study.baseline)
@@ -223,15 +243,15 @@ def study_evidence(numbers: StudyNumbers) -> Evidence:
     )
 
 
-Judged: TypeAlias = Sequence[tuple[Estimate, Verdict]]
+Judged: TypeAlias = Sequence[tuple[Estimate, Effect]]
 
 
 def _gain(arms: _Arms, judged: Judged) -> tuple[Effect | None, Sides | None]:
-    for estimate, verdict in judged:
+    for estimate, effect in judged:
         weights = estimate.contrast.weights
         sign = arms.temperature(weights)
         if sign:
-            return _signed(effect_of(estimate, verdict), sign), _sides(weights, sign)
+            return _signed(effect, sign), _sides(weights, sign)
     return None, None
 
 
@@ -243,10 +263,10 @@ def _sides(weights: Weights, sign: float) -> Sides:
 
 def _fixed_gates(arms: _Arms, judged: Judged) -> Effect | None:
     """Return the effect of fixing both gates."""
-    for estimate, verdict in judged:
+    for estimate, effect in judged:
         encoder, decoder = arms.gates(estimate.contrast.weights)
         if encoder == decoder and abs(encoder) == 1:
-            return _signed(effect_of(estimate, verdict), -encoder)
+            return _signed(effect, -encoder)
     return None
 
 
@@ -275,11 +295,11 @@ def _gate_sides(arms: _Arms, judged: Judged) -> Sides | None:
 def _competition(numbers: StudyNumbers, arms: _Arms, judged: Judged) -> Effect | None:
     """Return the gain where gates learn minus the gain where they do not, or half of it, as a factorial judges it."""
     others = (lambda k: k.encoder_temperature, lambda k: k.encoder_gate, lambda k: k.decoder_temperature)
-    for estimate, verdict in judged:
+    for estimate, effect in judged:
         weights = estimate.contrast.weights
         sign = arms.sum(weights, lambda k: k.encoder_temperature and k.encoder_gate)
         if sign and arms.balanced(weights) and not any(arms.sum(weights, other) for other in others):
-            return _signed(effect_of(estimate, verdict), sign)
+            return _signed(effect, sign)
     if numbers.study.fraction is not None:
         learn = {(knobs.encoder_temperature, knobs.encoder_gate) for knobs in arms.knobs.values()}
         if len(learn) == 4:
@@ -289,10 +309,10 @@ def _competition(numbers: StudyNumbers, arms: _Arms, judged: Judged) -> Effect |
 
 def _value_matched(numbers: StudyNumbers, judged: Judged) -> Effect | None:
     for arm, source in numbers.study.matched.items():
-        for estimate, verdict in judged:
+        for estimate, effect in judged:
             weights = dict(estimate.contrast.weights)
             if weights in ({source: 1.0, arm: -1.0}, {source: -1.0, arm: 1.0}):
-                return _signed(effect_of(estimate, verdict), weights[source])
+                return _signed(effect, weights[source])
     return None
 
 
@@ -301,7 +321,7 @@ def _with_more(arms: _Arms, judged: Judged) -> Effect | None:
     sizes = sorted({knobs.more for knobs in arms.knobs.values()})
     if len(sizes) < 2:
         return None
-    for estimate, verdict in judged:
+    for estimate, effect in judged:
         weights = estimate.contrast.weights
         if any(arms.sum(weights, one) for one in (lambda k: k.encoder_temperature, lambda k: k.more == sizes[-1])):
             continue
@@ -310,7 +330,7 @@ def _with_more(arms: _Arms, judged: Judged) -> Effect | None:
         for arm, weight in weights.items():
             rests[arms.knobs[arm].rest] = rests.get(arms.knobs[arm].rest, 0.0) + weight
         if sign and all(abs(total) < 1e-9 for total in rests.values()):
-            return _signed(effect_of(estimate, verdict), sign)
+            return _signed(effect, sign)
     return None
 
 

@@ -52,6 +52,8 @@ OUT_FOLDER = "out"
 TAIL_LINES = 6
 TAIL_CHARACTERS = 600
 SAME_MIOU = 1e-4
+MOST_PIXELS = 10**12
+MOST_STEPS = 2**53
 """How far a given mIoU may be from that of the given counts: what single precision and rounding can do, not more."""
 
 _CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0e-\x1f\x7f-\x9f]")
@@ -463,7 +465,8 @@ def _is_number(value: Any) -> bool:
 
 
 def _fraction(path: Path, name: str, value: Any) -> float:
-    if not _is_number(value) or math.isnan(value):
+    # Not of whole numbers, which may be too long to be one of floating point.
+    if not _is_number(value) or (isinstance(value, float) and math.isnan(value)):
         raise ConfigError(f"{path} has {name} = {value!r}, expected a number in [0, 1]")
     if not 0 <= value <= 1:
         fix = ": divide percent by 100" if 1 < value <= 100 else ""
@@ -485,8 +488,9 @@ def _score_of_counts(path: Path, value: Mapping[str, Any], split: str) -> Score:
             f"{path} has counts of {got}, expected whole numbers of pixels TP, FP, FN for each of {len(images)} images "
             f"and {len(classes)} classes"
         )
-    if raw.min() < 0:
-        raise ConfigError(f"{path} has a count of {raw.min()}, expected numbers of pixels, which are at least 0")
+    for count in (raw.min(), raw.max()):
+        if not 0 <= count <= MOST_PIXELS:
+            raise ConfigError(f"{path} has a count of {count}, expected numbers of pixels from 0 to {MOST_PIXELS}")
     counts = raw.astype(np.int64)
     score = Score(split, classes, images, counts, np.zeros((0, 0), dtype=np.int64))
     try:
@@ -524,9 +528,9 @@ def _curve(path: Path, name: str, points: Any) -> Curve:
         if not isinstance(point, list) or len(point) != 2 or not all(_is_number(part) for part in point):
             raise ConfigError(f"{where} the point {_short(point)}, expected [step, value], two numbers")
         step, number = point
-        if isinstance(step, float) or step < 0 or (curve and step <= curve[-1][0]):
+        if isinstance(step, float) or not 0 <= step <= MOST_STEPS or (curve and step <= curve[-1][0]):
             raise ConfigError(f"{where} the step {step!r}, expected whole numbers that grow")
-        if not math.isfinite(number):
+        if not -sys.float_info.max <= number <= sys.float_info.max:
             raise ConfigError(
                 f"{where} {number!r} at step {step}, expected a finite number: leave such points out, or say that the "
                 "run failed"

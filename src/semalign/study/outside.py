@@ -22,12 +22,10 @@ from semalign.judge import (
     NewImages,
     Row,
     counts_of_runs,
-    is_image_counts_csv,
     judge,
     judge_new_images,
     read_image_counts_csv,
-    read_results_csv,
-    rows_of_counts,
+    read_runs_csv,
 )
 from semalign.judge.contrasts import contrasts_of
 from semalign.judge.growth import judge_study
@@ -125,8 +123,7 @@ def judge_table(
         StudyError: see `judge` and `judge_new_images`; or a contrast names an arm, or the results hold one, that the
             other does not know.
     """
-    has_counts = is_image_counts_csv(results)
-    rows = rows_of_counts(read_image_counts_csv(results)) if has_counts else read_results_csv(results)
+    rows, own = read_runs_csv(results)
     there = {arm for arm, _, _ in rows}
     if protocol.arms:
         for arm in sorted(there - set(protocol.arms)):
@@ -143,14 +140,16 @@ def judge_table(
     judgement = _judge(rows, protocol)
     if images is None:
         return judgement, ()
+    table = own if own is not None and images == results else read_image_counts_csv(images)
     new = judge_new_images(
-        counts_of_runs(rows, table := read_image_counts_csv(images)),
+        counts_of_runs(rows, table),
         table.clusters,
         baseline=protocol.baseline,
         contrasts=protocol.contrasts,
         margin=protocol.margin,
         alpha=protocol.alpha,
         looks=protocol.looks,
+        planned_blocks=protocol.seeds,
     )
     return judgement, new
 
@@ -180,6 +179,7 @@ def _judge(rows: Sequence[Row], protocol: Protocol) -> Judgement:
             contrasts=protocol.contrasts,
             margin=protocol.margin,
             alpha=protocol.alpha,
+            planned_blocks=protocol.seeds,
             looks=protocol.looks,
         )
     return judge_study(

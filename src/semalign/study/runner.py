@@ -228,7 +228,7 @@ def training_facts(threads: int, device: str = "auto") -> dict[str, Any]:
     """Return what the bits of a training on this machine depend on, beside its options and data."""
     import torch
 
-    from semalign.train.loop import make_fabric
+    from semalign.train.loop import make_fabric, versions
 
     where = make_fabric(device).device
     processor = where.type
@@ -236,7 +236,7 @@ def training_facts(threads: int, device: str = "auto") -> dict[str, Any]:
         processor = torch.backends.cpu.get_cpu_capability()
     elif where.type == "cuda":
         processor = torch.cuda.get_device_name(where)
-    return {"threads": threads, "device": where.type, "processor": processor, "torch": torch.__version__}
+    return {"threads": threads, "device": where.type, "processor": processor, **versions()}
 
 
 def check_blocks(folder: Path, runs: Iterable[PlannedRun], now: dict[str, Any]) -> None:
@@ -248,8 +248,8 @@ def check_blocks(folder: Path, runs: Iterable[PlannedRun], now: dict[str, Any]) 
         now: what the bits of the runs to come depend on, by name; nothing is refused for names left out.
 
     Raises:
-        StudyError: a begun block has runs of another device, kind of processor or GPU, torch or number of threads, or a
-            finished run has other options.
+        StudyError: a begun block has runs of another device, kind of processor or GPU, number of threads, or version of
+            what computes, or a finished run has other options.
     """
     blocks: dict[int, dict[str, PlannedRun]] = {}
     for run in runs:
@@ -262,8 +262,7 @@ def check_blocks(folder: Path, runs: Iterable[PlannedRun], now: dict[str, Any]) 
             continue
         for run, file in ((run, files[name]) for name, run in here.items() if files[name] in done):
             facts = read_result(file).facts
-            versions = facts.get("versions", {})
-            before = {**facts, "torch": versions.get("torch"), "device": str(facts.get("device", "")).split(":")[0]}
+            before = {**facts, **facts.get("versions", {}), "device": str(facts.get("device", "")).split(":")[0]}
             for name, value in now.items():
                 if before.get(name) not in (None, "", value):
                     raise StudyError(
