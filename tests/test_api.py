@@ -14,9 +14,11 @@ import semalign
 from semalign import api
 from semalign.align.temperature import DeadKnobWarning
 from semalign.audit.counterfactuals import COUNTERFACTUALS
+from semalign.audit.runs import first_batch
 from semalign.errors import AuditError, CheckpointError, ConfigError, DataError, OutputError, TextError
 from semalign.results import read_result
 from semalign.train import loop
+from semalign.train.loop import prepare_inputs
 from semalign.train.run import load_run
 from tests.small import CLASSES, TINY, make_data
 
@@ -224,3 +226,19 @@ def test_declared_faults_do_not_stop(data: Path) -> None:
 
     first = result.facts["audit"]["findings"][0]
     assert (first["code"], first["severity"], first["declared"]) == ("init-outside-bound", "error", True)
+
+
+def test_images_without_text_accuse_nobody(tmp_path: Path) -> None:
+    """The audit before a training looks at images that have texts, wherever they stand among those that have none."""
+    folder = make_data(tmp_path / "set")
+    names = ("train/train-5", "train/train-6", "val/val-0")
+    lines = [{"image": name, "texts": ["a red car", "the sky"]} for name in names]
+    (folder / "texts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    settings = [*TINY, "data.text=images", "train.epochs=1", "train.batch_size=3"]
+
+    _, result = api.train(folder, settings=settings)
+
+    assert result.status == "finished"
+    options = api.resolve(folder, settings=settings)
+    batch = first_batch(prepare_inputs(api.open_source(folder, options), options), options)
+    assert batch["is_padding"].all(dim=1).tolist() == [True, False, False]

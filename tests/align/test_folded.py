@@ -19,6 +19,7 @@ from semalign.align.folded import align_folded, attend_folded, fold, present_tok
 from semalign.config import Options
 from semalign.errors import ConfigError
 from semalign.model.build import build_segmenter
+from semalign.model.dropin import SemanticAlignmentModule
 from semalign.model.text_fusion import Alignment, DecoderAlignment, EncoderAlignment, alignment_sites, recording
 
 BATCH, POSITIONS, TOKENS, TEXT_DIM, HEADS, DIM = 3, 17, 7, 11, 2, 26
@@ -746,9 +747,12 @@ def test_adapters_are_respected(monkeypatch: pytest.MonkeyPatch) -> None:
     """A projection that is more than its weight is not folded: refused by name, and left to the other form by auto."""
     _folding_pays(monkeypatch)
     x, text = inputs()
-    for name in ("q_proj", "k_proj", "v_proj"):
-        folded, auto, plain = (build(EncoderAlignment, form) for form in ("folded", "auto", "sdpa"))
-        for module in (folded, auto, plain):
+    for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
+        folded, auto, plain, reference = (
+            build(EncoderAlignment, form) for form in ("folded", "auto", "sdpa", "reference")
+        )
+        without = plain(x, text)
+        for module in (folded, auto, plain, reference):
             layer = getattr(module, name)
             adapted = _Adapted(layer.in_features, layer.out_features, layer.bias is not None).double()
             adapted.load_state_dict(layer.state_dict())
@@ -757,6 +761,28 @@ def test_adapters_are_respected(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(ConfigError, match="encoder alignment got form='folded' and projections that are not plain"):
             folded(x, text)
         assert torch.equal(auto(x, text), plain(x, text))
+        torch.testing.assert_close(reference(x, text), plain(x, text))
+        # A number that is the same for all tokens changes no attention by dot product of plain queries.
+        assert name == "k_proj" or not torch.allclose(plain(x, text), without)
+
+
+def test_an_adapter_on_the_output_by_hand() -> None:
+    """With one more in every channel the branch grows by the gate, in our modules and in the original's drop-in."""
+    x, text = inputs()
+    module = build(EncoderAlignment, "sdpa")
+    before = module(x, text)
+    layer = module.o_proj
+    module.o_proj = _Adapted(layer.in_features, layer.out_features).double()
+    module.o_proj.load_state_dict(layer.state_dict())
+    torch.testing.assert_close(module(x, text) - before, module.gate().expand_as(x).to(x.dtype))
+
+    original = SemanticAlignmentModule(x.shape[-1], text.shape[-1], mode="encoder").double()
+    nn.init.constant_(original.gamma, 0.25)
+    before = original.forward_ssa(x, text)
+    seen: list[int] = []
+    original.out_proj.register_forward_hook(lambda *_: seen.append(1))
+    torch.testing.assert_close(original.forward_ssa(x, text), before)
+    assert seen == [1]
 
 
 def test_hooks_on_queries_are_respected(monkeypatch: pytest.MonkeyPatch) -> None:

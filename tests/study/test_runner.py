@@ -344,7 +344,7 @@ def test_the_threads_that_a_study_was_begun_with(tmp_path: Path) -> None:
     assert (engine.threads, engine.workers) == (16, 1)
 
 
-NOW = {"threads": 3, "device": "cuda", "processor": "X100", "torch": "2.13.0"}
+NOW = {"threads": 3, "device": "cuda", "processor": "X100", "torch": "2.13.0", "semalign": "0.1.0"}
 
 
 def test_defaults_that_have_changed_are_not_mixed(tmp_path: Path, small_study: StudyOptions) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -18,6 +19,7 @@ from semalign.metrics import confusion
 from semalign.train.evaluate import Predictor, score_split, windows
 from semalign.train.guidance import Guidance
 from semalign.train.run import load_run
+from tests.small import make_data
 
 NO_TEXT = Guidance("none", None, None)
 
@@ -174,3 +176,23 @@ def test_windows_need_no_multiple_of_the_stride(trained: Path, data: Path) -> No
     )
 
     assert score.confusion.sum() == 37 * 53
+
+
+def test_neighbours_of_other_sizes_do_not_matter(tmp_path: Path) -> None:
+    """An image has the counts that it has alone, whatever the sizes of those that share its batch."""
+    folder = make_data(tmp_path / "set")
+    for number, size in enumerate(((59, 83), (61, 31))):
+        for part, kind in (("images", Image.Resampling.BILINEAR), ("masks", Image.Resampling.NEAREST)):
+            file = folder / part / "val" / f"val-{number}.png"
+            with Image.open(file) as picture:
+                picture.resize(size[::-1], kind).save(file)
+    source = open_data(folder)
+    predictor = Predictor(Colors(), (23, 29))
+
+    alone, together = (
+        score_split(predictor, source, "val", NO_TEXT, depth_scale=None, batch_size=size) for size in (1, 8)
+    )
+
+    assert np.array_equal(alone.counts, together.counts)
+    assert np.array_equal(alone.confusion, together.confusion)
+    assert alone.images == together.images == ("val-0", "val-1", "val-2")

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from semalign.align.temperature import DeadKnobWarning
 from semalign.config import Options
 from semalign.data.batches import augmented_batch
 from semalign.data.open import open_data
@@ -585,3 +586,30 @@ def test_devices_that_are_not_there() -> None:
     with pytest.raises(ConfigError, match="'cuda:99', which this machine does not have, use cpu or auto"):
         make_fabric("cuda:99")
     assert make_fabric("auto").device.type in ("cpu", "cuda")
+
+
+def test_a_temperature_that_dies_costs_no_run(inputs: Inputs, tmp_path: Path) -> None:
+    """One that leaves its clamp while it is trained is warned of and noted; the run ends, is loaded and resumed."""
+    temperature = {"learnable": True, "init": 2.3, "bound": "clamp", "bounds": (2.2999, 2.3001)}
+    options = tiny_options(
+        align__decoder__temperature=temperature, train__scalar_lr=0.05, train__val_every=1, train__select_split="val"
+    )
+
+    with pytest.warns(DeadKnobWarning, match="lies outside its clamp bounds"):
+        whole = train(inputs, options, tmp_path / "whole")
+    with pytest.warns(DeadKnobWarning, match="lies outside its clamp bounds"):
+        loaded = load_run(tmp_path / "whole")
+    with saving_each_step(), pytest.raises(Stop), pytest.warns(DeadKnobWarning):
+        train(inputs, options, tmp_path / "part", stop_at=3)
+    with pytest.warns(DeadKnobWarning, match="lies outside its clamp bounds"):
+        resumed = train(inputs, options, tmp_path / "part")
+
+    assert_same(whole, resumed)
+    died = [note for note in whole[1].facts["notes"] if "left its clamp while it was trained" in note]
+    assert died
+    assert all("from there on its gradient is exactly 0" in note for note in died)
+    for name, tensor in whole[0].model.state_dict().items():
+        assert torch.equal(loaded.model.state_dict()[name], tensor), name
+    # What a user sets at the start is refused as before.
+    with pytest.raises(ConfigError, match="lies outside its clamp bounds"):
+        train(inputs, tiny_options(align__decoder__temperature={**temperature, "init": 2.4}))

@@ -29,6 +29,7 @@ from semalign.errors import AuditError, ConfigError, SemalignError
 from semalign.model.segmenter import Segmenter
 from semalign.model.text_fusion import alignment_sites
 from semalign.results import read_result
+from semalign.text.bank import PADDING
 from semalign.train.folder import RESULT_FILE
 from semalign.train.loop import Inputs
 from semalign.train.optimizer import make_optimizer, parameter_groups
@@ -144,11 +145,17 @@ def audit_inputs(
 
 
 def first_batch(inputs: Inputs, options: Options) -> dict[str, Any]:
-    """Return the model's arguments for the first images of the training split, at most four."""
+    """Return the model's arguments for at most four training images: those with the most texts, else the first.
+
+    A batch without text would close every gate, which is no fault of theirs.
+    """
     data = options.data
     assert data.size is not None
     count = min(4, options.train.batch_size, len(inputs.images.names))
     index = np.arange(count)
+    if inputs.guidance.index is not None:
+        texts = (inputs.guidance.index[data.train_split] != PADDING).sum(dim=1).numpy()
+        index = np.sort(np.argsort(-texts, kind="stable")[:count])
     batch = augmented_batch(
         inputs.images,
         index,

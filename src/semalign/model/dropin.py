@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from semalign.align.attention import attend, attention_weights, has_text, mix_values, silence_padding
-from semalign.align.gate import add_branch, gated_projection
+from semalign.align.gate import add_branch
 from semalign.align.presets import Similarity
 from semalign.align.temperature import Liveness, attention_scale, base_value, check_live
 from semalign.errors import ConfigError, TextError, nearest
-from semalign.model.text_fusion import Projection, Role
+from semalign.model.text_fusion import Projection, Role, gated_output
 
 __all__ = ["Mode", "SemanticAlignmentModule", "Version"]
 
@@ -284,7 +284,7 @@ class SemanticAlignmentModule(nn.Module):
         exact = base_value("1/sqrt(d)", self.query_dim // self.num_heads)
         scale = scale * (self._inv_sqrt_dk if self.version == "latest" else exact)
         mixed = self._mix(stream, text, scale, is_padding, self._decoder_similarity, top_k, self.attn_drop)
-        branch = gated_projection(self.proj_drop(mixed), self.out_proj.weight, self.out_proj.bias, self.alpha)
+        branch = gated_output(self.out_proj, self.proj_drop(mixed), self.alpha)
         y = add_branch(stream if self.add_residual else torch.zeros_like(stream), branch, has_text(is_padding))
         z: Tensor = self.norm2(y)
         z = z + self.ffn(z)
@@ -308,7 +308,7 @@ class SemanticAlignmentModule(nn.Module):
             scale = self.ssa_scale
         mixed = self._mix(x, text, scale, is_padding, self._encoder_similarity, None, None)
         gate = self.gamma * self.gamma_scale
-        branch = gated_projection(mixed, self.out_proj.weight, self.out_proj.bias, gate)
+        branch = gated_output(self.out_proj, mixed, gate)
         return add_branch(x, branch, has_text(is_padding)).reshape(visual_features.shape)
 
     def similarity(self, side: str) -> Similarity:

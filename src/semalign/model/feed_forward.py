@@ -36,9 +36,10 @@ def add_feed_forward(x: Tensor, norm: nn.Module | None, ffn: nn.Module) -> Tenso
 
 def _is_own(module: nn.Module, kind: type[nn.Module]) -> bool:
     # A parametrization or an adapter changes a module's class.
-    return type(module) is kind and not _listened(module)
+    return type(module) is kind and not is_listened_to(module)
 
 
-def _listened(module: nn.Module) -> bool:
+def is_listened_to(module: nn.Module) -> bool:
+    """Return whether somebody asks for what goes in or out of the module, so that it has to be called."""
     hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
     return any(hooks)

@@ -39,7 +39,7 @@ from semalign.align.gate import add_branch, gate_parameter, gate_value, gated_pr
 from semalign.align.presets import AlignmentKnobs, GateKnobs, Side, TemperatureKnobs, resolve_knobs
 from semalign.align.temperature import Liveness, attention_scale, base_value, check_live, project_log_scale_
 from semalign.errors import ConfigError, TextError, nearest
-from semalign.model.feed_forward import add_feed_forward
+from semalign.model.feed_forward import add_feed_forward, is_listened_to
 
 __all__ = [
     "Alignment",
@@ -55,6 +55,7 @@ __all__ = [
     "project_temperatures",
     "projection_hook",
     "recording",
+    "taking_what_was_learned",
 ]
 
 Role = Literal["weight", "norm_bias", "temperature", "gate"]
@@ -155,6 +156,23 @@ def _check_after_load(module: nn.Module, _incompatible: object) -> None:
     # A function of the module, not a lambda: hooks are copied and pickled with it.
     assert isinstance(module, Temperature)
     module.check_live()
+
+
+@contextmanager
+def taking_what_was_learned(model: nn.Module) -> Iterator[None]:
+    """Let ``model`` load what a training has come to: a temperature that left its clamp is warned of, not refused.
+
+    Where it starts is the user's choice and can be corrected; what was trained must not be lost for it.
+    """
+    temperatures = [module for module in model.modules() if isinstance(module, Temperature)]
+    before = [temperature.allow_dead for temperature in temperatures]
+    for temperature in temperatures:
+        temperature.allow_dead = True
+    try:
+        yield
+    finally:
+        for temperature, allowed in zip(temperatures, before, strict=True):
+            temperature.allow_dead = allowed
 
 
 class Gate(nn.Module):
@@ -380,8 +398,8 @@ class Alignment(nn.Module):
         if self.form not in ("auto", "folded"):
             return False
         # The fold multiplies weights: a projection that is more than a product with its weight has to be called.
-        plain = all(type(layer).forward is nn.Linear.forward for layer in (self.q_proj, self.k_proj, self.v_proj))
-        plain = plain and not self.q_proj._forward_hooks and not self.q_proj._forward_pre_hooks
+        plain = is_its_weight(self.q_proj) and is_its_weight(self.o_proj)
+        plain = plain and all(type(layer).forward is nn.Linear.forward for layer in (self.k_proj, self.v_proj))
         if self.form == "folded":
             if not plain:
                 raise ConfigError(
@@ -498,8 +516,9 @@ class Alignment(nn.Module):
             top_k=self.knobs.top_k,
             form="reference" if exact else "sdpa",
         )
-        weight, bias, gate = (t.double() if exact else t for t in (self.o_proj.weight, self.o_proj.bias, self.gate()))
-        return gated_projection(mixed, weight, bias, gate)
+        if not exact or not is_its_weight(self.o_proj):
+            return gated_output(self.o_proj, mixed.to(self.o_proj.weight.dtype) if exact else mixed, self.gate())
+        return gated_projection(mixed, self.o_proj.weight.double(), self.o_proj.bias.double(), self.gate().double())
 
     @torch.no_grad()
     def _observe(self, source: Tensor, text: Tensor, is_padding: Tensor | None) -> None:
@@ -653,11 +672,26 @@ class DecoderAlignment(Alignment):
         return y.reshape(x.shape)
 
 
+def is_its_weight(layer: nn.Linear) -> bool:
+    """Return whether the layer is a product with its weight and no more: no adapter, and nobody who listens to it."""
+    return type(layer).forward is nn.Linear.forward and "forward" not in vars(layer) and not is_listened_to(layer)
+
+
+def gated_output(
+    layer: nn.Linear, mixed: Float[Tensor, "batch positions dim"], gate: Float[Tensor, "*per_channel"]
+) -> Float[Tensor, "batch positions channels"]:
+    """Return g * layer(mixed): by the small matrix where the layer is its weight, else by calling it."""
+    if is_its_weight(layer):
+        return gated_projection(mixed, layer.weight, layer.bias, gate)
+    y: Tensor = layer(mixed)
+    return gate.to(y.dtype) * y
+
+
 def _apply(linear: nn.Linear, x: Tensor, *, exact: bool) -> Tensor:
     """Return the linear map of ``x``, in float64 where ``exact``."""
-    if not exact:
-        y: Tensor = linear(x)
-        return y
+    if not exact or not is_its_weight(linear):
+        y: Tensor = linear(x.to(linear.weight.dtype) if exact else x)
+        return y.double() if exact else y
     return F.linear(x.double(), linear.weight.double(), None if linear.bias is None else linear.bias.double())
 
 

@@ -165,27 +165,25 @@ def score_split(
     )
     for batch, masks in batches:
         places = torch.tensor([position[chosen[i]] for i in batch.index.tolist()])
-        text, is_padding = guidance.batch(split, places)
-        shapes = {mask.shape for mask in masks}
-        # One resize serves the whole batch where all masks have one size.
-        common = next(iter(shapes)) if len(shapes) == 1 else None
-        scores = predictor.scores(
-            batch.image,
-            text,
-            is_padding,
-            batch.depth,
-            (common or batch.image.shape[2:]),  # type: ignore[arg-type]
-        )
-        if scores.shape[1] != n_classes:
-            raise ConfigError(
-                f"the model answers for {scores.shape[1]} classes and the data have {n_classes}, "
-                "expected the classes it was trained with"
-            )
-        for row, mask in zip(scores, masks, strict=True):
-            if row.shape[1:] != mask.shape:
-                row = F.interpolate(row[None], size=mask.shape, mode="bilinear", align_corners=False)[0]
-            prediction = row.argmax(dim=0).cpu().numpy()
-            matrix = confusion(mask, prediction, n_classes)
+        rows_of: dict[tuple[int, ...], list[int]] = {}
+        for row, mask in enumerate(masks):
+            rows_of.setdefault(mask.shape, []).append(row)
+        predictions: dict[int, np.ndarray] = {}
+        # Scores are resized once, to the mask's own size, so that no image's depends on which others are beside it.
+        for shape, rows in rows_of.items():
+            text, is_padding = guidance.batch(split, places[rows])
+            image, depth = batch.image, batch.depth
+            if len(rows) < len(masks):
+                image, depth = image[rows], None if depth is None else depth[rows]
+            scores = predictor.scores(image, text, is_padding, depth, (shape[0], shape[1]))
+            if scores.shape[1] != n_classes:
+                raise ConfigError(
+                    f"the model answers for {scores.shape[1]} classes and the data have {n_classes}, "
+                    "expected the classes it was trained with"
+                )
+            predictions |= zip(rows, scores.argmax(dim=1).cpu().numpy(), strict=True)
+        for row, mask in enumerate(masks):
+            matrix = confusion(mask, predictions[row], n_classes)
             counts.append(counts_of_confusion(matrix))
             total += matrix
         if progress is not None:

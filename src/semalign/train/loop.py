@@ -40,7 +40,7 @@ from semalign.errors import CheckpointError, ConfigError, DataError, SemalignErr
 from semalign.metrics import IGNORE
 from semalign.model.build import nudge
 from semalign.model.segmenter import Segmenter
-from semalign.model.text_fusion import alignment_sites, recording
+from semalign.model.text_fusion import Alignment, alignment_sites, recording, taking_what_was_learned
 from semalign.results import Curve, RunResult, Score
 from semalign.seeds import derive_seed, numpy_generator
 from semalign.text.bank import TextBank
@@ -348,11 +348,8 @@ def _fit(
         model, lr=train.lr, scalar_lr=train.scalar_lr, decay=train.weight_decay, scalar_decay=train.scalar_decay
     )
     sites = alignment_sites(model)
-    dead = [
-        f"the temperature of {path} is learnable in name only: outside its clamp its gradient is exactly 0"
-        for path, site in sites.items()
-        if site.temperature.liveness == "dead"
-    ]
+    stillborn = [path for path, site in sites.items() if site.temperature.liveness == "dead"]
+    stack.enter_context(taking_what_was_learned(model))
     precision = choose_precision(train.precision, fabric.device)
     scaler = make_scaler(precision, fabric.device)
     model.to(fabric.device)
@@ -516,6 +513,11 @@ def _fit(
             )
     if train.select_split is not None:
         _keep_best(run, average, inputs, progress, out, events)
+    dead = [
+        f"the temperature of {path} is learnable in name only: outside its clamp its gradient is exactly 0"
+        for path in stillborn
+    ]
+    dead += _died({path: site for path, site in sites.items() if path not in stillborn})
     model.load_state_dict(average)
     model.eval()
     started = time.monotonic()
@@ -682,6 +684,21 @@ def _score(run: TrainedRun, inputs: Inputs, split: str, names: Sequence[str] | N
         )
 
     return shared_score(score, inputs.source.names(split) if names is None else names, predictor.device)
+
+
+def _died(sites: Mapping[str, Alignment]) -> list[str]:
+    """Return notes on temperatures that could learn at the start and have left their clamp."""
+    found = []
+    for path, site in sites.items():
+        temperature = site.temperature
+        temperature.check_live()
+        if temperature.liveness == "dead":
+            values = ", ".join(f"{value:.4g}" for value in temperature.log_scale.detach().flatten().tolist())
+            found.append(
+                f"the temperature of {path} left its clamp while it was trained (l = {values}): from there on its "
+                "gradient is exactly 0"
+            )
+    return found
 
 
 def _score_average(run: TrainedRun, average: Mapping[str, Tensor], inputs: Inputs, split: str) -> Score:

@@ -19,6 +19,7 @@ from semalign.errors import CheckpointError, ConfigError
 from semalign.model.backbones import BackboneEncoder, make_backbone, restore_backbone
 from semalign.model.build import build_segmenter
 from semalign.model.segmenter import Segmenter
+from semalign.model.text_fusion import taking_what_was_learned
 from semalign.text.bank import TextBank
 from semalign.train.checkpoint import load_into, read_tensors, write_tensors
 
@@ -177,9 +178,10 @@ def load_run(path: Path) -> TrainedRun:
         seed=options.train.seed,
         backbone_facts=backbone_facts,
     )
-    load_into(
-        model, {name.removeprefix("model."): tensor for name, tensor in tensors.items()}, f"the checkpoint {file}"
-    )
+    with taking_what_was_learned(model):
+        load_into(
+            model, {name.removeprefix("model."): tensor for name, tensor in tensors.items()}, f"the checkpoint {file}"
+        )
     return TrainedRun(model.eval(), options, class_names, bank, class_bank, scale, extra)
 
 
