@@ -51,6 +51,12 @@ def test_unwritable_is_skipped(cache: Path) -> None:
     assert read_cached("scan", "key") is None
 
 
+def test_a_name_that_is_no_unicode_is_skipped() -> None:
+    """A value with half a surrogate pair, as Python reads file names that are not UTF-8, is not kept and not raised."""
+    assert not write_cached("scan", "key", {"train/\udcff0": 1})
+    assert read_cached("scan", "key") is None
+
+
 def test_no_home(monkeypatch: pytest.MonkeyPatch) -> None:
     """A user without a home folder has no cache."""
     monkeypatch.delenv("SEMALIGN_CACHE")

@@ -16,6 +16,7 @@ from semalign.data.folder import Folder
 from semalign.data.scenes import Scenes
 
 from .broken import CLASSES, SIZE, change, load, make_clean, masks, save, write_texts
+from .conftest import grey_png
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 
@@ -134,6 +135,12 @@ def rgb(path: Path) -> None:
     change(path, lambda v: np.stack([v] * 3, axis=-1))
 
 
+def deep_rgb() -> bytes:
+    """Return a PNG of three equal channels of 16 bits that hold 0, 1 and 2."""
+    values = np.arange(SIZE[0] * SIZE[1], dtype=">u2").reshape(SIZE) % 3
+    return grey_png(16, SIZE[1], SIZE[0], np.repeat(values[..., None], 3, axis=-1).astype(">u2").tobytes(), 2)
+
+
 FAULTS: list[tuple[str, str, int, Callable[[Path], object]]] = [
     # code, split, files, damage
     ("sizes-differ", "val", 1, lambda root: save(root / "masks/val/val01.png", np.eye(41, 31, dtype=np.uint8))),
@@ -146,6 +153,7 @@ FAULTS: list[tuple[str, str, int, Callable[[Path], object]]] = [
     ("clusters-file", "", 1, lambda root: (root / "clusters.txt").write_text("nobody s1")),
     ("mask-colour", "val", 7, every(lambda path: in_colours(path, VOC), "val")),
     ("mask-colour", "train", 11, every(rgb, "train")),
+    ("mask-colour", "val", 1, lambda root: (root / "masks/val/val03.png").write_bytes(deep_rgb())),
     ("mask-void", "train", 11, every(lambda p: change(p, lambda v: np.where(v == 255, 65535, v), np.uint16), "train")),
     ("mask-range", "val", 1, lambda root: change(root / "masks/val/val02.png", lambda v: np.where(v == 1, 77, v))),
     ("mask-range", "val", 1, lambda root: change(root / "masks/val/val02.png", lambda v: np.where(v == 1, 5, v))),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import os
 import pickle
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -483,6 +485,38 @@ def test_bad_clusters(root: Path, content: str, message: str) -> None:
     (root / "clusters.txt").write_text(content)
     with pytest.raises(DataError, match=message):
         Folder(root).clusters("val")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "where"),
+    [
+        ("images/train/a.png", b"images/train/\xffa.png", "images/train"),
+        ("masks/val/e.png", b"masks/val/\xffa.png", "masks/val"),
+        ("images/train", b"images/\xffa.png", "images"),
+    ],
+)
+def test_names_that_are_not_utf8(root: Path, old: str, new: bytes, where: str) -> None:
+    """Such a file or split is refused with its folder before anything has to be written with its name."""
+    try:
+        (root / old).rename(root / os.fsdecode(new))
+    except OSError:
+        pytest.skip("this file system holds names in UTF-8 alone")
+
+    with pytest.raises(DataError) as caught:
+        Folder(root)
+    assert str(caught.value) == (
+        f"folder {root / where} holds the name '\\udcffa.png', expected names in UTF-8, rename it"
+    )
+
+
+def test_other_names(root: Path) -> None:
+    """Names beyond ASCII are read, and what is no image may be called anything."""
+    (root / "images/val/d.png").rename(root / "images/val/日本 ü.png")
+    (root / "masks/val/d.png").rename(root / "masks/val/日本 ü.png")
+    with contextlib.suppress(OSError):  # a file system of UTF-8 names alone
+        (root / "images/val" / os.fsdecode(b"\xff.txt")).touch()
+
+    assert Folder(root).names("val") == ("e", "日本 ü")
 
 
 # Fingerprint.

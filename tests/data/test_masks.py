@@ -86,6 +86,24 @@ def test_reading_back(tmp_path: Path) -> None:
         read_indices(tmp_path / "rgb.png")
 
 
+@pytest.mark.parametrize(("colour_type", "channels"), [(2, 3), (4, 2), (6, 4)])
+def test_channels_of_16_bits(tmp_path: Path, colour_type: int, channels: int) -> None:
+    """Several channels of 16 bits, of which Pillow keeps the high bytes, are no class indices, equal or not."""
+    values = np.repeat(np.array([[0, 1], [2, 1], [0, 2]], ">u2")[..., None], channels, axis=-1)
+    data = grey_png(16, 2, 3, values.tobytes(), colour_type)
+    (tmp_path / "deep.png").write_bytes(data)
+    facts = look_at_mask(data)
+
+    assert facts is not None
+    assert facts.is_deep
+    assert (facts.size, dict(facts.values), facts.colours) == ((3, 2), {}, ((0, 0, 0),))
+    with pytest.raises(DataError, match=r"deep\.png has several channels of 16 bits, expected one channel"):
+        read_indices(tmp_path / "deep.png")
+    one = look_at_mask(grey_png(16, 2, 3, values[..., 0].tobytes()))
+    assert one is not None
+    assert (one.is_deep, set(one.values)) == (False, {0, 1, 2})
+
+
 def test_pascal() -> None:
     """The palette of Pascal VOC, by the entries that its development kit prints."""
     colors = pascal_colors().tolist()

@@ -11,14 +11,27 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from semalign.data.findings import check_data
 from semalign.data.folder import Folder
 from semalign.data.repair import write_corrected
 from semalign.errors import OutputError
 
-from .broken import change, load, make_clean, masks, write_texts
-from .test_findings import VOC, binary, clusters, colour_file, copied, every, in_colours, quantised, rgb, with_palette
+from .broken import CLASSES, change, load, make_clean, masks, save, write_texts
+from .test_findings import (
+    VOC,
+    binary,
+    clusters,
+    colour_file,
+    copied,
+    deep_rgb,
+    every,
+    in_colours,
+    quantised,
+    rgb,
+    with_palette,
+)
 
 Damage = Callable[[Path], None]
 
@@ -156,6 +169,175 @@ def test_missing_masks_of_most_images_are_no_reason_to_drop_them(clean: Path, tm
     mend(clean, tmp_path / "out")
 
     assert len(list((tmp_path / "out/images/train").iterdir())) == 11
+
+
+def not_png(path: Path) -> None:
+    """Save a mask as JPEG under its name."""
+    Image.open(path).save(path, "JPEG")
+
+
+def test_no_split_loses_half_of_its_images(clean: Path, tmp_path: Path) -> None:
+    """Masks of a wrong format, broken images and copies of a whole split stay, and the findings say so; fewer go."""
+    every(not_png, "val")(clean)
+    for path in masks(clean, "train")[:6]:
+        (clean / "images/train" / path.name).write_bytes(b"no image")
+    said = mend(clean, tmp_path / "out")
+    findings = check_data(Folder(tmp_path / "out")).findings
+
+    assert said["changes"] == []
+    assert [finding.message for finding in findings] == [
+        "6 images of train cannot be decoded; --fix keeps them, since 6 of 11 images of train would be left out",
+        "7 masks of val cannot be decoded as PNG; --fix keeps them, since 7 of 7 images of val would be left out",
+    ]
+    save(clean / "images/train/train00.png", np.random.default_rng(7).integers(256, size=(29, 37, 3), dtype=np.uint8))
+    fewer = mend(clean, tmp_path / "fewer")
+    assert {entry["code"] for entry in fewer["changes"]} == {"image-broken"}
+    assert [finding.code for finding in check_data(Folder(tmp_path / "fewer")).findings] == ["mask-broken"]
+
+
+def test_a_split_that_is_a_copy_of_train(clean: Path, tmp_path: Path) -> None:
+    """Train is not emptied where val is the same; of several mends those stop that together would drop half of it."""
+    for kind in ("images", "masks"):
+        shutil.rmtree(clean / kind / "val")
+        shutil.copytree(clean / kind / "train", clean / kind / "val")
+    said = mend(clean, tmp_path / "out")
+    assert (said["changes"], said["not_changed"]) == ([], ["duplicate-across"])
+    (finding,) = check_data(Folder(tmp_path / "out")).findings
+    assert finding.message.endswith("--fix keeps them, since 11 of 11 images of train would be left out")
+
+    for name in [path.name for path in masks(clean, "val")[3:]]:
+        for kind in ("images", "masks"):
+            (clean / kind / "val" / name).unlink()
+    for path in masks(clean, "train")[5:8]:
+        path.write_bytes(b"no mask")
+    report = check_data(Folder(clean))
+    assert set(report.mending.drop.values()) == {"mask-broken"}
+    assert report.findings[-1].message.endswith("--fix keeps them, since 6 of 11 images of train would be left out")
+
+
+def test_a_copy_without_masks_can_be_opened(clean: Path, tmp_path: Path) -> None:
+    """Where every mask or depth file is missing, the copy says so as the original does."""
+    (clean / "depth").mkdir()
+    every(Path.unlink)(clean)
+    mend(clean, tmp_path / "out")
+
+    before = [str(problem).replace(str(clean), "X") for problem in check_data(Folder(clean)).scan.problems]
+    after = check_data(Folder(tmp_path / "out"))
+    assert {finding.code for finding in after.findings} == {"pairing"}
+    assert sum("has no mask" in problem or "no masks/" in problem for problem in before) == 18
+    assert any("depth" in str(problem) for problem in after.scan.problems)
+
+
+GREYS = [(9, 8, 7), (128, 128, 128), (200, 10, 10), (5, 250, 5), (77, 77, 0), (0, 0, 0)]
+"""A grey among the classes' colours; black is no class."""
+
+
+def name_greys(root: Path, colors: list[tuple[int, int, int]]) -> None:
+    """Write colors.txt for the five classes and a name that is none of them."""
+    names = [*CLASSES, "Void"]
+    lines = [f"{r} {g} {b} {name}" for (r, g, b), name in zip(colors, names, strict=True)]
+    (root / "colors.txt").write_text("\n".join(lines))
+
+
+def paint(path: Path, colors: list[tuple[int, int, int]]) -> None:
+    """Rewrite a mask in colours; 255 becomes the last of them."""
+    values = load(path)
+    values[values == 255] = len(colors) - 1
+    save(path, np.array(colors, dtype=np.uint8)[values])
+
+
+def test_grey_masks_among_masks_in_colours(clean: Path, tmp_path: Path) -> None:
+    """Black is what colors.txt says, also in a mask that holds nothing else, and so is grey."""
+    change(clean / "masks/train/train00.png", lambda v: v * 0 + 255)
+    change(clean / "masks/train/train01.png", lambda v: np.where(v == 0, 1, 255))
+    before = {path.name: load(path) for path in masks(clean)}
+    name_greys(clean, GREYS)
+    every(lambda path: paint(path, GREYS))(clean)
+    found = check_data(Folder(clean)).findings
+    said = mend(clean, tmp_path / "out")
+
+    assert [(f.code, f.split, len(f.files)) for f in found] == [("mask-colour", "train", 11), ("mask-colour", "val", 7)]
+    assert {entry["what"] for entry in said["changes"]} == {"colours read as classes by colors.txt"}
+    for path in masks(tmp_path / "out"):
+        assert np.array_equal(load(path), before[path.name])
+
+
+def test_colours_that_are_all_grey(clean: Path, tmp_path: Path) -> None:
+    """Where no mask has a colour, colors.txt is followed if its greys are what the masks hold."""
+    greys = [(value, value, value) for value in (50, 100, 150, 200, 255, 0)]
+    before = {path.name: load(path) for path in masks(clean)}
+    name_greys(clean, greys)
+    every(lambda path: paint(path, greys))(clean)
+    mend(clean, tmp_path / "out")
+
+    assert check_data(Folder(tmp_path / "out")).findings == ()
+    for path in masks(tmp_path / "out"):
+        assert np.array_equal(load(path), before[path.name])
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_grey_masks_among_masks_of_indices(clean: Path, tmp_path: Path, first: int) -> None:
+    """Beside a colors.txt that nothing uses, three equal channels are class indices, counted from 0 or 1."""
+    change(clean / "masks/train/train00.png", lambda v: v * 0 + 255 * first)
+    before = {path.name: load(path) for path in masks(clean)}
+    name_greys(clean, [*GREYS[:4], (255, 255, 255), (0, 0, 0)])
+    every(lambda path: change(path, lambda v: np.where(v == 255, 255, v + first)))(clean)
+    every(rgb)(clean)
+    mend(clean, tmp_path / "out")
+
+    for path in masks(tmp_path / "out"):
+        assert np.array_equal(load(path), before[path.name])
+
+
+@pytest.mark.parametrize("others", ["colours and indices", "unknown colours", "one channel"])
+def test_black_masks_in_doubt_stay(clean: Path, tmp_path: Path, others: str) -> None:
+    """Black among both kinds, among colours that nothing explains, or alone of three channels, stays an error."""
+    if others != "unknown colours":
+        name_greys(clean, GREYS)
+    if others == "colours and indices":
+        every(rgb, "val")(clean)
+    if others != "one channel":
+        every(lambda path: paint(path, GREYS), "train")(clean)
+    black = clean / "masks/train/train00.png"
+    save(black, np.zeros((29, 37, 3), np.uint8))
+    said = mend(clean, tmp_path / "out")
+
+    assert "masks/train/train00.png" not in {entry["file"] for entry in said["changes"]}
+    assert (tmp_path / "out/masks/train/train00.png").read_bytes() == black.read_bytes()
+    finding = next(f for f in check_data(Folder(clean)).findings if f.files == ("masks/train/train00.png",))
+    assert (finding.code, finding.severity) == ("mask-colour", "error")
+    assert finding.message.startswith("1 mask of train has three equal channels that may be colours or class indices")
+
+
+def test_channels_of_16_bits_stay(clean: Path, tmp_path: Path) -> None:
+    """Masks of which the high bytes alone can be read are copied, whatever their colours would be."""
+    name_greys(clean, GREYS)
+    for path in masks(clean):
+        path.write_bytes(deep_rgb())
+    said = mend(clean, tmp_path / "out")
+
+    assert said["changes"] == []
+    assert contents(tmp_path / "out/masks") == contents(clean / "masks")
+    found = check_data(Folder(tmp_path / "out")).findings
+    assert {finding.code for finding in found} == {"mask-colour"}
+    assert found[0].message.startswith("11 masks of train have several channels of 16 bits, which --fix leaves")
+
+
+def test_a_shifted_split_with_a_picture_in_colours(clean: Path, tmp_path: Path) -> None:
+    """A mask of unknown colours and one of 16-bit channels are copied; the others' classes are counted from 0."""
+    before = {path.name: load(path) for path in masks(clean)}
+    every(plus_one)(clean)
+    kept = clean / "masks/train/train04.png"
+    paint(kept, [(1, 2, 3), (3, 2, 1), (9, 9, 0), (4, 4, 9), (0, 7, 7), (8, 8, 1)])
+    (clean / "masks/val/val02.png").write_bytes(deep_rgb())
+    mend(clean, tmp_path / "out")
+
+    for path in masks(tmp_path / "out"):
+        original = clean / path.relative_to(tmp_path / "out")
+        if path.name in ("train04.png", "val02.png"):
+            assert path.read_bytes() == original.read_bytes()
+        else:
+            assert np.array_equal(load(path), before[path.name])
 
 
 def test_refusals(clean: Path, tmp_path: Path) -> None:

@@ -58,6 +58,7 @@ def write_cached(kind: str, key: str, value: Any) -> bool:
         return False
     try:
         write_json(make_folder(folder) / f"{key}.json", {"format": FORMAT_VERSION, "value": value}, indent=None)
-    except OSError:
+    except (OSError, ValueError):
+        # ValueError: a file name that is no Unicode cannot be written as UTF-8.
         return False
     return True

@@ -156,10 +156,11 @@ class Mending:
     """What can be mended without a doubt.
 
     Attributes:
-        drop: images to leave out, with the code that says why.
+        drop: images to leave out, with the code that says why; always less than half of a split.
         coloured: masks whose colours are to be read as classes.
         colors: what the colours stand for.
         one_channel: masks of which one of three equal channels is to be taken.
+        undecided: masks of three equal channels that may be colours or class indices, to be left as they are.
         plain: palette masks to be saved as grey indices.
         shift: splits whose values are one too high.
         void: masks in which 65535 stands for 255.
@@ -170,6 +171,7 @@ class Mending:
     coloured: set[Key] = dataclasses.field(default_factory=set)
     colors: ClassColors | None = None
     one_channel: set[Key] = dataclasses.field(default_factory=set)
+    undecided: set[Key] = dataclasses.field(default_factory=set)
     plain: set[Key] = dataclasses.field(default_factory=set)
     shift: set[str] = dataclasses.field(default_factory=set)
     void: set[Key] = dataclasses.field(default_factory=set)
@@ -285,6 +287,20 @@ def _files_of(folder: Folder, split: str, names: Iterable[str], kind: str) -> tu
     return _below(folder.root, (getattr(folder.files(split, name), kind) for name in names))
 
 
+def _leave_out(folder: Folder, mending: Mending, code: str, split: str, names: Iterable[str]) -> str:
+    """Leave images out of the copy and return ""; where half of a split or more would be gone, keep them and say so.
+
+    A fault of most images lies in their partners, their format or the split, and nobody wants a copy without them.
+    """
+    added = {(split, name): code for name in names}
+    gone = {key for key in mending.drop if key[0] == split} | set(added)
+    total = len({path.stem for path in listed_files(folder.root, "images", split)})
+    if added and 2 * len(gone) >= total:
+        return f"; --fix keeps them, since {len(gone)} of {_count(total, 'image')} of {split} would be left out"
+    mending.drop = added | mending.drop
+    return ""
+
+
 # ---- Files ----
 
 
@@ -294,20 +310,20 @@ def _pairing(folder: Folder, mending: Mending) -> Iterator[Finding]:
         return
     lonely: list[Path] = []
     complete = folder.complete_names()
+    kept = ""
     kinds = ("masks", "depth") if folder.has_depth else ("masks",)
     for split in folder.splits:
         images = listed_files(folder.root, "images", split)
         without = [path for path in images if path.stem not in complete[split]]
         lonely += without
-        # Where most lack a partner, the partners are what is missing, and nobody wants a copy without them.
-        if 2 * len(without) < len(images):
-            mending.drop |= {(split, path.stem): "pairing" for path in without}
+        kept += _leave_out(folder, mending, "pairing", split, [path.stem for path in without])
         stems = {path.stem for path in images}
         for kind in kinds:
             lonely += [path for path in listed_files(folder.root, kind, split) if path.stem not in stems]
     single = len(problems) == 1
     message = str(problems[0]) if single else f"{len(problems)} images, masks or splits have no partner or share a name"
-    yield Finding("pairing", "", message, _below(folder.root, lonely), () if single else tuple(map(str, problems)))
+    details = () if single else tuple(map(str, problems))
+    yield Finding("pairing", "", message + kept, _below(folder.root, lonely), details)
 
 
 def _broken(folder: Folder, report: ScanReport, mending: Mending) -> Iterator[Finding]:
@@ -321,12 +337,11 @@ def _broken(folder: Folder, report: ScanReport, mending: Mending) -> Iterator[Fi
             found = {name: sample.problems[kind] for name, sample in bad.items() if kind in sample.problems}
             if not found:
                 continue
-            if code == "image-broken":
-                mending.drop |= {(split, name): code for name in found}
+            kept = _leave_out(folder, mending, code, split, found) if code == "image-broken" else ""
             yield Finding(
                 code,
                 split,
-                f"{_count(len(found), noun)} of {split} {phrase}",
+                f"{_count(len(found), noun)} of {split} {phrase}{kept}",
                 _files_of(folder, split, found, "depth" if kind == "depth" else "image"),
                 tuple(map(str, found.values())),
             )
@@ -342,9 +357,10 @@ def _masks(folder: Folder, report: ScanReport, mending: Mending) -> Iterator[Fin
         for name, sample in samples.items()
         if "mask" in sample.problems
     }
-    broken = [key for key, sample in bad.items() if sample.mask is None]
-    mending.drop |= dict.fromkeys(broken, "mask-broken")
-    yield from _mask_findings(folder, bad, "mask-broken", broken, "cannot be decoded as PNG")
+    for split in report.bad:
+        broken = [key for key, sample in bad.items() if key[0] == split and sample.mask is None]
+        kept = _leave_out(folder, mending, "mask-broken", split, [name for _, name in broken])
+        yield from _mask_findings(folder, bad, "mask-broken", broken, f"cannot be decoded as PNG{kept}")
     yield from _colour_masks(folder, report, bad, mending)
     yield from _mask_values(folder, report, bad, mending)
 
@@ -377,12 +393,17 @@ def _mask_findings(
 def _colour_masks(folder: Folder, report: ScanReport, bad: dict[Key, BadSample], mending: Mending) -> Iterator[Finding]:
     n_classes = len(folder.class_names)
     coloured: dict[Key, MaskFacts] = {}
-    equal = []
+    equal: dict[Key, MaskFacts] = {}
+    deep = []
     for key, sample in bad.items():
-        if sample.mask is not None and sample.mask.colours:
+        if sample.mask is None:
+            continue
+        if sample.mask.is_deep:
+            deep.append(key)
+        elif sample.mask.colours:
             coloured[key] = sample.mask
-        elif sample.mask is not None and sample.mask.channels == 3:
-            equal.append(key)
+        elif sample.mask.channels == 3:
+            equal[key] = sample.mask
     # Palettes: the same index must be the same colour everywhere.
     palettes = {
         (split, name): {int(index): _hex_color(text) for index, text in record.palette.items()}
@@ -400,8 +421,11 @@ def _colour_masks(folder: Folder, report: ScanReport, bad: dict[Key, BadSample],
     colours = {color for facts in coloured.values() for color in facts.colours}
     if differ:
         colours |= {color for palette in palettes.values() for color in palette.values()}
-    known = find_class_colors(folder.root, folder.class_names, colours) if colours else None
+    known = find_class_colors(folder.root, folder.class_names, colours) if colours or equal else None
     mending.colors = known
+    has_plain = any(report.records.values()) or any(s.mask is not None and s.mask.channels == 1 for s in bad.values())
+    greys, mending.one_channel, mending.undecided = _grey_masks(equal, bool(coloured), has_plain, known, n_classes)
+    coloured |= {key: equal[key] for key in greys}
     how = "" if known is None else f"; their colours are known from {known.known_from}"
     if known is not None:
         mending.coloured |= set(coloured) | (set(palettes) if differ else set())
@@ -410,10 +434,14 @@ def _colour_masks(folder: Folder, report: ScanReport, bad: dict[Key, BadSample],
     yield from _mask_findings(
         folder, bad, "mask-colour", list(coloured), f"are pictures in colours, expected class indices{how}"
     )
-    fitting = [key for key in equal if _fits(bad[key].mask, n_classes)]
-    mending.one_channel |= set(equal)
+    fitting = [key for key in equal if key in mending.one_channel and _fits(equal[key], n_classes)]
     phrase = "have three equal channels of class indices, expected one"
     yield from _mask_findings(folder, bad, "mask-colour", fitting, phrase)
+    phrase = "have three equal channels that may be colours or class indices, expected one channel of class indices"
+    undecided = [key for key in equal if key in mending.undecided]
+    yield from _mask_findings(folder, bad, "mask-colour", undecided, phrase)
+    phrase = "have several channels of 16 bits, which --fix leaves as they are, expected one channel of class indices"
+    yield from _mask_findings(folder, bad, "mask-colour", deep, phrase)
     if differ:
         shown = ", ".join(map(str, differ[:5])) + (", ..." if len(differ) > 5 else "")
         message = (
@@ -427,6 +455,42 @@ def _colour_masks(folder: Folder, report: ScanReport, bad: dict[Key, BadSample],
         message = f"{_count(len(palettes), 'mask')} are stored with a palette"
         keys = sorted(palettes)
         yield Finding("palette", "", message, _below(folder.root, (folder.files(s, n).mask for s, n in keys)))
+
+
+def _grey_masks(
+    equal: dict[Key, MaskFacts], has_coloured: bool, has_plain: bool, known: ClassColors | None, n_classes: int
+) -> tuple[set[Key], set[Key], set[Key]]:
+    """Return which masks of three equal channels are colours, which are class indices, and which may be either.
+
+    A mask whose values are both, such as an all black one, is what the folder's other masks of three channels are.
+
+    Args:
+        equal: those masks.
+        has_coloured: whether there are pictures in colours.
+        has_plain: whether there are masks of one channel.
+        known: what the colours stand for.
+        n_classes: C.
+    """
+    colours: set[Key] = set()
+    indices: set[Key] = set()
+    either: set[Key] = set()
+    # Masks of unknown colours are likely to have black and white among them.
+    unknown = {(0, 0, 0), (IGNORE, IGNORE, IGNORE)} if has_coloured else set()
+    for key, facts in equal.items():
+        if not {(value, value, value) for value in facts.values} <= (unknown if known is None else set(known.index)):
+            indices.add(key)
+        elif known is None or (
+            _fits(facts, n_classes) and any(known.index[value, value, value] != value for value in facts.values)
+        ):
+            either.add(key)
+        else:
+            colours.add(key)
+    has_coloured |= any(not _fits(equal[key], n_classes) for key in colours)
+    # Up to C, as they may be counted from 1.
+    has_indices = any(_fits(equal[key], n_classes + 1) for key in indices)
+    if known is None or (has_coloured and has_indices) or (has_plain and not has_coloured and not has_indices):
+        return colours, indices, either
+    return (colours, indices | either, set()) if has_indices else (colours | either, indices, set())
 
 
 def _hex_color(text: str) -> Color:
@@ -451,7 +515,9 @@ def _mask_values(folder: Folder, report: ScanReport, bad: dict[Key, BadSample], 
             for name, record in report.records.get(split, {}).items()
         }
         for (own, name), sample in bad.items():
-            if own == split and sample.mask is not None and sample.mask.values:
+            if sample.mask is None or (sample.mask.channels == 3 and (own, name) not in mending.one_channel):
+                continue
+            if own == split and sample.mask.values:
                 tables[name] = dict(sample.mask.values)
                 if not _fits(sample.mask, n_classes):
                     out_of_range.setdefault(split, []).append(name)
@@ -666,14 +732,14 @@ def _across(
     copies = {name: by_hash[sample.pixel_hash] for name, sample in others.items() if sample.pixel_hash in by_hash}
     effect = f", so that scores on {other} are too good" if one == "train" else ""
     if copies:
-        if one == "train":
-            mending.drop |= {(one, twin): "duplicate-across" for twins in copies.values() for twin in twins}
+        twins = [twin for found in copies.values() for twin in found]
+        kept = _leave_out(folder, mending, "duplicate-across", one, twins) if one == "train" else ""
         yield Finding(
             "duplicate-across",
             other,
-            f"{_count(len(copies), 'image')} of {other} are in {one} too, pixel for pixel{effect}",
+            f"{_count(len(copies), 'image')} of {other} are in {one} too, pixel for pixel{effect}{kept}",
             _files_of(folder, other, copies, "image"),
-            tuple(f"{other}/{name} is {one}/{twins[0]}" for name, twins in copies.items()),
+            tuple(f"{other}/{name} is {one}/{found[0]}" for name, found in copies.items()),
         )
     rest = [name for name in others if name not in copies]
     names = list(ones)

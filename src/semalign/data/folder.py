@@ -280,8 +280,8 @@ class Folder:
         root: the folder.
 
     Raises:
-        DataError: the folder, ``images/``, ``masks/`` or ``classes.txt`` is missing, there is no split, or
-            ``classes.txt`` is empty, too long, or names a class twice.
+        DataError: the folder, ``images/``, ``masks/`` or ``classes.txt`` is missing, there is no split, a name is not
+            UTF-8, or ``classes.txt`` is empty, too long, or names a class twice.
     """
 
     def __init__(self, root: str | Path) -> None:
@@ -675,14 +675,25 @@ def _entries(folder: Path) -> list[Path]:
         raise DataError(f"folder {folder} cannot be listed: {error.strerror}, make it readable") from error
 
 
+def _check_names(folder: Path, names: list[str]) -> None:
+    # Names go into results, reports and caches, all of which are UTF-8; Python reads other bytes as half surrogates.
+    bad = [name for name in names if not name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in name)]
+    if bad:
+        more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
+        raise DataError(f"folder {folder} holds the name {bad[0]!r}{more}, expected names in UTF-8, rename it")
+
+
 def _subfolders(folder: Path) -> list[str]:
     found = [entry.name for entry in _entries(folder) if entry.is_dir()]
+    _check_names(folder, found)
     return sorted(found, key=lambda name: {"train": 0, "val": 1}.get(name, 2))
 
 
 def _list_files(folder: Path, endings: tuple[str, ...]) -> list[Path]:
     # A folder or a broken link with such an ending is listed too: reading it says what is wrong.
-    return [entry for entry in _entries(folder) if entry.suffix.lower() in endings]
+    found = [entry for entry in _entries(folder) if entry.suffix.lower() in endings]
+    _check_names(folder, [entry.name for entry in found])
+    return found
 
 
 def _list_images(

@@ -56,6 +56,7 @@ class MaskFacts:
         channels: 1, or 3 for a picture in colours or of equal channels.
         colours: the different colours of a picture in colours (at most 1025), else empty.
         palette: by index used, the colour of a palette picture; else empty.
+        is_deep: whether it has several channels of 16 bits; ``colours`` are then their high bytes alone.
     """
 
     size: tuple[int, int]
@@ -63,6 +64,7 @@ class MaskFacts:
     channels: int
     colours: tuple[Color, ...]
     palette: Mapping[int, Color]
+    is_deep: bool = False
 
 
 def look_at_mask(data: bytes) -> MaskFacts | None:
@@ -82,13 +84,14 @@ def look_at_mask(data: bytes) -> MaskFacts | None:
             table[: len(raw)] = raw
             palette = {value: _color(table.reshape(-1, 3)[value]) for value in pixels}
         return MaskFacts(size, pixels, 1, (), palette)
-    if (values == values[..., :1]).all():
+    is_deep = _is_deep(data)
+    if not is_deep and (values == values[..., :1]).all():
         found, counts = np.unique(values[..., 0], return_counts=True)
         pixels = {int(value): int(count) for value, count in zip(found, counts, strict=True)}
         return MaskFacts(size, pixels, 3, (), {})
     codes = np.unique(_codes(values))[: MOST_COLOURS + 1]
     colours = tuple((int(code) >> 16, int(code) >> 8 & 255, int(code) & 255) for code in codes)
-    return MaskFacts(size, {}, 3, colours, {})
+    return MaskFacts(size, {}, 3, colours, {}, is_deep)
 
 
 def is_byte(text: str) -> bool:
@@ -103,6 +106,12 @@ def _color(row: NDArray[np.uint8]) -> Color:
 def _codes(rgb: NDArray[np.integer]) -> NDArray[np.int32]:
     wide = rgb.astype(np.int32)
     return (wide[..., 0] << 16) | (wide[..., 1] << 8) | wide[..., 2]
+
+
+def _is_deep(data: bytes) -> bool:
+    # Bytes 24 and 25 of the header are bit depth and colour type: 2 RGB, 4 grey with alpha, 6 RGB with alpha.  Of their
+    # 16 bits Pillow keeps the upper 8.
+    return data[24] == 16 and data[25] in (2, 4, 6)
 
 
 def _decode(data: bytes) -> NDArray[np.integer]:
@@ -124,10 +133,13 @@ def read_indices(path: Path) -> NDArray[np.int64]:
     """Return H x W values of a mask of one channel or of three equal ones, as stored.
 
     Raises:
-        DataError: it cannot be decoded, or is a picture in colours.
+        DataError: it cannot be decoded, is a picture in colours, or has several channels of 16 bits.
     """
-    values = _decode(read_bytes(path, "mask"))
+    data = read_bytes(path, "mask")
+    values = _decode(data)
     if values.ndim == 3:
+        if _is_deep(data):
+            raise DataError(f"mask {path} has several channels of 16 bits, expected one channel of class indices")
         if not (values == values[..., :1]).all():
             raise DataError(f"mask {path} is a picture in colours, expected one channel of class indices")
         values = values[..., 0]

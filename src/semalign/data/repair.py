@@ -19,6 +19,7 @@ from PIL import Image
 from semalign.data.findings import DataReport, Mending, listed_files
 from semalign.data.folder import Folder
 from semalign.data.masks import read_indices, read_rgb
+from semalign.errors import DataError
 from semalign.files import write_bytes, write_folder_aside, write_json
 from semalign.metrics import IGNORE
 
@@ -54,8 +55,9 @@ def write_corrected(
     """Write a copy of ``folder`` to ``out`` with what can be mended beyond doubt, and return the changes.
 
     Files without a partner, files that cannot be decoded and training images that stand in another split too are left
-    out with their partners and their lines of texts.jsonl and clusters.txt.  Everything else is copied byte for byte,
-    with what still needs a hand.  Files beside classes.txt are copied, other folders are not.
+    out with their partners and their lines of texts.jsonl and clusters.txt, unless half of a split or more would be
+    gone.  Everything else is copied byte for byte, with what still needs a hand.  Files beside classes.txt are copied,
+    other folders are not.
 
     Args:
         folder: the data.
@@ -85,6 +87,10 @@ def _copy(
     root = folder.root
     total = sum(len(listed_files(root, "images", split)) for split in folder.splits)
     done = 0
+    # Even where they stay empty: without them the copy could not be opened, or would pass for one without depth.
+    for kind in ("masks", "depth"):
+        if (root / kind).is_dir():
+            (part / kind).mkdir()
     for split in folder.splits:
         stems = set()
         for path in listed_files(root, "images", split):
@@ -140,8 +146,15 @@ def _copy_mask(folder: Folder, mending: Mending, split: str, path: Path, target:
         mask = mending.colors.indices(read_rgb(path)).astype(np.int64)
         code = "palettes-differ" if _has_palette(path) else "mask-colour"
         changes.append(Change(code, file, f"colours read as classes by {mending.colors.known_from}"))
-    elif key in mending.one_channel | mending.plain | mending.void | mending.binary or split in mending.shift:
-        mask = read_indices(path)
+    elif key in mending.one_channel | mending.plain | mending.void | mending.binary or (
+        split in mending.shift and key not in mending.undecided
+    ):
+        try:
+            mask = read_indices(path)
+        except DataError:
+            # Not every mask of a split that is to be shifted holds indices.
+            _copy_file(path, target)
+            return
         if key in mending.one_channel:
             changes.append(Change("mask-colour", file, "one of three equal channels kept"))
         if key in mending.plain:
