@@ -584,3 +584,47 @@ def test_checkpoints_say_that_the_disk_is_full(
     # A slow machine comes to save its state before it comes to the weights.
     assert re.search(r"cannot write o/\w+\.safetensors: I/O error: No space left", said.err.splitlines()[-1])
     assert not (here / "o").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (("predict", "RUN", "set/images/val/val-0.png"), "predict"),
+        (("export", "RUN"), "export"),
+        (("import-original", "a.pth"), "import-original"),
+        (("study", "report", "s"), "study report"),
+        (("study", "judge", "r.csv"), "study judge"),
+        (("study", "simulate"), "study simulate"),
+        (("data", "check", "set"), "data check"),
+        (("data", "import", "voc", "set", "--out", "o"), "data import"),
+        (("config", "show"), "config show"),
+        (("config", "schema"), "config schema"),
+        (("bench", "alignment"), "bench alignment"),
+        (("bench", "step"), "bench step"),
+        (("bench", "infer"), "bench infer"),
+    ],
+)
+def test_every_command_knows_the_common_options(
+    own: Path, trained: Path, refused: Callable[..., None], words: tuple[str, ...], name: str
+) -> None:
+    """Where --set or --device has no effect it is told so, in the words of no other command."""
+    words = tuple(str(trained) if word == "RUN" else word for word in words)
+    if name not in ("data check", "config show", "bench step"):
+        refused(rf"--set train\.epochs=1 has no effect on {name}: leave it out", *words, "--set", "train.epochs=1")
+    if name != "predict":
+        refused(rf"--device mps has no effect on {name}, which works on the processor", *words, "--device", "mps")
+
+
+def test_engines_are_known(refused: Callable[..., None]) -> None:
+    """Plan, pilot and run take the same engines."""
+    for command in ("plan", "pilot", "run"):
+        refused(
+            "--engine got 'slurm', known: local, ray",
+            "study",
+            command,
+            "ablation-1",
+            "--data",
+            "scenes",
+            "--engine",
+            "slurm",
+        )

@@ -51,6 +51,20 @@ def test_special_characters_are_escaped(letter: str) -> None:
     assert bare == "ab"
 
 
+def test_what_tex_would_read_otherwise() -> None:
+    """Hyphens do not become a dash, and no cell is taken for an argument of the row's end before it."""
+    assert escape("a--b---c, 1–2, -0.3") == "a-{}-b-{}-{}-c, 1--2, $-$0.3"
+    column = Column("arm")
+    rows = tuple(Row((Cell(text),)) for text in ("*best*", "[a]", "plain"))
+    lines = tables_tex([Table("t", (column,), rows)], "note", name="s").splitlines()
+
+    assert [line.strip() for line in lines if "best" in line or "[a]" in line or "plain" in line] == [
+        r"{}*best* \\",
+        r"{}[a] \\",
+        r"plain \\",
+    ]
+
+
 def check(tex: str) -> None:
     """Fail where environments do not nest, a row has another number of cells than its table, or a brace is open."""
     opened: list[str] = []

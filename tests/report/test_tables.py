@@ -117,6 +117,9 @@ def test_markdown_page(tmp_path: Path) -> None:
 def test_markdown_shows_names_as_they_are(tmp_path: Path) -> None:
     """A bar, a tag or a line break in a name neither breaks a row nor becomes markup."""
     assert escape("a|b <i> *c* `d`\ne _f_ g_h") == r"a\|b \<i> \*c\* \`d\` e \_f\_ g_h"
+    assert escape("&lt;b&gt; A & B [a](http://x) ~~s~~ $y$") == r"\&lt;b\&gt; A & B [a\](http://x) \~\~s\~\~ \$y\$"
+    # Intervals stay as they are.
+    assert escape("+0.1 [-0.2, +0.4] (open)") == "+0.1 [-0.2, +0.4] (open)"
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,18 @@ import typer
 
 from semalign.cli.original import import_original
 from semalign.cli.sets import data_import
-from semalign.cli.show import console, line, percent, print_json, progress_bar, share, table
+from semalign.cli.show import (
+    HostDevice,
+    NoSet,
+    console,
+    line,
+    percent,
+    print_json,
+    progress_bar,
+    refuse_idle,
+    share,
+    table,
+)
 from semalign.errors import ConfigError, StudyError
 
 __all__ = ["app"]
@@ -232,8 +243,10 @@ def predict(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the pictures.")] = Path("predictions"),
     as_json: Json = False,
     device: Device = "auto",
+    settings: NoSet = None,
 ) -> None:
     """Write the class mask and an overlay with a legend for each image."""
+    refuse_idle(settings, "auto", "predict")
     import semalign
 
     names = [name.strip() for name in (classes or "").split(",") if name.strip()]
@@ -278,8 +291,11 @@ def export_run(
         bool, typer.Option("--check/--no-check", help="onnx: compare with torch in onnxruntime before writing.")
     ] = True,
     as_json: Json = False,
+    settings: NoSet = None,
+    device: HostDevice = "auto",
 ) -> None:
     """Write a run as one file for other programs."""
+    refuse_idle(settings, device, "export")
     import semalign
 
     if format_ == "hub":
@@ -331,6 +347,7 @@ def study_plan(
     data: StudyData = None,
     seeds: Seeds = None,
     workers: Workers = None,
+    engine: Engine = "local",
     out: Out = None,
     scan: Scan = True,
     settings: Set = None,
@@ -341,8 +358,13 @@ def study_plan(
     from semalign.study.design import read_study
     from semalign.study.plan import plan_study
 
+    _check_engine(engine)
     options = read_study(study, data=data, seeds=seeds, assignments=settings or ())
     plan = plan_study(options, out or default_folder(options.name), workers=workers, device=device, scan=scan)
+    if engine != "local":
+        plan["notes"].append(
+            f"the hours are those of {plan['workers']} workers on this machine: the cluster's own are not measured"
+        )
     if as_json:
         print_json(plan)
         return
@@ -383,6 +405,13 @@ def study_plan(
     print("unknown" if plan["hours"] is None else f"{plan['hours']:.2f}")
 
 
+def _check_engine(engine: str) -> None:
+    from semalign.study.engines import ENGINES
+
+    if engine not in ENGINES:
+        raise StudyError(f"--engine got '{engine}', known: {', '.join(ENGINES)}")
+
+
 def default_folder(name: str) -> Path:
     """Return where a study of this name lives unless --out says otherwise."""
     from semalign.study.design import slug
@@ -406,10 +435,8 @@ def _run(
 ) -> Path:
     from semalign.study.carry_out import carry_out
     from semalign.study.design import read_study
-    from semalign.study.engines import ENGINES
 
-    if engine not in ENGINES:
-        raise StudyError(f"--engine got '{engine}', known: {', '.join(ENGINES)}")
+    _check_engine(engine)
     options = read_study(study, data=data, seeds=seeds, assignments=settings or ())
     folder = out or default_folder(options.name)
     with progress_bar() as bar:
@@ -493,8 +520,11 @@ def study_report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The study's folder.")],
     lang: Lang = "en",
     as_json: Json = False,
+    settings: NoSet = None,
+    device: HostDevice = "auto",
 ) -> None:
     """Judge a study's finished runs again and write its report."""
+    refuse_idle(settings, device, "study report")
     _report(folder, lang, as_json)
 
 
@@ -547,8 +577,11 @@ def study_judge(
         ),
     ] = None,
     as_json: Json = False,
+    settings: NoSet = None,
+    device: HostDevice = "auto",
 ) -> None:
     """Judge anybody's runs from a table; needs no torch."""
+    refuse_idle(settings, device, "study judge")
     from semalign.study.outside import Protocol, judge_table, protocol_of_study, read_contrasts
 
     given = {
@@ -586,8 +619,11 @@ def parse_looks(text: str) -> tuple[int, ...]:
 def study_simulate(
     reps: Annotated[int, typer.Option("--reps", metavar="N", help="Studies drawn per world and design.")] = 10000,
     as_json: Json = False,
+    settings: NoSet = None,
+    device: HostDevice = "auto",
 ) -> None:
     """Draw studies with known truth, judge them as real ones are, and count the errors; 40000 take about a minute."""
+    refuse_idle(settings, device, "study simulate")
     from semalign.judge.simulate import outside, simulate
 
     with progress_bar() as bar:
@@ -700,8 +736,11 @@ def bench_alignment(
     quick: Quick = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print the tables as Markdown.")] = False,
     as_json: Json = False,
+    settings: NoSet = None,
+    device: HostDevice = "auto",
 ) -> None:
     """Compare the alignment with a lean unfolded form; some minutes, with --quick one."""
+    refuse_idle(settings, device, "bench alignment")
     import torch
 
     from semalign.bench import alignment
@@ -751,8 +790,10 @@ def bench_step(
     settings: Set = None,
     as_markdown: Markdown = False,
     as_json: Json = False,
+    device: HostDevice = "auto",
 ) -> None:
     """Say what text adds to a training step, and our loop to a bare one; some minutes, with --quick one."""
+    refuse_idle(None, device, "bench step")
     import torch
 
     from semalign.bench import step
@@ -770,8 +811,11 @@ def bench_infer(
     quick: Quick = False,
     as_markdown: Markdown = False,
     as_json: Json = False,
+    settings: NoSet = None,
+    device: HostDevice = "auto",
 ) -> None:
     """Say what text adds to inference, its bank cached; some minutes, with --quick one."""
+    refuse_idle(settings, device, "bench infer")
     import torch
 
     from semalign.bench import infer
@@ -822,8 +866,10 @@ def data_check(
     ] = None,
     settings: Set = None,
     as_json: Json = False,
+    device: HostDevice = "auto",
 ) -> None:
     """Check every file of a data set; exit 1 when there are errors (with --fix: in the copy)."""
+    refuse_idle(None, device, "data check")
     from semalign.config import read_options, resolve_defaults
     from semalign.data.findings import CODES, check_data
     from semalign.data.folder import Folder
@@ -941,8 +987,10 @@ def config_show(
     config: Config = None,
     settings: Set = None,
     as_json: Json = False,
+    device: HostDevice = "auto",
 ) -> None:
     """Print all options with their values."""
+    refuse_idle(None, device, "config show")
     import yaml
 
     from semalign.config import read_options, resolve_defaults, to_dict
@@ -958,8 +1006,13 @@ def config_show(
 
 
 @config_app.command("schema")
-def config_schema(as_json: Json = True) -> None:
+def config_schema(
+    settings: NoSet = None,
+    as_json: Json = True,
+    device: HostDevice = "auto",
+) -> None:
     """Print the JSON schema of the options."""
+    refuse_idle(settings, device, "config schema")
     from semalign.config import Options
 
     print_json(Options.model_json_schema())

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from semalign.cli.show import line, print_json
+from semalign.cli.show import HostDevice, NoSet, line, print_json, refuse_idle
 from semalign.errors import ConfigError
 
 __all__ = ["import_original"]
@@ -31,8 +31,11 @@ def import_original(
         str | None, typer.Option("--part", metavar="KEY", help="Which part, such as ema [weights].")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
+    settings: NoSet = None,
+    device: HostDevice = "auto",
 ) -> None:
     """Find the alignment weights of the original in a checkpoint, say what they are, convert them."""
+    refuse_idle(settings, device, "import-original")
     import semalign
 
     found = semalign.import_original(checkpoint, out, form=form, options=_options(option or ()), container=part)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from semalign.cli.show import line, print_json, progress_bar
+from semalign.cli.show import HostDevice, NoSet, line, print_json, progress_bar, refuse_idle
 from semalign.errors import ConfigError
 
 __all__ = ["data_import"]
@@ -39,8 +39,11 @@ def data_import(
         str, typer.Option("--background", metavar="CLASS", help="coco: pixels of no instance; void ignores them.")
     ] = "background",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
+    settings: NoSet = None,
+    device: HostDevice = "auto",
 ) -> None:
     """Write a known data set as a folder that every command takes as DATA."""
+    refuse_idle(settings, device, "data import")
     from semalign.data.sets import import_data
 
     splits = {}

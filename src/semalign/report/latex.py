@@ -41,7 +41,7 @@ _CHARACTERS = {
     "…": r"\ldots{}",
     "\u00a0": "~",
 }
-_ANY = re.compile("|".join(re.escape(letter) for letter in _CHARACTERS))
+_ANY = re.compile("|".join(re.escape(letter) for letter in _CHARACTERS) + "|-(?=-)")
 _MINUS = re.compile(r"(?<![\w.)\]])-(?=\d)")
 
 _WIDE = 34
@@ -55,7 +55,8 @@ def escape(text: str) -> str:
     'A\\_1 \\& 50 \\%: $-$0.3 $\\pm$ 0.1'
     """
     marked = _MINUS.sub("−", " ".join(text.split()))
-    return _ANY.sub(lambda found: _CHARACTERS[found[0]], marked)
+    # Two hyphens side by side would be set as a dash.
+    return _ANY.sub(lambda found: _CHARACTERS.get(found[0], "-{}"), marked)
 
 
 def tables_tex(tables: Sequence[Table], note: str, *, name: str) -> str:
@@ -96,8 +97,8 @@ def _table(table: Table, label: str) -> str:
 
 
 def _row(cells: Sequence[str]) -> str:
-    # A cell that begins with [ would be read as the argument of the line break before it.
-    return " & ".join(f"{{}}{cell}" if cell.startswith("[") else cell for cell in cells) + r" \\"
+    # A cell that begins with [ or * would be read as an argument of the line break before it.
+    return " & ".join(f"{{}}{cell}" if cell.startswith(("[", "*")) else cell for cell in cells) + r" \\"
 
 
 def _cell(cell: Cell) -> str:

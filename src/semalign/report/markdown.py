@@ -62,5 +62,6 @@ def _markdown(table: Table) -> str:
 
 def escape(text: str) -> str:
     """Return ``text`` so that Markdown shows it as it is, on one line."""
-    text = re.sub(r"[\\`*<|]|^#|(?<!\w)_|_(?!\w)", r"\\\g<0>", text)
+    # An ampersand that would be an entity, and a bracket that would end a link's text.
+    text = re.sub(r"[\\`*<|~$]|^#|(?<!\w)_|_(?!\w)|&(?=#?\w+;)|\](?=[(\[])", r"\\\g<0>", text)
     return " ".join(text.split())
