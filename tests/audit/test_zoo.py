@@ -158,3 +158,57 @@ def test_the_meta_device_is_refused(of: str) -> None:
 
     with pytest.raises(ConfigError, match=r"on the meta device, .* expected a device that computes"):
         audit(model, batch)
+
+
+class Gate(nn.Module):
+    """x + keep · gate · fc(x), where ``keep`` is made in a given way."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.gate, self.fc, self.way = nn.Parameter(torch.tensor(0.3)), nn.Linear(4, 4), way
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the sum."""
+        shape = (x.shape[0], 1)
+        keep: Any = 1.0
+        if self.way == "drawn in place":
+            keep = x.new_empty(shape).bernoulli_(0.02)
+        elif self.way == "drawn beforehand":
+            keep = torch.empty(shape).bernoulli_(0.02).div_(0.02)
+        elif self.way == "compared with a draw":
+            keep = (0.02 + torch.rand(shape)).floor()
+        elif self.way == "given with the batch":
+            keep = (x[:, :1] > 100).float()
+        elif self.way == "closed":
+            keep = 0.0
+        y: Tensor = x + keep * (self.gate * self.fc(x))
+        return y
+
+
+@pytest.mark.parametrize("pictures", [1, 2])
+@pytest.mark.parametrize(
+    "way", ["drawn in place", "drawn beforehand", "compared with a draw", "given with the batch", "closed"]
+)
+def test_a_gate_that_this_batch_leaves_out(way: str, pictures: int) -> None:
+    """What chance or the batch multiplies with 0 is not reached, for one picture too; with a constant 0: no effect."""
+    torch.manual_seed(0)
+
+    report = audit(Gate(way), torch.randn(pictures, 4))
+
+    found = [item.code for item in report.findings if "gate" in item.places and item.code != "effective-gate"]
+    assert found == ["no-effect" if way == "closed" else "not-reached"], str(report)
+
+
+@pytest.mark.parametrize("alive", [True, False])
+@pytest.mark.parametrize("kind", ["Adam", "NAdam", "SGD", "AdamW"])
+def test_decay_alone_is_told_from_a_gradient_of_its_sign(kind: str, *, alive: bool) -> None:
+    """Adam's coupled decay steps as far as a live gradient does; only a gate with gradient 0 moves by decay alone."""
+    torch.manual_seed(0)
+    model = Gate("always" if alive else "closed")
+    groups = [{"params": [*model.fc.parameters()]}, {"params": [model.gate], "weight_decay": 1e-2}]
+    optimizer = getattr(torch.optim, kind)(groups, lr=1e-3, weight_decay=0.0)
+
+    # The gradient has the sign of the value, as decay has, for every draw of the layer's weights.
+    report = audit(model, torch.ones(2, 4), optimizer, lambda y: (y - 1).square().mean())
+
+    assert ("decay-only" in {item.code for item in report.findings}) is not alive, str(report)

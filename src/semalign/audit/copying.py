@@ -173,9 +173,12 @@ def duplicate(
         for name in ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks"):
             for key, hook in getattr(optimizer, name).items():
                 getattr(twin_optimizer, name)[key] = _rebound(hook, memo)
-    for parameter in model.parameters():
+    for parameter in {id(p): p for part in parts for p in part.parameters()}.values():
+        twin = memo[id(parameter)]
         for hook in (getattr(parameter, "_backward_hooks", None) or {}).values():
-            memo[id(parameter)].register_hook(_rebound(hook, memo))
+            twin.register_hook(_rebound(hook, memo))
+        for hook in (getattr(parameter, "_post_accumulate_grad_hooks", None) or {}).values():
+            twin.register_post_accumulate_grad_hook(_on_gradient_alone(_rebound(hook, memo)))
     copies = {key: value for key, value in memo.items() if isinstance(value, Tensor)}
     return Subject(twin_model, _copied(batch), twin_optimizer, twin_loss, copies)
 
@@ -210,6 +213,29 @@ def _rebound(function: Any, memo: dict[int, Any]) -> Any:
     )
     rebound.__kwdefaults__ = copy.deepcopy(function.__kwdefaults__, memo)
     return rebound
+
+
+def _on_gradient_alone(hook: Callable[[Tensor], object]) -> Callable[[Tensor], None]:
+    """Return a hook that may change a parameter's gradient, and neither take it away nor change the parameter."""
+
+    def run(parameter: Tensor) -> None:
+        grad = parameter.grad
+        if grad is None:
+            hook(parameter)
+            return
+        value, kept = parameter.detach().clone(), grad.clone()
+        try:
+            hook(parameter)
+        except Exception:
+            # It may look the parameter up among the originals.
+            parameter.grad = kept
+        # One that takes the step itself would leave no gradient to look at, and step in every trial.
+        if parameter.grad is None or not torch.equal(parameter.detach(), value):
+            parameter.grad = kept
+            with torch.no_grad():
+                parameter.copy_(value)
+
+    return run
 
 
 @contextmanager

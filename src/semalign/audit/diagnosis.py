@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from semalign.audit.copying import seed_all
 from semalign.audit.experiment import Experiment
 from semalign.audit.findings import Finding
-from semalign.audit.graph import Death, find_deaths, first_sinks, leaves
+from semalign.audit.graph import Death, find_deaths, first_sinks, learn_past, leaves
 from semalign.audit.names import (
     asks_to_learn,
     depends_on_input,
@@ -524,11 +524,15 @@ class _Diagnosis:
             return found("zero-gradient", f"the gradient ends at {death.op}, whose derivative is 0 everywhere")
         moved = self.influence(name)
         ends = f", its gradient ends at {death.op}" if death is not None and death.op else ""
-        if death is not None and death.zeros > 1 and self.comes_alive(name):
+        # A single 0 may be a constant; several, or one that the batch or chance made, are this batch's.
+        is_nulled = death is not None and (
+            death.zeros > 1 or (death.zeros == 1 and bool(self.trace.nulled & self.trace.bit(name)))
+        )
+        if is_nulled and self.comes_alive(name):
             return found(
                 "saturated", f"other values have a gradient; here it is multiplied with zeros of its own{ends}"
             )
-        if death is not None and death.zeros > 1:
+        if is_nulled:
             return found("not-reached", f"what it is multiplied with is 0 for this batch{ends}")
         if moved <= NO_CHANGE:
             return found("no-effect", f"other values change the output by {moved:.1g}{ends}")
@@ -661,20 +665,36 @@ class _Diagnosis:
     # ---- hardly any gradient ----
 
     def flat(self) -> Iterator[Finding]:
+        suspects: dict[str, Squash] = {}
         for name, squashes in self.squashes.items():
             if name in self.done or name not in self.x.lives or not self.is_factor(name):
                 continue
             for squash in squashes:
                 limit = FLAT_SLOPE.get(squash.op.rstrip("_"))
                 if limit is not None and squash.attached and float(squash.slope.max()) < limit:
-                    self.done.add(name)
-                    yield Finding(
-                        "saturated",
-                        (name,),
-                        f"{_numbers(self.x.initial[name])}; slope of {squash.op} {float(squash.slope.max()):.2g}",
-                        {"slope": float(squash.slope.max())},
-                    )
-                    break
+                    suspects.setdefault(name, squash)
+        free = self.past_flat_curves(list(suspects))
+        for name, squash in suspects.items():
+            if name in free:
+                continue
+            self.done.add(name)
+            yield Finding(
+                "saturated",
+                (name,),
+                f"{_numbers(self.x.initial[name])}; slope of {squash.op} {float(squash.slope.max()):.2g}",
+                {"slope": float(squash.slope.max())},
+            )
+
+    def past_flat_curves(self, names: list[str]) -> set[str]:
+        """Return those of ``names`` whose gradient has another way than through a flat curve."""
+        if not names:
+            return set()
+        self.x.restore()
+        self.x.zero()
+        seed_all(self.x.seed)
+        found = learn_past(self.x.loss_of(self.x.call()), [self.x.parameters[name] for name in names], FLAT_SLOPE)
+        self.x.zero()
+        return {name for name in names if id(self.x.parameters[name]) in found}
 
     def cancelled(self, name: str) -> float | None:
         """Return the largest change that other values of a tensor make, if what follows cancels it; else None.
@@ -916,7 +936,8 @@ class _Diagnosis:
             group = self.x.group_of.get(id(self.x.parameters[name]))
             if self.x.is_own_optimizer or group is None or not group.get("weight_decay"):
                 continue
-            if life.start is None or life.end is None:
+            # Under Adam, a gradient of the value's sign moves a value as decay does.
+            if not life.is_dead or life.start is None or life.end is None:
                 continue
             if not self.is_knob(name) or torch.equal(life.start, life.end):
                 continue
@@ -1062,7 +1083,7 @@ def optimizer_findings(x: Experiment, is_knob: Callable[[str], bool]) -> Iterato
         )
         return
     own = {id(t) for t in x.watched.values()} | {id(t) for t, _ in x.created.values()}
-    strangers = [p for group in x.optimizer.param_groups for p in group["params"] if id(p) not in own]
+    strangers = [p for group in x.optimizer.param_groups for p in group["params"] if id(p) not in own and p.numel()]
     stale = f"; it holds {len(strangers)} tensors that are not the model's" if strangers else ""
     parts: dict[str, list[str]] = {}
     for name in missing:

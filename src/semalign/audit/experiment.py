@@ -137,6 +137,8 @@ class Experiment:
     """
 
     def __init__(self, subject: Subject, loose: list[Loose], original: nn.Module | None, steps: int, seed: int) -> None:
+        # A tensor without numbers cannot learn, and nothing is wrong with that.
+        loose = [item for item in loose if item.tensor.numel()]
         self.subject, self.loose, self.steps, self.seed = subject, loose, steps, seed
         self.model = subject.model
         self.was_training = self.model.training
@@ -152,10 +154,10 @@ class Experiment:
             for name, module in part.named_modules():
                 self.modules[(prefix + name).rstrip(".")] = module
             for name, parameter in part.named_parameters():
-                if not is_lazy(parameter):
+                if not is_lazy(parameter) and parameter.numel():
                     self.watched[prefix + name] = parameter
             for name, buffer in part.named_buffers():
-                if buffer.is_floating_point() and not is_lazy(buffer):
+                if buffer.is_floating_point() and not is_lazy(buffer) and buffer.numel():
                     self.watched[prefix + name] = buffer
         self.frozen = {name for name, t in self.watched.items() if not t.requires_grad}
         self.parameters = {name: t for name, t in self.watched.items() if t.requires_grad}
@@ -323,7 +325,7 @@ class Experiment:
         for prefix, part in self._parts():
             for name, parameter in part.named_parameters():
                 full = prefix + name
-                if before.get(full) != id(parameter) and parameter.requires_grad:
+                if before.get(full) != id(parameter) and parameter.requires_grad and parameter.numel():
                     self.created[full] = (parameter, full in before)
         self.changed_by_forward = {
             name

@@ -6,12 +6,13 @@ It walks from a loss to its leaves; it knows nothing of modules.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import Tensor
 
-__all__ = ["Death", "find_deaths", "first_sinks", "leaves"]
+__all__ = ["Death", "find_deaths", "first_sinks", "learn_past", "leaves"]
 
 _FLAT = ("Round", "Sign", "Sgn", "Floor", "Ceil", "Trunc", "Heaviside")
 _CURVES = ("SigmoidBackward", "TanhBackward", "SoftplusBackward", "LogSigmoidBackward", "ExpBackward")
@@ -142,6 +143,48 @@ def find_deaths(loss: Tensor, tensors: Iterable[Tensor]) -> dict[int, Death]:
                     seen.add(consumer)
                     front.append(consumer)
     return deaths
+
+
+def learn_past(loss: Tensor, tensors: Iterable[Tensor], slopes: Mapping[str, float]) -> set[int]:
+    """Run backward with flat curves closed and return the ids of those ``tensors`` that have a gradient all the same.
+
+    Args:
+        loss: where backward begins.
+        tensors: leaves.
+        slopes: by name of a curve, the slope below which it is flat.
+
+    Returns:
+        Nothing where no curve of the graph is flat, as where the curve is inside of somebody's own function.
+    """
+    if loss.grad_fn is None:
+        return set()
+    limits = {word.replace("_", ""): slope for word, slope in slopes.items()}
+    closed: list[str] = []
+    handles = []
+    for node in _nodes(loss.grad_fn):
+        kind = re.sub(r"Backward\d*$", "", node.name()).lower()
+        limit = limits.get(kind, limits.get(f"{kind}forward"))
+        if limit is None:
+            continue
+
+        def hook(gradients: Any, received: Any, kind: str = kind, limit: float = limit) -> Any:
+            arrives = max((float(g.abs().max()) for g in received if g is not None and g.numel()), default=0.0)
+            leaves_it = max((float(g.abs().max()) for g in gradients if g is not None and g.numel()), default=0.0)
+            # Near 1 a curve in float32 is rounded by some percent of such a slope.
+            if arrives == 0 or leaves_it > 2 * limit * arrives:
+                return None
+            closed.append(kind)
+            return tuple(None if g is None else g.new_zeros(g.shape) for g in gradients)
+
+        handles.append(node.register_hook(hook))
+    try:
+        loss.backward()  # type: ignore[no-untyped-call]
+    finally:
+        for handle in handles:
+            handle.remove()
+    if not closed:
+        return set()
+    return {id(t) for t in tensors if t.grad is not None and bool((t.grad != 0).any())}
 
 
 def _zeros(node: Any, name: str) -> int:

@@ -103,6 +103,7 @@ class Squash:
         bounds: lowest and highest input that has a gradient, -inf and inf where there is none.
         attached: whether a gradient can come back.
         limits: the other tensors of a bound that consists of tensors.
+        beta: what a softplus multiplies its input with.
     """
 
     names: int
@@ -113,6 +114,7 @@ class Squash:
     bounds: tuple[float, float]
     attached: bool
     limits: tuple[Tensor, ...] = ()
+    beta: float = 1.0
 
     @property
     def outside(self) -> Tensor:
@@ -146,7 +148,7 @@ class Squash:
             return torch.cosh(x.clamp(-300, 300)).pow(-2)
         if self.op.startswith("exp"):
             return x.exp()
-        return torch.sigmoid(x if self.op == "softplus" else -x)
+        return torch.sigmoid(self.beta * x if self.op == "softplus" else -x)
 
 
 @dataclasses.dataclass
@@ -270,6 +272,7 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
     Attributes:
         reached: those of ``elsewhere`` that it touched.
         multiplies: watched tensors, by bit, that multiply something made from the batch.
+        nulled: watched tensors, by bit, that are multiplied with a single 0 which the batch or chance made.
         names: the watched names.
         uses: every different use of a watched tensor or of what is made from it.
         writes: in-place changes of watched tensors.
@@ -299,12 +302,14 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.ran: dict[str, bool] = {}
         self.passed: dict[str, int] = {}
         self.multiplies: int = 0
+        self.nulled: int = 0
         self._path: list[str] = [""]
         self._objects = {id(tensor) for tensor in watched.values()}
         self._keep: list[Any] = []
         self._bits: dict[int, int] = {}
         self._direct: dict[int, int] = {}
         self._data: set[int] = set()
+        self._drawn: set[int] = set()
         self._factors: dict[int, int] = {}
         self._gates: dict[int, int] = {}
         self._choices: dict[int, int] = {}
@@ -388,10 +393,12 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._data |= {
                 key for t in outs if t.numel() > 1 and (key := self._key(t)) is not None and key not in self._direct
             }
+        keys = [self._key(tensor) for tensor in ins]
+        if torch.Tag.nondeterministic_seeded in func.tags or any(key in self._drawn for key in keys):
+            self._drawn |= {key for t in outs if (key := self._key(t)) is not None and key not in self._direct}
         if not ins:
             return
         path, grad = self._path[-1], torch.is_grad_enabled()
-        keys = [self._key(tensor) for tensor in ins]
         bits, decided = 0, 0
         is_data = any(key in self._data for key in keys if key is not None)
         for tensor, key in zip(ins, keys, strict=True):
@@ -409,13 +416,22 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 is_new_leaf = tensor.requires_grad and tensor.is_leaf and id(tensor) not in self._objects
                 attached = tensor.requires_grad and not (is_new_leaf and key not in self._batch_keys)
                 self._used(tensor, own, op, path, grad, key in self._direct, is_data, flat, attached)
-            elif tensor.requires_grad and tensor.is_leaf and grad and not on_data and key not in self._batch_keys:
+            elif (
+                tensor.requires_grad
+                and tensor.is_leaf
+                and tensor.numel()
+                and grad
+                and not on_data
+                and key not in self._batch_keys
+            ):
                 self.foreign.setdefault(key, (path, tensor))
         for argument, value in zip(func._schema.arguments, args, strict=False):
             if argument.alias_info is not None and argument.alias_info.is_write and isinstance(value, Tensor):
                 key = self._key(value)
                 if key in self._direct and op not in ("requires_grad_",):
                     self.writes.add(Write(self._direct[key], op, path))
+        if op in ("mul", "mul_") and len(ins) == 2:
+            self._nulls(op, ins, keys)
         if op == "_local_scalar_dense" and decided:
             self.uses.add(Use(decided, op, path, "decision", False, is_data))
         out_keys = [key for tensor in outs if (key := self._key(tensor)) is not None]
@@ -462,6 +478,14 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
             how = "attached" if attached else "detached"
         self.uses.add(Use(own, op, path, how, direct, on_data))
 
+    def _nulls(self, op: str, ins: list[Tensor], keys: list[int | None]) -> None:
+        # In place, the first operand is the product by now.
+        for place in (0, 1) if op == "mul" else (1,):
+            key, other = keys[place], keys[1 - place]
+            by_batch = key in self._data or key in self._drawn
+            if by_batch and other is not None and ins[place].numel() == 1 and not bool(torch.count_nonzero(ins[place])):
+                self.nulled |= self._bits.get(other, 0)
+
     # ---- tensors made from parameters alone ----
 
     def _squashed(
@@ -504,7 +528,8 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if limits:
             limits = tuple(t.detach().clone() for t in limits)
             value = value.expand(out.shape)
-        self.squashes.append(Squash(bits, op, path, value, out.detach().clone(), (low, high), attached, limits))
+        beta = float(kwargs.get("beta", args[1] if len(args) > 1 else 1.0)) if op == "softplus" else 1.0
+        self.squashes.append(Squash(bits, op, path, value, out.detach().clone(), (low, high), attached, limits, beta))
         if op.startswith("exp"):
             self._check_size(path, out)
 

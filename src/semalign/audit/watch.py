@@ -10,13 +10,16 @@
         watch.after_step()
     print(watch.report())
 
-It looks at learnable tensors of at most 4096 numbers in one axis, and costs a few small kernels per step.  What only a
-traced forward can tell is the audit's own work: see `semalign.audit.liveness`.
+It looks at learnable tensors of at most 4096 numbers in one axis, and costs a few small kernels per step; for one that
+stands still it takes an optimizer step on a copy.  What only a traced forward can tell is the audit's own work: see
+`semalign.audit.liveness`.
 """
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +32,9 @@ from semalign.errors import ConfigError
 __all__ = ["Watch"]
 
 SAME_STEPS = 5
-"""Steps in a row that a value must stand still, with a gradient, before it counts as pinned."""
+"""Steps in a row that could have moved a value and did not, after which it counts as pinned."""
+RESOLVED = 4
+"""Times the resolution of a value by which a step must move it to count as one that could."""
 
 
 @dataclasses.dataclass
@@ -40,8 +45,10 @@ class _Seen:
     gradients: int = 0
     zero: int = 0
     still: int = 0
+    held: int = 0
     moved: int = 0
     alive_after: int = -1
+    gradient: Tensor | None = None
 
 
 class Watch:
@@ -76,7 +83,7 @@ class Watch:
     def after_backward(self) -> None:
         """Look at the gradients; to be called between ``backward`` and the optimizer's step."""
         for name, seen in self._seen.items():
-            grad = self._known[name].grad
+            grad = seen.gradient = self._known[name].grad
             if grad is None:
                 continue
             seen.gradients += 1
@@ -98,11 +105,31 @@ class Watch:
                 seen.decayed *= 1 - float(group.get("lr", 0.0)) * float(group.get("weight_decay", 0.0))
             if torch.equal(parameter, seen.last):
                 seen.still += 1
+                # Beyond SAME_STEPS there is nothing more to know.
+                if seen.held < SAME_STEPS and group and self._would_move(parameter, seen.gradient, group):
+                    seen.held += 1
             else:
                 seen.moved += 1
-                seen.still = 0
+                seen.still = seen.held = 0
                 seen.last = parameter.detach().clone()
         self.steps += 1
+
+    def _would_move(self, parameter: Tensor, gradient: Tensor | None, group: dict[str, Any]) -> bool:
+        """Whether the optimizer's next step with this gradient would change a value by what its dtype resolves."""
+        if gradient is None or not bool(gradient.isfinite().all()) or not float(group.get("lr", 1.0)):
+            return False
+        free = parameter.detach().clone().requires_grad_()
+        free.grad = gradient.detach().clone()
+        try:
+            options = {key: value for key, value in group.items() if key in self.optimizer.defaults}
+            twin = type(self.optimizer)([{"params": [free], **options}])  # type: ignore[call-arg]
+            twin.state[free] = copy.deepcopy(self.optimizer.state.get(parameter, {}))
+            twin.step()
+            way = free.detach() - parameter
+        except Exception:
+            # An optimizer of one's own may be made in its own way; a watch stops nobody's training.
+            way = float(group.get("lr", 1.0)) * gradient
+        return bool((way.abs() > RESOLVED * torch.finfo(parameter.dtype).eps * parameter.abs()).any())
 
     def report(self) -> AuditReport:
         """Return what the steps so far have shown, in the audit's terms."""
@@ -110,13 +137,13 @@ class Watch:
 
     def _findings(self) -> list[Finding]:
         found = []
-        held = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
+        groups = {id(p): group for group in self.optimizer.param_groups for p in group["params"]}
         now = dict(self.model.named_parameters())
         if self._bad_gradient is not None:
             name, step = self._bad_gradient
             found.append(Finding("non-finite", (name,), f"its gradient at step {step} is not finite"))
         for name, other in now.items():
-            if other.requires_grad and name not in self._known and id(other) not in held:
+            if other.requires_grad and name not in self._known and id(other) not in groups:
                 found.append(Finding("created-after-optimizer", (name,), "it was not there when the watch began"))
         if not self.steps:
             return found
@@ -139,14 +166,24 @@ class Watch:
                 if moved_by_decay and not torch.equal(seen.start, seen.last):
                     start = float(seen.start.flatten()[0])
                     found.append(Finding("decay-only", (name,), f"from {start:.4g} to {value}", numbers))
-            elif id(parameter) not in held:
+            elif id(parameter) not in groups:
                 found.append(Finding("not-in-optimizer", (name,), f"{value}; gradients at {alive} steps", numbers))
-            elif seen.still >= SAME_STEPS:
+            elif seen.held >= SAME_STEPS:
                 found.append(
                     Finding(
                         "pinned-at-bound",
                         (name,),
                         f"{value} for the last {seen.still} of {self.steps} steps, with a gradient",
+                        numbers,
+                    )
+                )
+            elif not seen.moved and seen.still >= SAME_STEPS and not groups[id(parameter)].get("initial_lr"):
+                rate = float(groups[id(parameter)].get("lr", 1.0))
+                found.append(
+                    Finding(
+                        "idle-group",
+                        (name,),
+                        f"{value}; lr {rate:.3g} changed it by no bit in {self.steps} steps",
                         numbers,
                     )
                 )
@@ -161,4 +198,6 @@ def _is_knob(model: nn.Module, name: str, parameter: Tensor) -> bool:
     _, owner, attribute = split_owner(model, name)
     if not is_small(parameter) or is_builtin(owner) or "norm" in type(owner).__name__.lower():
         return False
-    return parameter.numel() == 1 or (is_hint(attribute) and attribute not in ("weight", "bias"))
+    return parameter.numel() == 1 or (
+        parameter.numel() > 1 and is_hint(attribute) and attribute not in ("weight", "bias")
+    )

@@ -1392,3 +1392,33 @@ def packed_key_bias() -> Made:
             return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, n, c))
 
     return Block(), (pictures(),)
+
+
+@fault("zero-gradient", "a")
+def zeroed_after_accumulation() -> Made:
+    """A hook meant for another stage of training zeroes each gradient once it is complete."""
+
+    class Block(Gated):
+        def use(self, y: Tensor, x: Tensor) -> Tensor:
+            return self.a * y
+
+    model = Block()
+
+    def freeze(parameter: Tensor) -> None:
+        parameter.grad.zero_()
+
+    model.a.register_post_accumulate_grad_hook(freeze)
+    return model, rows()
+
+
+@fault("saturated", "a")
+def two_curves_flat_together() -> Made:
+    """Two ways to the output, and both are flat."""
+
+    class Block(Gated):
+        start = -40.0
+
+        def use(self, y: Tensor, x: Tensor) -> Tensor:
+            return (torch.sigmoid(self.a) + self.a.exp()) * y
+
+    return Block(), rows()

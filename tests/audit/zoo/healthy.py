@@ -17,7 +17,7 @@ from torch.nn.utils import parametrizations, parametrize
 from torch.utils.checkpoint import checkpoint
 
 from tests.audit.zoo import healthy
-from tests.audit.zoo.faulty import CrossAttention, Made, Net, crossed, pictures, plain, words
+from tests.audit.zoo.faulty import CrossAttention, Gated, Made, Net, crossed, pictures, plain, rows, words
 
 
 def images() -> Tensor:
@@ -1148,3 +1148,61 @@ def in_float16() -> Made:
             return x + self.gain * self.fc(x).relu()
 
     return Model().half(), (torch.randn(5, 8).half(),)
+
+
+@healthy
+def softplus_with_a_gentle_beta() -> Made:
+    """At -30 a softplus of beta 0.1 has the slope that an ordinary one has at -3."""
+
+    class Block(Gated):
+        start = -30.0
+
+        def use(self, y: Tensor, x: Tensor) -> Tensor:
+            return F.softplus(self.a, beta=0.1) * y
+
+    return Block(), rows()
+
+
+@healthy
+def flat_curve_beside_a_line() -> Made:
+    """The sigmoid is flat, and the linear term brings the gradient."""
+
+    class Block(Gated):
+        start = -40.0
+
+        def use(self, y: Tensor, x: Tensor) -> Tensor:
+            return (torch.sigmoid(self.a) + 0.01 * self.a) * y
+
+    return Block(), rows()
+
+
+@healthy
+def tensors_without_numbers() -> Made:
+    """Slots of a model configured without them: parameters of no entries, used, unused and in a plain attribute."""
+
+    class Block(Gated):
+        def __init__(self) -> None:
+            super().__init__()
+            self.prompts = nn.Parameter(torch.empty(0, 4))
+            self.gate = nn.Parameter(torch.empty(0))
+            self.loose = [torch.empty(0, requires_grad=True)]
+
+        def use(self, y: Tensor, x: Tensor) -> Tensor:
+            return self.a * y + self.prompts.sum() + self.loose[0].sum()
+
+    return Block(), rows()
+
+
+@healthy
+def optimizer_in_backward() -> Made:
+    """Every parameter has an optimizer of its own, which steps as soon as its gradient is there and takes it away."""
+    model, batch = plain(nn.Linear(12, 12))
+    optimizers = {p: torch.optim.SGD([p], lr=0.1) for p in model.parameters()}
+
+    def step(parameter: Tensor) -> None:
+        optimizers[parameter].step()
+        optimizers[parameter].zero_grad()
+
+    for parameter in model.parameters():
+        parameter.register_post_accumulate_grad_hook(step)
+    return model, batch
