@@ -54,8 +54,8 @@ __all__ = [
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 
-MAX_PIXELS = 178_956_970
-"""Most pixels of one image: where Pillow refuses an image as a decompression bomb (twice its warning at 89 million)."""
+MAX_PIXELS = 100_000_000
+"""Most pixels of one image: decoding takes up to 16 bytes for each (WebP), 1.6 gigabytes for the largest."""
 
 LAYOUT = "images/SPLIT/NAME.jpg, masks/SPLIT/NAME.png and classes.txt"
 
