@@ -802,6 +802,20 @@ def test_hooks_on_queries_are_respected(monkeypatch: pytest.MonkeyPatch) -> None
     assert len(made) == 1
 
 
+@pytest.mark.parametrize("name", ["q_proj", "k_proj", "v_proj", "o_proj"])
+def test_backward_hooks_are_called(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Who listens to the gradients of a projection hears of them under auto too, where folding would pay."""
+    _folding_pays(monkeypatch)
+    module = build(EncoderAlignment, "auto")
+    heard: list[int] = []
+    getattr(module, name).register_full_backward_hook(lambda *_: heard.append(1))
+    x, text = inputs()
+
+    module(x.requires_grad_(), text.requires_grad_()).square().sum().backward()
+
+    assert heard == [1]
+
+
 def test_auto_folds_where_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     """By default the cost model decides, for float32 and wider; training and inference may differ."""
     made = count_folds(monkeypatch)

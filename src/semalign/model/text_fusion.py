@@ -429,7 +429,7 @@ class Alignment(nn.Module):
         if not torch.is_grad_enabled() or not runs_in_blocks(source):
             return False
         layers = (self.q_proj, self.k_proj, self.v_proj, self.o_proj)
-        if any(layer._forward_hooks or layer._forward_pre_hooks for layer in layers):
+        if any(map(is_listened_to, layers)):
             return False
         weight = self.k_proj.weight
         return product_dtype(source) == source.dtype == text.dtype == weight.dtype
