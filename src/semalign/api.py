@@ -291,24 +291,24 @@ def evaluate(
         options = read_options(None, settings, overrides=options.model_dump(mode="json", exclude_none=True))
     source = open_source(data, options, scan=scan)
     source.names(split)
-    class_features = trained.class_features
+    class_bank = trained.class_bank
     notes: list[str] = []
     said = {**text_keywords(options.text), "names": names_among(options.text.names, source.class_names)}
     if tuple(source.class_names) != trained.class_names:
-        if class_features is None:
+        if class_bank is None:
             raise ConfigError(
                 f"the run answers for the classes {_few(trained.class_names)} and {data} has "
                 f"{_few(source.class_names)}, expected the same in the same order: train with model.classifier=text to "
                 "ask for other classes"
             )
-        asked = encode_classes(class_names=source.class_names, **{**said, "level": "sentence"})
-        class_features = asked.features
-        notes += [*asked.notes, *notes_of_strangers(asked, source.class_names, trained.trained_names)]
-    elif trained.class_bank is not None:
-        notes += notes_of_strangers(trained.class_bank, source.class_names, trained.trained_names)
+        class_bank = encode_classes(class_names=source.class_names, **{**said, "level": "sentence"})
+        notes += class_bank.notes
+    if class_bank is not None:
+        notes += notes_of_strangers(class_bank, source.class_names, trained.trained_names)
     guidance = guidance_for(trained, source, split)
     fabric = make_fabric(device)
     trained.model.to(fabric.device).eval()
+    class_features = None if class_bank is None else class_bank.features
     predictor = Predictor(trained.model, trained.size, flip=flip, window=window, class_features=class_features)
 
     def score(text: Guidance) -> Score:

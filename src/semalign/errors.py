@@ -24,6 +24,7 @@ __all__ = [
     "TextError",
     "first_line",
     "is_out_of_memory",
+    "kind_and_line",
     "nearest",
 ]
 
@@ -76,6 +77,15 @@ def first_line(error: BaseException) -> str:
     ('no such file', 'ConnectionError')
     """
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def kind_and_line(error: BaseException) -> str:
+    """Return the error's kind and the first line of its message, for errors of other libraries.
+
+    >>> kind_and_line(OSError("no such file."))
+    'OSError: no such file'
+    """
+    return f"{type(error).__name__}: {first_line(error)}"
 
 
 def is_out_of_memory(error: BaseException) -> bool:

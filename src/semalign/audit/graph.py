@@ -5,9 +5,10 @@ It walks from a loss to its leaves; it knows nothing of modules.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -109,7 +110,7 @@ def find_deaths(loss: Tensor, tensors: Iterable[Tensor]) -> dict[int, Death]:
                 stack.append(node)
     passed: dict[Any, tuple[list[bool], bool]] = {}
     zeros: dict[Any, list[int]] = {}
-    handles = []
+    hooks = []
     for node in above:
 
         def hook(gradients: Any, received: Any, node: Any = node) -> None:
@@ -119,12 +120,8 @@ def find_deaths(loss: Tensor, tensors: Iterable[Tensor]) -> dict[int, Death]:
             if arrives and not all(flows) and node.name().startswith("MulBackward"):
                 zeros[node] = [_zeros(node, name) for name in ("_saved_other", "_saved_self")]
 
-        handles.append(node.register_hook(hook))
-    try:
-        loss.backward()  # type: ignore[no-untyped-call]
-    finally:
-        for handle in handles:
-            handle.remove()
+        hooks.append((node, hook))
+    _backward(loss, hooks)
     deaths = {}
     for key, start in starts.items():
         own = [passed.get(consumer, ([], False))[0][slot : slot + 1] for consumer, slot in consumers[start]]
@@ -159,32 +156,36 @@ def learn_past(loss: Tensor, tensors: Iterable[Tensor], slopes: Mapping[str, flo
     if loss.grad_fn is None:
         return set()
     limits = {word.replace("_", ""): slope for word, slope in slopes.items()}
-    closed: list[str] = []
-    handles = []
+    closed: list[Any] = []
+    hooks = []
     for node in _nodes(loss.grad_fn):
         kind = re.sub(r"Backward\d*$", "", node.name()).lower()
         limit = limits.get(kind, limits.get(f"{kind}forward"))
         if limit is None:
             continue
 
-        def hook(gradients: Any, received: Any, kind: str = kind, limit: float = limit) -> Any:
+        def hook(gradients: Any, received: Any, node: Any = node, limit: float = limit) -> Any:
             arrives = max((float(g.abs().max()) for g in received if g is not None and g.numel()), default=0.0)
             leaves_it = max((float(g.abs().max()) for g in gradients if g is not None and g.numel()), default=0.0)
             # Near 1 a curve in float32 is rounded by some percent of such a slope.
             if arrives == 0 or leaves_it > 2 * limit * arrives:
                 return None
-            closed.append(kind)
+            closed.append(node)
             return tuple(None if g is None else g.new_zeros(g.shape) for g in gradients)
 
-        handles.append(node.register_hook(hook))
-    try:
-        loss.backward()  # type: ignore[no-untyped-call]
-    finally:
-        for handle in handles:
-            handle.remove()
+        hooks.append((node, hook))
+    _backward(loss, hooks)
     if not closed:
         return set()
     return {id(t) for t in tensors if t.grad is not None and bool((t.grad != 0).any())}
+
+
+def _backward(loss: Tensor, hooks: Iterable[tuple[Any, Callable[..., Any]]]) -> None:
+    """Run backward with hooks on nodes of the graph, which are gone afterwards."""
+    with contextlib.ExitStack() as stack:
+        for node, hook in hooks:
+            stack.callback(node.register_hook(hook).remove)
+        loss.backward()  # type: ignore[no-untyped-call]
 
 
 def _zeros(node: Any, name: str) -> int:

@@ -12,20 +12,10 @@ from typing import Annotated, Any
 
 import typer
 
+from semalign.cli.common import Device, HostDevice, Json, NoSet, Set, refuse_idle
 from semalign.cli.original import import_original
 from semalign.cli.sets import data_import
-from semalign.cli.show import (
-    HostDevice,
-    NoSet,
-    console,
-    line,
-    percent,
-    print_json,
-    progress_bar,
-    refuse_idle,
-    share,
-    table,
-)
+from semalign.cli.show import console, line, percent, print_json, progress_bar, share, table
 from semalign.errors import ConfigError, StudyError
 
 __all__ = ["app"]
@@ -49,9 +39,6 @@ app.add_typer(bench_app, name="bench")
 
 Data = Annotated[str, typer.Argument(metavar="DATA", help="A folder of images and masks, or 'scenes' (built in).")]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or one of its weights files.")]
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="a.b=c", help="Set an option; may be repeated.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
 Scan = Annotated[bool, typer.Option("--scan/--no-scan", help="Check the data in full first (cached).")]
 Config = Annotated[Path | None, typer.Option("--config", metavar="F", help="YAML file of options.")]
 Window = Annotated[str | None, typer.Option("--window", metavar="HxW", help="Windows over each image at its own size.")]

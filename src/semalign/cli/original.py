@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from semalign.cli.show import HostDevice, NoSet, line, print_json, refuse_idle
+from semalign.cli.common import HostDevice, Json, NoSet, refuse_idle
+from semalign.cli.show import line, print_json
 from semalign.errors import ConfigError
 
 __all__ = ["import_original"]
@@ -30,7 +31,7 @@ def import_original(
     part: Annotated[
         str | None, typer.Option("--part", metavar="KEY", help="Which part, such as ema [weights].")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
+    as_json: Json = False,
     settings: NoSet = None,
     device: HostDevice = "auto",
 ) -> None:

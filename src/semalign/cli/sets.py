@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from semalign.cli.show import HostDevice, NoSet, line, print_json, progress_bar, refuse_idle
+from semalign.cli.common import HostDevice, Json, NoSet, refuse_idle
+from semalign.cli.show import line, print_json, progress_bar
 from semalign.errors import ConfigError
 
 __all__ = ["data_import"]
@@ -38,7 +39,7 @@ def data_import(
     background: Annotated[
         str, typer.Option("--background", metavar="CLASS", help="coco: pixels of no instance; void ignores them.")
     ] = "background",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
+    as_json: Json = False,
     settings: NoSet = None,
     device: HostDevice = "auto",
 ) -> None:

@@ -6,45 +6,22 @@ import contextlib
 import json
 import sys
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Any
 
-import typer
 from rich.console import Console, Group, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from semalign.errors import ConfigError
-
 __all__ = [
-    "HostDevice",
-    "NoSet",
     "console",
     "line",
     "percent",
     "print_json",
     "progress_bar",
-    "refuse_idle",
     "share",
     "table",
 ]
-
-# Every command takes --set and --device; where one has no effect it is not passed over in silence.
-NoSet = Annotated[list[str] | None, typer.Option("--set", metavar="a.b=c", hidden=True)]
-HostDevice = Annotated[str, typer.Option("--device", help="auto or cpu: it works on the processor alone.")]
-
-
-def refuse_idle(settings: list[str] | None, device: str, what: str) -> None:
-    """Refuse options that a command has no use for; ``what`` names it.
-
-    Raises:
-        ConfigError: a setting is given, or a device that is not the processor.
-    """
-    if settings:
-        raise ConfigError(f"--set {settings[0]} has no effect on {what}: leave it out")
-    if device not in ("auto", "cpu"):
-        raise ConfigError(f"--device {device} has no effect on {what}, which works on the processor: leave it out")
-
 
 # Names of classes, arms and files may hold brackets and colons, which must not be read as markup.
 console = Console(stderr=True, highlight=False, markup=False, emoji=False)

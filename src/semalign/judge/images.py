@@ -31,7 +31,7 @@ from scipy import stats
 from semalign.errors import ResultsError, StudyError, nearest
 from semalign.judge.contrasts import against_baseline, family_sizes
 from semalign.judge.formatting import format_interval, format_level, format_points
-from semalign.judge.statistics import block_contrasts, check_level, direction_p, equivalence_p, summarise
+from semalign.judge.statistics import block_contrasts, check_level, check_planned, direction_p, equivalence_p, summarise
 from semalign.judge.verdict import WORDS, ArmName, Contrast, Verdict, decide
 
 __all__ = [
@@ -262,12 +262,7 @@ def judge_new_images(
     families = family_sizes(asked)
     scored = _scored(counts, clusters)
     seeds = sorted({seed for runs in counts.values() for seed in runs})
-    blocks = len(seeds) if planned_blocks is None else planned_blocks
-    if blocks < len(seeds):
-        raise StudyError(
-            f"the counts hold {len(seeds)} blocks, planned were {blocks}, expected no more than planned: more blocks "
-            "after a look at the results are a new study"
-        )
+    blocks = check_planned(len(seeds), planned_blocks, "counts")
     return tuple(
         _judge_one(contrast, scored, seeds, blocks, n_clusters, margin, alpha, families[contrast.family])
         for contrast in asked

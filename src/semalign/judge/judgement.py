@@ -23,6 +23,7 @@ from semalign.judge.statistics import (
     block_contrasts,
     blocks_needed,
     check_level,
+    check_planned,
     direction_p,
     equivalence_p,
     fixed_boundary,
@@ -111,12 +112,7 @@ def judge(
     asked = tuple(against_baseline(sorted(table), baseline) if contrasts is None else contrasts)
     _check_contrasts(asked, baseline)
     seeds = tuple(sorted({seed for runs in table.values() for seed in runs}))
-    if planned_blocks is not None and not len(seeds) <= planned_blocks:
-        raise StudyError(
-            f"the results hold {len(seeds)} blocks, planned were {planned_blocks}, expected no more than planned: "
-            "more blocks after a look at the results are a new study"
-        )
-    unstarted = 0 if planned_blocks is None else planned_blocks - len(seeds)
+    unstarted = check_planned(len(seeds), planned_blocks, "results") - len(seeds)
     moments = () if looks is None else check_looks(looks)
     if moments and planned_blocks is not None:
         raise StudyError(

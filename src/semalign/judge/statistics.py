@@ -25,6 +25,7 @@ __all__ = [
     "block_contrasts",
     "blocks_needed",
     "check_level",
+    "check_planned",
     "direction_p",
     "direction_power",
     "equivalence_p",
@@ -427,6 +428,22 @@ def check_level(name: str, value: float) -> None:
     """Raise `StudyError` unless ``value`` lies in (0, 1)."""
     if not 0 < value < 1:
         raise StudyError(f"{name} is {value:g}, expected a number between 0 and 1, such as 0.05 for alpha")
+
+
+def check_planned(seen: int, planned: int | None, what: str) -> int:
+    """Return how many blocks a study is to have: those ``planned``, else those ``seen``.
+
+    Raises:
+        StudyError: ``what`` holds more than were planned.
+    """
+    if planned is None:
+        return seen
+    if not seen <= planned:
+        raise StudyError(
+            f"the {what} hold {seen} blocks, planned were {planned}, expected no more than planned: more blocks after "
+            "a look at the results are a new study"
+        )
+    return planned
 
 
 def _check_plan(n: int, alpha: float, m: int) -> None:

@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from semalign.errors import CheckpointError, ConfigError, DataError, first_line, nearest
+from semalign.errors import CheckpointError, ConfigError, DataError, kind_and_line, nearest
 from semalign.model.text_guidance import STAGES, TextGuided
 from semalign.seeds import derive_seed
 
@@ -211,7 +211,7 @@ def _hf_config(kind: str, given: Mapping[str, Any], where: str) -> Any:
         # As if read from config.json: some models add lists to their sizes, which tuples do not allow.
         return type(known).from_dict(json.loads(json.dumps(given)))
     except Exception as error:  # each version of the library raises its own
-        raise ConfigError(f"{where} got options that it does not take: {_told(error)}") from error
+        raise ConfigError(f"{where} got options that it does not take: {kind_and_line(error)}") from error
 
 
 def _hf_backbone(config: Any, weights: Path | None = None) -> Backbone:
@@ -232,7 +232,7 @@ def _hf_backbone(config: Any, weights: Path | None = None) -> Backbone:
         raise
     except Exception as error:  # each model checks its own sizes, or leaves it to torch
         raise ConfigError(
-            f"the backbone {config.model_type} cannot be built with its options: {_told(error)}"
+            f"the backbone {config.model_type} cannot be built with its options: {kind_and_line(error)}"
         ) from error
     facts = {
         "library": "hf",
@@ -254,7 +254,7 @@ def _try_out(backbone: Backbone) -> None:
     except Exception as error:  # whatever the model's layers say of their sizes
         raise ConfigError(
             f"the backbone {backbone.facts['config']['model_type']} cannot be run with its options, do its widths and "
-            f"heads fit? {_told(error)}"
+            f"heads fit? {kind_and_line(error)}"
         ) from error
     finally:
         backbone.module.train(was_training)
@@ -319,7 +319,7 @@ def _read_hf(folder: Path, options: Mapping[str, Any]) -> Backbone:
         kind = str(about["model_type"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
-            f"{where} has no config.json that names a model_type ({_told(error)}), expected a folder that "
+            f"{where} has no config.json that names a model_type ({kind_and_line(error)}), expected a folder that "
             "transformers' save_pretrained wrote"
         ) from error
     if kind not in _READABLE:
@@ -345,7 +345,7 @@ def _read_weights(kind: Any, config: Any, folder: Path) -> nn.Module:
         )
     except Exception as error:  # the library raises many kinds: of files, of shapes
         raise CheckpointError(
-            f"the weights in {folder} cannot be read ({_told(error)}), expected whole safetensors that fit its "
+            f"the weights in {folder} cannot be read ({kind_and_line(error)}), expected whole safetensors that fit its "
             "config.json"
         ) from error
     missing = sorted(name for name in loading["missing_keys"] if not any(part in name for part in _MAY_BE_MISSING))
@@ -372,7 +372,7 @@ def _timm_backbone(name: str, options: Mapping[str, Any]) -> Backbone:
         try:
             return timm.create_model(name, features_only=True, pretrained=False, **{**options, **more})
         except Exception as error:  # an unknown name, an option the model does not take
-            raise ConfigError(f"model.backbone=timm:{name} cannot be built: {_told(error)}") from error
+            raise ConfigError(f"model.backbone=timm:{name} cannot be built: {kind_and_line(error)}") from error
 
     module = make()
     reductions = list(module.feature_info.reduction())
@@ -396,10 +396,6 @@ def _timm_backbone(name: str, options: Mapping[str, Any]) -> Backbone:
     channels = tuple(int(width) for width in module.feature_info.channels())
     is_last = module.output_fmt.value == "NHWC" if hasattr(module, "output_fmt") else False
     return Backbone(module, channels, strides, max(strides), "channels-last list" if is_last else "list", facts)
-
-
-def _told(error: Exception) -> str:
-    return f"{type(error).__name__}: {first_line(error)}"
 
 
 class BackboneEncoder(nn.Module):

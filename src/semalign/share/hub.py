@@ -14,7 +14,7 @@ from typing import Any
 
 import semalign
 from semalign.config import flatten, to_dict
-from semalign.errors import CheckpointError, ConfigError, OutputError, first_line
+from semalign.errors import CheckpointError, ConfigError, OutputError, kind_and_line
 from semalign.files import read_json, write_aside, write_folder_aside, write_json, write_text
 from semalign.results import RunResult, read_result
 from semalign.train.folder import RESULT_FILE
@@ -122,7 +122,7 @@ def _download(name: str, revision: str | None, *, local_files_only: bool) -> Pat
         )
     except Exception as error:  # the library raises many kinds: of names, of networks, of permissions
         raise CheckpointError(
-            f"cannot get the model {name} from the hub ({type(error).__name__}: {first_line(error)}), "
+            f"cannot get the model {name} from the hub ({kind_and_line(error)}), "
             "expected a folder, or OWNER/NAME of a model there: correct the name, or go online"
         ) from error
 

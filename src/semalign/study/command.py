@@ -28,6 +28,7 @@ from semalign.config.reader import flatten, merge, nested
 from semalign.config.study import StudyOptions
 from semalign.errors import ConfigError, DataError, StudyError, nearest
 from semalign.files import make_folder, read_json, write_text
+from semalign.judge.table import MOST_PIXELS
 from semalign.results import Curve, RunResult, Score, write_result
 from semalign.study import guard
 
@@ -52,9 +53,9 @@ OUT_FOLDER = "out"
 TAIL_LINES = 6
 TAIL_CHARACTERS = 600
 SAME_MIOU = 1e-4
-MOST_PIXELS = 10**12
-MOST_STEPS = 2**53
 """How far a given mIoU may be from that of the given counts: what single precision and rounding can do, not more."""
+MOST_STEPS = 2**53
+"""Greater whole numbers are not all numbers of floating point."""
 
 _CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x08\x0e-\x1f\x7f-\x9f]")
 _LARGEST_HASHED = 1 << 26

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from semalign.errors import TextError, first_line
+from semalign.errors import TextError, kind_and_line
 
 __all__ = ["INSTALL_HF", "find_folder", "folder_digest", "loading", "model_type", "offline", "require_safetensors"]
 
@@ -73,7 +73,7 @@ def find_folder(where: str, spec: str) -> Path:
         return snapshot(local=False)
     except Exception as error:
         raise TextError(
-            f"cannot get the text encoder {spec!r} from the hub ({type(error).__name__}: {first_line(error)}), "
+            f"cannot get the text encoder {spec!r} from the hub ({kind_and_line(error)}), "
             "expected a folder on this machine, or a model there and a network: correct the name, go online, or "
             "download the model elsewhere and give its folder"
         ) from error
@@ -99,7 +99,7 @@ def model_type(folder: Path) -> str | None:
         return str(json.loads(file.read_text(encoding="utf-8"))["model_type"])
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise TextError(
-            f"cannot read {file} ({type(error).__name__}: {first_line(error)}), expected the config.json of a model, "
+            f"cannot read {file} ({kind_and_line(error)}), expected the config.json of a model, "
             "which names its model_type: copy the model there again"
         ) from error
 
@@ -161,8 +161,7 @@ def loading(where: Path | str, expected: str) -> Iterator[None]:
         raise
     except Exception as error:  # Whatever a loader of other people's files raises, the files are at fault.
         raise TextError(
-            f"cannot load the text encoder in {where} ({type(error).__name__}: {first_line(error)}), expected "
-            f"{expected}"
+            f"cannot load the text encoder in {where} ({kind_and_line(error)}), expected {expected}"
         ) from error
 
 
