@@ -802,6 +802,28 @@ def test_hooks_on_queries_are_respected(monkeypatch: pytest.MonkeyPatch) -> None
     assert len(made) == 1
 
 
+def test_another_thread_replaces_the_fold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fold that was found to hold is the one that is used, though another text's has been put there meanwhile."""
+    module = build(EncoderAlignment, "folded")
+    x, text = inputs()
+    with torch.no_grad():
+        expected = module(x, text)
+        own = module._cached
+        module(x, text + 1)
+        others, module._cached = module._cached, own
+        holds = type(own).holds_for
+
+        def meanwhile(cached: Any, *arguments: Any) -> bool:
+            module._cached = others
+            return bool(holds(cached, *arguments))
+
+        monkeypatch.setattr(type(own), "holds_for", meanwhile)
+        given = module(x, text)
+
+    assert module._cached is others
+    assert torch.equal(given, expected)
+
+
 @pytest.mark.parametrize("name", ["q_proj", "k_proj", "v_proj", "o_proj"])
 def test_backward_hooks_are_called(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Who listens to the gradients of a projection hears of them under auto too, where folding would pay."""

@@ -458,9 +458,11 @@ class Alignment(nn.Module):
         weights = self._fold_weights()
         if any(weight.is_inference() for weight in weights):
             return self._fold(text, is_padding)
-        if self._cached is None or not self._cached.holds_for(weights, text, is_padding):
-            self._cached = _CachedFold.of(weights, text, is_padding, self._fold(text, is_padding))
-        return self._cached.folded
+        # Read once: another thread may put the fold of its own text there at any time.
+        cached = self._cached
+        if cached is None or not cached.holds_for(weights, text, is_padding):
+            cached = self._cached = _CachedFold.of(weights, text, is_padding, self._fold(text, is_padding))
+        return cached.folded
 
     def _fold_weights(self) -> list[Tensor]:
         layers = (self.q_proj, self.k_proj, self.v_proj, self.o_proj)
