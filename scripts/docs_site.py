@@ -282,11 +282,11 @@ def presets_page() -> str:
     """Return the page of the alignment presets, from the table in the code."""
     import dataclasses
 
-    from semalign.align.presets import PRESETS
+    from semalign.presets import PRESETS
 
     parts = [
         "# Presets\n",
-        "What `model.preset` (in Python `preset=`) sets; made from `semalign.align.presets.PRESETS`. Each line is an "
+        "What `model.preset` (in Python `preset=`) sets; made from `semalign.presets.PRESETS`. Each line is an "
         "option of `align.encoder` and `align.decoder`. `residual` belongs to the preset alone. Temperatures are given "
         "as l, the scale is base · exp(l); see the [mathematics](../mathematics.md).\n",
     ]

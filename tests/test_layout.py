@@ -11,47 +11,57 @@ import semalign
 
 ROOT = Path(semalign.__file__).parent
 
-# Which parts each part may import from.  A part is a package or a module right below `semalign`; `semalign` itself is
-# the root, which gives the version.  Imports inside functions count too.
-ALLOWED: dict[str, set[str]] = {
-    # Plain Python, for everybody.
-    "errors": set(),
-    "rooms": set(),
-    "seeds": set(),
-    "files": {"errors"},
-    "locks": {"errors", "files"},
-    "metrics": {"errors"},
-    # Left of the hinge: options and mathematics, data and text, model, training.
-    "config": {"errors", "files"},
-    "align": {"errors"},
-    "data": {"errors", "files", "metrics", "seeds"},
-    "text": {"errors", "files", "seeds"},
-    "model": {"align", "errors", "seeds"},
-    "train": {
-        *("config", "data", "errors", "files", "locks", "metrics", "model", "results", "rooms", "seeds", "semalign"),
-        "text",
-    },
-    "share": {"config", "data", "errors", "files", "model", "results", "semalign", "train"},
-    "audit": {"config", "data", "errors", "judge", "model", "results", "rooms", "text", "train"},
-    # The hinge, and what stands right of it: plain numbers, no torch.
-    "results": {"errors", "files", "metrics"},
-    "judge": {"errors", "results", "rooms", "seeds"},
-    # It draws the built-in scenes again, which need no torch.
-    "report": {"config", "data", "errors", "files", "judge", "results"},
-    # Above it all.
-    "api": {"audit", "config", "data", "errors", "files", "locks", "model", "results", "share", "text", "train"},
-    "study": {"api", "audit", "config", "errors", "files", "judge", "locks", "results", "semalign", "train"},
-    "bench": {"api", "config", "data", "errors", "metrics", "model", "study", "train"},
-    "cli": {
-        *("api", "audit", "bench", "config", "data", "errors", "files", "judge", "report", "semalign", "study"),
-        "train",
-    },
-    # The root loads its parts by name when they are used, see tests/test_public_api.py.
-    "semalign": set(),
-    "__main__": {"cli"},
+# The ground: plain Python and values, which every other part may import.
+GROUND: dict[str, str] = {
+    "errors": "",
+    "rooms": "",
+    "seeds": "",
+    "layout": "",
+    "palette": "",
+    "presets": "",
+    "files": "errors",
+    "locks": "errors files layout",
+    "metrics": "errors",
+    "wording": "errors",
 }
 
-WITHOUT_TORCH = ("config", "data.open", "judge", "report", "results", "text.sentences", "align.presets", "study.design")
+# Which parts each other part may import from, beside the ground.  A part is a package or a module right below
+# `semalign`; `semalign` itself is the root, which gives the version.  Imports inside functions count too.
+ABOVE: dict[str, str] = {
+    # Left of the hinge: options and mathematics, data and text, model, training.
+    "config": "",
+    "align": "",
+    "data": "",
+    "text": "",
+    "model": "align",
+    "train": "config data model results semalign text",
+    "share": "config data model results semalign train",
+    # Models alone, whoever made them.
+    "audit": "config data judge model results text train",
+    # Trained runs and our own models, looked at.
+    "inspection": "audit config data judge model results text train",
+    # The hinge, and what is right of it: plain numbers, no torch.
+    "results": "",
+    "judge": "results",
+    # It draws the built-in scenes again, which need no torch.
+    "report": "config data judge results",
+    # Above it all.
+    "api": "audit config data inspection model results share text train",
+    "study": "api config inspection judge results semalign train",
+    "bench": "api config data model study train",
+    "cli": "api audit bench config data inspection judge report results semalign share study train",
+    # The root loads its parts by name when they are used, see tests/test_public_api.py.
+    "semalign": "",
+    "__main__": "cli",
+}
+
+ALLOWED = {name: set(below.split()) for name, below in GROUND.items()} | {
+    name: {*below.split(), *GROUND} for name, below in ABOVE.items()
+}
+
+WITHOUT_TORCH = (
+    *("config", "data.open", "judge", "presets", "report", "results", "study.design", "text.sentences", "wording"),
+)
 """What must not import torch, directly or through others."""
 
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from semalign.align import attention
 from semalign.align.attention import Form, attend, attention_weights, has_text, mix_values, silence_padding
-from semalign.align.presets import Similarity
+from semalign.presets import Similarity
 
 SIMILARITIES = get_args(Similarity)
 FORMS = get_args(Form)

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from semalign.align.gate import add_branch, gate_parameter, gate_value, gated_projection
-from semalign.align.presets import Activation
 from semalign.errors import ConfigError
+from semalign.presets import Activation
 
 
 @pytest.mark.parametrize(

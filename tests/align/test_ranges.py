@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from semalign.align.presets import PRESETS
 from semalign.model.text_fusion import Alignment, DecoderAlignment, EncoderAlignment
+from semalign.presets import PRESETS
 
 SIDES: tuple[type[EncoderAlignment | DecoderAlignment], ...] = (EncoderAlignment, DecoderAlignment)
 FORMS = ("reference", "sdpa", "folded")

@@ -10,7 +10,8 @@ from typing import Any
 import pydantic
 import pytest
 
-from semalign.align import presets
+from semalign import presets
+from semalign.align.knobs import KNOB_NAMES
 from semalign.config import Options, flatten, option_names, to_dict, validate
 from semalign.config.options import DecoderAlignOptions, EncoderAlignOptions, GateOptions, TemperatureOptions
 from semalign.errors import ConfigError
@@ -69,8 +70,8 @@ def test_knob_names_are_those_of_the_alignment() -> None:
     def knobs(model: type[pydantic.BaseModel]) -> set[str]:
         return set(option_names(model)) - {"heads", "stages", "per", "levels", "feed_forward"}
 
-    assert knobs(DecoderAlignOptions) == set(presets.KNOB_NAMES) - {"residual"}
-    assert knobs(EncoderAlignOptions) == set(presets.KNOB_NAMES) - {"residual", "top_k"}
+    assert knobs(DecoderAlignOptions) == set(KNOB_NAMES) - {"residual"}
+    assert knobs(EncoderAlignOptions) == set(KNOB_NAMES) - {"residual", "top_k"}
     for model, kind in ((TemperatureOptions, presets.TemperatureKnobs), (GateOptions, presets.GateKnobs)):
         assert set(model.model_fields) == {field.name for field in dataclasses.fields(kind)}
 

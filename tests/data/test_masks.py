@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semalign.data.masks import ClassColors, find_class_colors, look_at_mask, pascal_colors, read_indices, read_rgb
-from semalign.data.pictures import class_colors, indexed_mask
+from semalign.data.masks import ClassColors, find_class_colors, look_at_mask, read_indices, read_rgb
+from semalign.data.pictures import indexed_mask
 from semalign.errors import DataError
+from semalign.palette import PASCAL_VOC, class_colors
 
 from .conftest import grey_png, save
 
@@ -106,7 +107,7 @@ def test_channels_of_16_bits(tmp_path: Path, colour_type: int, channels: int) ->
 
 def test_pascal() -> None:
     """The palette of Pascal VOC, by the entries that its development kit prints."""
-    colors = pascal_colors().tolist()
+    colors = PASCAL_VOC.tolist()
 
     assert colors[:5] == [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0], [0, 0, 128]]
     assert (colors[15], colors[20], colors[255]) == ([192, 128, 128], [0, 64, 128], [224, 224, 192])

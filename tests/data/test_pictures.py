@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from semalign.data import pictures
-from semalign.data.pictures import class_colors, encode_png, font_file, indexed_mask, overlay_with_legend
+from semalign.data.pictures import encode_png, font_file, indexed_mask, overlay_with_legend
 from semalign.metrics import IGNORE
+from semalign.palette import class_colors
 
 H, W = 5, 7
 

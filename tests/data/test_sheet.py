@@ -10,9 +10,9 @@ from PIL import Image
 
 from semalign.data.findings import check_data
 from semalign.data.folder import Folder
-from semalign.data.pictures import class_colors
 from semalign.data.scenes import Scenes
 from semalign.data.sheet import GAP, MOST_TILES, THUMB, contact_sheet, marked_images
+from semalign.palette import class_colors
 
 from .broken import CLASSES, SIZE, change, make_clean, save
 

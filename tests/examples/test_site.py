@@ -13,9 +13,10 @@ from types import ModuleType
 import pytest
 
 import semalign
-from semalign.align.presets import KNOB_NAMES, PRESETS
+from semalign.align.knobs import KNOB_NAMES
 from semalign.config import Options
 from semalign.config.reader import option_names
+from semalign.presets import PRESETS
 from tests.examples.scripts import load_script
 
 ROOT = Path(__file__).parents[2]

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from semalign.align.presets import PRESETS
 from semalign.align.temperature import DeadKnobWarning
 from semalign.config import Options, read_options
 from semalign.errors import ConfigError
 from semalign.model.build import SIZES, build_segmenter, initialize, nudge
 from semalign.model.segmenter import Segmenter
 from semalign.model.text_fusion import alignment_sites
+from semalign.presets import PRESETS
 from semalign.train.optimizer import make_optimizer, parameter_groups
 from semalign.train.run import build_model
 

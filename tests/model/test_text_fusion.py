@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from semalign.align.presets import PRESETS
 from semalign.align.temperature import DeadKnobWarning
 from semalign.errors import ConfigError, TextError
 from semalign.model.text_fusion import (
@@ -29,6 +28,7 @@ from semalign.model.text_fusion import (
     projection_hook,
     recording,
 )
+from semalign.presets import PRESETS
 
 BATCH, HEIGHT, WIDTH, TOKENS, TEXT_DIM, HEADS, DIM = 3, 2, 5, 7, 11, 13, 26
 SIDES: tuple[type[EncoderAlignment | DecoderAlignment], ...] = (EncoderAlignment, DecoderAlignment)

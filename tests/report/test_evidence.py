@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from semalign.align.presets import PRESETS, resolve_knobs
+from semalign.align.knobs import resolve_knobs
 from semalign.judge.claims import Evidence, judge_claims
+from semalign.presets import PRESETS
 from semalign.report.evidence import (
     KNOBS,
     PRESET_KNOBS,

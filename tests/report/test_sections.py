@@ -15,7 +15,7 @@ from semalign.judge import Judgement
 from semalign.report import load_study
 from semalign.report.differences import class_changes, image_changes, image_scores, new_images
 from semalign.report.html import render
-from semalign.report.images import mask_colours, picture_of, picture_of_scene, scenes_of
+from semalign.report.images import picture_of, picture_of_scene, scenes_of
 from semalign.report.page import Page, Section, build_page
 from semalign.report.paper import paper_text
 from semalign.report.sections import main_effects_of, suspected_sequences
@@ -238,14 +238,6 @@ def test_no_picture_from_outside(tmp_path: Path, name: str) -> None:
 
     assert picture_of(tmp_path, "val", name) is None
     assert picture_of(tmp_path, "val", "broken") is None
-
-
-def test_neighbouring_classes_have_different_colours() -> None:
-    """All 256 colours are there, and no two of the first 40 are the same."""
-    colours = mask_colours()
-
-    assert len(colours) == 3 * 256
-    assert len({tuple(colours[3 * index : 3 * index + 3]) for index in range(40)}) == 40
 
 
 # --- new images -----------------------------------------------------------------------------------

@@ -4,13 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from semalign.config import study as study_file
 from semalign.errors import ConfigError, StudyError
-from semalign.judge import looks
+from semalign.presets import PILOT_ARMS
 from semalign.study.design import (
     DEMO_FILE,
     NUDGE,
-    PILOT_ARMS,
     builtin_studies,
     pilot_runs,
     planned_runs,
@@ -203,9 +201,3 @@ def test_no_file_at_all(tmp_path: Path) -> None:
     (tmp_path / "folder.yaml").mkdir()
     with pytest.raises(StudyError, match="no study file at"):
         read_study(str(tmp_path / "folder.yaml"), data="scenes")
-
-
-def test_a_file_and_the_judge_agree_on_looks() -> None:
-    """What is refused when a file is read is what the judge would refuse; the two rooms know nothing of each other."""
-    assert study_file.LOOKS == looks.LOOKS
-    assert study_file.EARLIEST == looks.EARLIEST

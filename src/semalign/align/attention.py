@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from semalign.align.presets import Similarity
+from semalign.presets import Similarity
 
 __all__ = ["Form", "attend", "attention_weights", "has_text", "mix_values", "silence_padding"]
 

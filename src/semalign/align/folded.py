@@ -32,7 +32,7 @@ from torch.nn import functional as F
 
 from semalign.align.attention import has_text
 from semalign.align.gate import add_branch
-from semalign.align.presets import Similarity
+from semalign.presets import Similarity
 
 __all__ = [
     "FoldedText",

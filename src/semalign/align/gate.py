@@ -11,8 +11,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from semalign.align.presets import Activation
 from semalign.errors import ConfigError
+from semalign.presets import Activation
 
 __all__ = ["add_branch", "gate_parameter", "gate_value", "gated_projection"]
 

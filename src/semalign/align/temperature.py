@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from semalign.align.presets import Base, Bound
 from semalign.errors import ConfigError
+from semalign.presets import Base, Bound
 
 __all__ = [
     "DeadKnobWarning",

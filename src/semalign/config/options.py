@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from semalign.presets import SCENES, Activation, Base, Bound, PresetName, Similarity
+
 __all__ = [
     "AlignOptions",
     "DataOptions",
@@ -65,9 +67,9 @@ class TemperatureOptions(Frozen):
     """Whether l learns."""
     init: Finite | None = None
     """Start (or frozen value) of l, in the log domain."""
-    base: Literal["1", "1/sqrt(d)"] | None = None
+    base: Base | None = None
     """What exp(l) is multiplied by; d is the width of a head."""
-    bound: Literal["project", "clamp", "none"] | None = None
+    bound: Bound | None = None
     """How l is kept inside its bounds: put back after each step, clamped in the forward, or not at all."""
     bounds: tuple[Finite, Finite] | None = None
     """Lowest and highest l."""
@@ -82,7 +84,7 @@ class GateOptions(Frozen):
     """Whether the gate learns."""
     init: Finite | None = None
     """The gate's own starting (or frozen) value, inside the open range of its activation."""
-    activation: Literal["none", "tanh", "sigmoid"] | None = None
+    activation: Activation | None = None
     """act."""
     per_channel: bool | None = None
     """One gate for each channel instead of one for all."""
@@ -93,7 +95,7 @@ class SideOptions(Frozen):
 
     heads: Count = 4
     """Attention heads; they must divide the width of every place."""
-    similarity: Literal["dot", "cosine", "cosine-full"] | None = None
+    similarity: Similarity | None = None
     """How queries and keys are compared: dot product, cosine per head, cosine over the full width."""
     temperature: TemperatureOptions = TemperatureOptions()
     gate: GateOptions = GateOptions()
@@ -157,13 +159,13 @@ class DataOptions(Frozen):
     """Range of the random zoom of training images, log-uniform; 1 shows the whole image."""
     color: NonNegative = 0.3
     """Strength of random brightness, contrast and saturation."""
-    necessity: Unit = 1.0
+    necessity: Unit = SCENES.necessity
     """Scenes: share of objects whose class only the text can tell."""
-    n_train: Count = 240
+    n_train: Count = SCENES.n_train
     """Scenes: training images."""
-    n_val: Count = 80
+    n_val: Count = SCENES.n_val
     """Scenes: validation images."""
-    scenes_seed: Seed = 0
+    scenes_seed: Seed = SCENES.seed
     """Scenes: seed of the images themselves, apart from the run's seed."""
 
     @model_validator(mode="after")
@@ -208,7 +210,7 @@ class ModelOptions(Frozen):
     segformer, dinov2, resnet), or a folder with config.json and model.safetensors.  By default our own."""
     backbone_options: dict[str, Any] | None = None
     """Fields of the backbone's own configuration that differ, such as {embed_dim: 48}."""
-    preset: Literal["recommended", "seed", "document", "transformer", "clip", "xvlm"] = "recommended"
+    preset: PresetName = "recommended"
     """Which set of alignment choices the `align` options start from."""
     classifier: Literal["linear", "text"] = "linear"
     """'text' compares pixel features with class sentences, so that a trained model can be asked for other names."""

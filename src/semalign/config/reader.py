@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from semalign.config.options import Options
 from semalign.errors import ConfigError, first_line
+from semalign.presets import SCENES
 
 __all__ = [
     "DEFAULTS_BY_KIND",
@@ -46,7 +47,7 @@ DEFAULTS_BY_KIND: dict[str, dict[str, Any]] = {
         "align": {"decoder": {"levels": [2, 3]}},
     },
     "scenes": {
-        "data": {"size": [48, 64], "text": "images"},
+        "data": {"size": list(SCENES.size), "text": "images"},
         "train": {"epochs": 24},
         # Their texts say what the small things in a small image are, for which the two coarsest levels are too coarse.
         "align": {"decoder": {"levels": [0, 1, 2, 3]}},

@@ -11,16 +11,13 @@ from pydantic import Field, field_validator, model_validator
 
 from semalign.config.options import Finite, Frozen, Options, Positive
 from semalign.config.reader import merge, nested, validate
+from semalign.presets import EARLIEST_LOOK, LOOKS
 
-__all__ = ["LOOKS", "ContrastOptions", "StudyOptions", "TableOptions", "TableRow", "arm_options"]
+__all__ = ["ContrastOptions", "StudyOptions", "TableOptions", "TableRow", "arm_options"]
 
 MOST_ARMS = 1000
 MOST_RUNS = 100_000
 """More is a slip of the pen, or a file that was made to fill the memory."""
-EARLIEST = 20
-"""A look at less than this part of the last one's blocks has next to nothing of alpha to spend."""
-LOOKS = (5, 8, 12)
-"""Blocks at which a study is judged that names neither its seeds nor its looks."""
 
 
 class TableRow(Frozen):
@@ -109,10 +106,10 @@ class StudyOptions(Frozen):
             raise ValueError(
                 f"the looks {list(looks)} do not grow, expected growing numbers of blocks such as 5, 8, 12"
             )
-        if looks is not None and looks[0] * EARLIEST < looks[-1]:
+        if looks is not None and looks[0] * EARLIEST_LOOK < looks[-1]:
             raise ValueError(
                 f"the look at {looks[0]} of {looks[-1]} blocks could decide nothing, expected the first one at "
-                f"{math.ceil(looks[-1] / EARLIEST)} blocks or later"
+                f"{math.ceil(looks[-1] / EARLIEST_LOOK)} blocks or later"
             )
         return looks
 

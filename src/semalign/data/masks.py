@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from semalign.data.folder import decode_indices, read_bytes
-from semalign.data.pictures import class_colors
 from semalign.errors import DataError
 from semalign.metrics import IGNORE
+from semalign.palette import PASCAL_VOC, class_colors
 
 __all__ = [
     "COLOUR_FILES",
@@ -29,7 +29,6 @@ __all__ = [
     "find_class_colors",
     "is_byte",
     "look_at_mask",
-    "pascal_colors",
     "read_indices",
     "read_rgb",
 ]
@@ -169,15 +168,6 @@ class ClassColors:
         return np.array(of_code, dtype=np.uint8)[inverse].reshape(codes.shape)
 
 
-def pascal_colors() -> NDArray[np.uint8]:
-    """Return the 256 x 3 palette of Pascal VOC: bit j of the index becomes bit 7 - j//3 of channel j % 3."""
-    index = np.arange(256)
-    colors = np.zeros((256, 3), dtype=np.uint8)
-    for bit in range(8):
-        colors[:, bit % 3] |= ((index >> bit & 1) << (7 - bit // 3)).astype(np.uint8)
-    return colors
-
-
 def find_class_colors(root: Path, class_names: Sequence[str], colours: set[Color]) -> ClassColors | None:
     """Return which class each of ``colours`` stands for, or None where that is not known beyond doubt.
 
@@ -202,7 +192,7 @@ def find_class_colors(root: Path, class_names: Sequence[str], colours: set[Color
     if len(colours - {(0, 0, 0)}) < 2:
         return None
     n_classes = len(class_names)
-    pascal = {_color(row): k for k, row in enumerate(pascal_colors()) if k < n_classes or k == IGNORE}
+    pascal = {_color(row): k for k, row in enumerate(PASCAL_VOC) if k < n_classes or k == IGNORE}
     own = {_color(row): k for k, row in enumerate(class_colors(n_classes))} | {(0, 0, 0): IGNORE}
     for palette, known_from in ((pascal, "the palette of Pascal VOC"), (own, "the palette of predictions")):
         if colours <= set(palette):

@@ -1,8 +1,7 @@
-"""Pictures of masks: palette, overlay, legend.  It knows nothing of models, files and torch."""
+"""Pictures of masks: overlay, legend.  It knows nothing of models, files and torch."""
 
 from __future__ import annotations
 
-import colorsys
 import io
 from collections.abc import Sequence
 
@@ -11,12 +10,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from semalign.metrics import IGNORE
+from semalign.palette import class_colors, mask_palette
 
-__all__ = ["class_colors", "encode_png", "font_file", "indexed_mask", "overlay_with_legend"]
+__all__ = ["encode_png", "font_file", "indexed_mask", "overlay_with_legend"]
 
 Picture = NDArray[np.uint8]
 
-GOLDEN_ANGLE = 0.381966
 
 WIDE_FONTS = (
     "NotoSansCJK-Regular.ttc",
@@ -33,22 +32,10 @@ WIDE_FONTS = (
 """Fonts with Chinese characters, of Linux, Windows and macOS; the fonts that libraries bring have none."""
 
 
-def class_colors(n_classes: int) -> Picture:
-    """Return C x 3 RGB colours that differ in hue, then in lightness; the same for every C of at least the index."""
-    colors = []
-    for index in range(n_classes):
-        hue = (0.58 + index * GOLDEN_ANGLE) % 1.0
-        lightness = (0.55, 0.38, 0.70)[(index // 7) % 3]
-        colors.append([round(255 * part) for part in colorsys.hls_to_rgb(hue, lightness, 0.75)])
-    return np.array(colors, dtype=np.uint8).reshape(n_classes, 3)
-
-
 def indexed_mask(mask: Picture) -> Image.Image:
     """Return an 8-bit palette image whose values are the class indices; 255 is black."""
-    palette = np.zeros((256, 3), dtype=np.uint8)
-    palette[:IGNORE] = class_colors(IGNORE)
     indexed = Image.fromarray(mask)
-    indexed.putpalette(palette.ravel().tolist())
+    indexed.putpalette(mask_palette().ravel().tolist())
     return indexed
 
 

@@ -17,10 +17,11 @@ from PIL import Image, ImageDraw, ImageFont
 from semalign.data.findings import DataReport, Key, listed_files
 from semalign.data.folder import Folder, read_bytes, read_image
 from semalign.data.masks import look_at_mask, read_indices, read_rgb
-from semalign.data.pictures import class_colors, font_file
+from semalign.data.pictures import font_file
 from semalign.data.sample import DataSource
 from semalign.errors import DataError
 from semalign.metrics import IGNORE
+from semalign.palette import class_colors, mask_palette
 
 __all__ = ["MOST_TILES", "contact_sheet", "marked_images"]
 
@@ -180,7 +181,7 @@ def _bare_pair(source: DataSource, key: Key) -> tuple[Image.Image, Image.Image]:
         rgb = np.stack([codes >> 16, codes >> 8 & 255, codes & 255], axis=-1).astype(np.uint8)
     else:
         # Values that are no class get a colour too, so that one sees where they are.
-        rgb = np.vstack([class_colors(IGNORE), np.zeros((1, 3), np.uint8)])[read_indices(mask) & 255]
+        rgb = mask_palette()[read_indices(mask) & 255]
     return picture, _on_tile(_fit(Image.fromarray(rgb), Image.Resampling.NEAREST))
 
 

@@ -6,16 +6,13 @@ Nothing here trains, draws or imports torch: anybody's runs can be judged.  Call
 
 from semalign.judge.contrasts import (
     ABLATION_ARMS,
-    BASELINE,
     CONTROLS,
     ablation_contrasts,
     against_baseline,
     factor_effect,
 )
-from semalign.judge.formatting import format_interval, format_level, format_p, format_points
 from semalign.judge.images import NewImages, judge_new_images
 from semalign.judge.judgement import Row, Rows, judge
-from semalign.judge.looks import LOOKS
 from semalign.judge.pilot import Pilot, judge_pilot
 from semalign.judge.table import (
     ImageTable,
@@ -27,7 +24,9 @@ from semalign.judge.table import (
     rows_of_counts,
 )
 from semalign.judge.verdict import ArmSummary, Contrast, Estimate, FailureTest, Judgement, LeftOut, Look, Verdict
+from semalign.presets import BASELINE, LOOKS
 from semalign.rooms import make_callable
+from semalign.wording.numbers import format_interval, format_level, format_p, format_points
 
 __all__ = [
     "ABLATION_ARMS",

@@ -21,10 +21,10 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from semalign.errors import StudyError
-from semalign.judge.contrasts import BASELINE
-from semalign.judge.formatting import format_interval, format_p, format_points
 from semalign.judge.statistics import check_level, t_interval
 from semalign.judge.verdict import Estimate, Judgement, LeftOut, Verdict, Word
+from semalign.presets import BASELINE
+from semalign.wording.numbers import format_interval, format_p, format_points
 
 __all__ = [
     "ADVICE",

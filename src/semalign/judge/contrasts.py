@@ -12,10 +12,10 @@ from typing import Any
 from semalign.errors import StudyError
 from semalign.judge.statistics import factor_weights
 from semalign.judge.verdict import ArmName, Contrast
+from semalign.presets import BASELINE, CONTROL_ARMS, DOCUMENT_ARMS
 
 __all__ = [
     "ABLATION_ARMS",
-    "BASELINE",
     "CONTROLS",
     "ablation_contrasts",
     "against_baseline",
@@ -26,8 +26,6 @@ __all__ = [
     "family_sizes",
 ]
 
-BASELINE: ArmName = "Baseline"
-
 CONTROLS: dict[ArmName, str] = {
     "no text": "How does the model score that was trained without text?",
     "random vectors": "How does the model score whose texts are random vectors of equal norm?",
@@ -35,7 +33,7 @@ CONTROLS: dict[ArmName, str] = {
 }
 """Control arms with the question that each answers."""
 
-ABLATION_ARMS: tuple[ArmName, ...] = (BASELINE, "A", "B", "C", *CONTROLS)
+ABLATION_ARMS: tuple[ArmName, ...] = (*DOCUMENT_ARMS, *CONTROL_ARMS)
 """The arms of the study `ablations`: the document's four, then the controls."""
 
 _PRIMARY = (

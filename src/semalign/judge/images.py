@@ -30,9 +30,9 @@ from scipy import stats
 
 from semalign.errors import ResultsError, StudyError, nearest
 from semalign.judge.contrasts import against_baseline, family_sizes
-from semalign.judge.formatting import format_interval, format_level, format_points
 from semalign.judge.statistics import block_contrasts, check_level, check_planned, direction_p, equivalence_p, summarise
 from semalign.judge.verdict import WORDS, ArmName, Contrast, Verdict, decide
+from semalign.wording.numbers import format_interval, format_level, format_points
 
 __all__ = [
     "FEWEST_CLUSTERS",

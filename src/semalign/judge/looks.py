@@ -26,10 +26,10 @@ from scipy import stats
 from semalign.errors import StudyError
 from semalign.judge.statistics import Boundary, check_level
 from semalign.judge.verdict import decide_blocks
+from semalign.presets import EARLIEST_LOOK, LOOKS
 
 __all__ = [
     "FUTILE",
-    "LOOKS",
     "LookDecision",
     "at_fewer_blocks",
     "check_looks",
@@ -38,12 +38,6 @@ __all__ = [
     "look_boundaries",
     "spending",
 ]
-
-LOOKS = (5, 8, 12)
-"""The looks of a study that names no others, in blocks; the boundaries below are made for them."""
-
-EARLIEST = 20
-"""A first look at less than this part of the last one's blocks has next to nothing of alpha to spend."""
 
 FUTILE = 0.1
 """An open effect whose chance of a verdict by the last look is below this may be given up; nothing forces it."""
@@ -139,7 +133,7 @@ def check_looks(looks: Sequence[int]) -> tuple[int, ...]:
 
     Raises:
         StudyError: no look, one that is no whole number of at least 2 blocks, looks that do not grow, or a first one
-            below 1 / `EARLIEST` of the last.
+            below 1 / `EARLIEST_LOOK` of the last.
     """
     try:
         moments = tuple(operator.index(n) for n in looks)
@@ -149,10 +143,10 @@ def check_looks(looks: Sequence[int]) -> tuple[int, ...]:
         raise StudyError(
             f"the looks are {looks!r}, expected growing whole numbers of blocks, the first at least 2, such as 5, 8, 12"
         )
-    if moments[0] * EARLIEST < moments[-1]:
+    if moments[0] * EARLIEST_LOOK < moments[-1]:
         raise StudyError(
             f"the look at {moments[0]} of {moments[-1]} blocks could decide nothing, its share of alpha being next to "
-            f"nothing, expected the first one at {math.ceil(moments[-1] / EARLIEST)} blocks or later"
+            f"nothing, expected the first one at {math.ceil(moments[-1] / EARLIEST_LOOK)} blocks or later"
         )
     return moments
 

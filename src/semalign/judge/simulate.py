@@ -23,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semalign.errors import StudyError, nearest
-from semalign.judge.contrasts import BASELINE, ablation_contrasts, against_baseline, factor_effect
-from semalign.judge.looks import FUTILE, LOOKS, decide_at_looks, decision_chance, look_boundaries
+from semalign.judge.contrasts import ablation_contrasts, against_baseline, factor_effect
+from semalign.judge.looks import FUTILE, decide_at_looks, decision_chance, look_boundaries
 from semalign.judge.statistics import (
     Boundary,
     block_contrasts,
@@ -35,6 +35,7 @@ from semalign.judge.statistics import (
     summarise,
 )
 from semalign.judge.verdict import ArmName, Contrast
+from semalign.presets import BASELINE, LOOKS
 from semalign.seeds import numpy_generator
 
 __all__ = ["DESIGNS", "SEED", "WORLDS", "Design", "Rate", "Rates", "World", "outside", "simulate"]

@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from semalign.errors import ResultsError, StudyError
-from semalign.judge.formatting import format_interval, format_level, format_points
 from semalign.judge.statistics import Boundary, summarise
+from semalign.wording.numbers import format_interval, format_level, format_points
 
 __all__ = [
     "FORMAT_VERSION",

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from semalign.align.cost import FormChoice
-from semalign.align.presets import resolve_knobs
+from semalign.align.knobs import resolve_knobs
 from semalign.errors import ConfigError, nearest
 from semalign.model.backbones import Backbone, BackboneEncoder
 from semalign.model.decoder import Decoder, LinearClassifier, TextClassifier, TextFreeLevel
@@ -86,7 +86,7 @@ def build_segmenter(
             its feed-forward parts where it has them with text.
         classifier: "linear" or "text".
         depth: take a depth image as a further input.
-        preset: alignment preset, see `semalign.align.presets`.
+        preset: alignment preset, see `semalign.presets`.
         form: how the alignment is computed, "auto", "folded", "sdpa" or "reference".
         allow_dead: accept a learnable temperature that cannot learn.
         backbone: a backbone of another library (`semalign.model.backbones`) in place of our own visual encoder; its

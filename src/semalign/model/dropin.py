@@ -16,10 +16,10 @@ from torch.nn import functional as F
 
 from semalign.align.attention import attend, attention_weights, has_text, mix_values, silence_padding
 from semalign.align.gate import add_branch
-from semalign.align.presets import Similarity
 from semalign.align.temperature import Liveness, attention_scale, base_value, check_live
 from semalign.errors import ConfigError, TextError, nearest
 from semalign.model.text_fusion import Projection, Role, gated_output
+from semalign.presets import Similarity
 
 __all__ = ["Mode", "SemanticAlignmentModule", "Version"]
 

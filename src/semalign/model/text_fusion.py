@@ -36,10 +36,11 @@ from semalign.align.folded import (
     without_autocast,
 )
 from semalign.align.gate import add_branch, gate_parameter, gate_value, gated_projection
-from semalign.align.presets import AlignmentKnobs, GateKnobs, Side, TemperatureKnobs, resolve_knobs
+from semalign.align.knobs import resolve_knobs
 from semalign.align.temperature import Liveness, attention_scale, base_value, check_live, project_log_scale_
 from semalign.errors import ConfigError, TextError, nearest
 from semalign.model.feed_forward import add_feed_forward, is_listened_to
+from semalign.presets import AlignmentKnobs, GateKnobs, Side, TemperatureKnobs
 
 __all__ = [
     "Alignment",
@@ -562,11 +563,11 @@ class EncoderAlignment(Alignment):
         dim: channels C of the visual features.
         text_dim: channels Ct of the text features.
         heads: attention heads; must divide ``dim``.
-        preset: a name in `semalign.align.presets.PRESETS`.
+        preset: a name in `semalign.presets.PRESETS`.
         form: how it is computed, the same function: ``"folded"`` (`semalign.align.folded`), ``"sdpa"`` (torch's fused
             kernel), ``"reference"`` (plain, in float64), or ``"auto"``, the faster of the first two by measured costs.
         allow_dead: accept a learnable temperature whose gradient is exactly 0, with a warning.
-        **knobs: changes to the preset, see `semalign.align.presets.resolve_knobs`.
+        **knobs: changes to the preset, see `semalign.align.knobs.resolve_knobs`.
 
     Raises:
         ConfigError: an option is unknown, out of range or contradicts another, or the temperature is dead.
@@ -625,10 +626,10 @@ class DecoderAlignment(Alignment):
         dim: channels C of the visual features.
         text_dim: channels Ct of the text features.
         heads: attention heads; must divide ``dim``.
-        preset: a name in `semalign.align.presets.PRESETS`.
+        preset: a name in `semalign.presets.PRESETS`.
         form: as in `EncoderAlignment`; it concerns the branch.
         allow_dead: accept a learnable temperature whose gradient is exactly 0, with a warning.
-        **knobs: changes to the preset, see `semalign.align.presets.resolve_knobs`.
+        **knobs: changes to the preset, see `semalign.align.knobs.resolve_knobs`.
 
     Raises:
         ConfigError: an option is unknown, out of range or contradicts another, or the temperature is dead.

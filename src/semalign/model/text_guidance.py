@@ -582,13 +582,13 @@ def add_text_guidance(
         text_dim: channels Ct of the text features.
         stages: stages whose blocks are guided, 0 the finest; a plain transformer's blocks are counted as four stages.
         heads: attention heads; must divide the width of every place.
-        preset: a name in `semalign.align.presets.PRESETS`.
+        preset: a name in `semalign.presets.PRESETS`.
         per: "block" guides every block of the stages, "stage" the last block of each.
         places: the modules to be guided instead, by dotted path (``*`` stands for any one name between dots), and for
             each its channels or a `Place`; ``stages`` and ``per`` are not used then.
         form: how the alignment is computed, see `EncoderAlignment`.
         allow_dead: accept a learnable temperature that cannot learn, with a warning.
-        **knobs: changes to the preset, see `semalign.align.presets.resolve_knobs`.
+        **knobs: changes to the preset, see `semalign.align.knobs.resolve_knobs`.
 
     Returns:
         The guided backbone: call it as the backbone, with ``text=`` and ``is_padding=``.

@@ -65,7 +65,7 @@ PRESET_KNOBS: dict[str, tuple[tuple[bool, bool, bool, bool], tuple[float, float]
     "xvlm": ((False, True, True, True), (0.0, 0.0)),
 }
 """By preset, which of `KNOBS` are learnable, and the logarithm at which a learnable temperature of the encoder and of
-the decoder starts to work (clamped, where the preset clamps it).  What `semalign.align.presets` says; a test
+the decoder starts to work (clamped, where the preset clamps it).  What `semalign.presets` says; a test
 compares."""
 
 SPIKE = 1.5

@@ -17,8 +17,9 @@ from PIL import Image, ImageOps
 
 from semalign.data.scenes import Scenes
 from semalign.errors import SemalignError
+from semalign.palette import mask_palette
 
-__all__ = ["mask_colours", "picture_of", "picture_of_scene", "scenes_of"]
+__all__ = ["picture_of", "picture_of_scene", "scenes_of"]
 
 HEIGHT = 72
 _MOST_PIXELS = 64_000_000
@@ -89,7 +90,7 @@ def picture_of_scene(scenes: Scenes, split: str, name: str) -> str | None:
 def _side_by_side(image: Image.Image, mask: Image.Image) -> str:
     width = max(1, round(HEIGHT * image.width / image.height))
     mask = mask.resize((width, HEIGHT), Image.Resampling.NEAREST)
-    mask.putpalette(mask_colours())
+    mask.putpalette(mask_palette().ravel().tolist())
     both = Image.new("RGB", (2 * width + 4, HEIGHT), "white")
     both.paste(image.resize((width, HEIGHT), Image.Resampling.BILINEAR), (0, 0))
     both.paste(mask.convert("RGB"), (width + 4, 0))
@@ -111,16 +112,3 @@ def _find(folder: Path, stem: str) -> Path | None:
 
 def _is_plain(name: str) -> bool:
     return not ("/" in name or "\\" in name or "\0" in name or name in ("", ".", ".."))
-
-
-def mask_colours() -> list[int]:
-    """Return 256 RGB colours that tell neighbouring class indices apart (as Pascal VOC); 255 is light grey."""
-    colours: list[int] = []
-    for index in range(255):
-        rgb, rest = [0, 0, 0], index
-        for bit in range(8):
-            for channel in range(3):
-                rgb[channel] |= (rest >> channel & 1) << (7 - bit)
-            rest >>= 3
-        colours += rgb
-    return [*colours, 224, 224, 224]

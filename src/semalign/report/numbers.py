@@ -29,10 +29,10 @@ from semalign.judge.contrasts import contrasts_of
 from semalign.judge.growth import blocks_wanted, judge_study
 from semalign.judge.pilot import pilot_doubts
 from semalign.judge.statistics import blocks_needed, resolvable_margin, t_interval
+from semalign.presets import PILOT_ARMS
 from semalign.results import Curve, RunResult, Score, read_result
 
 __all__ = [
-    "PILOT_ARMS",
     "Band",
     "Cost",
     "Gain",
@@ -59,7 +59,6 @@ __all__ = [
 RunKey: TypeAlias = tuple[str, int]
 """(arm, seed)"""
 
-PILOT_ARMS = ("recipe", "recipe again")
 POWER = 0.8
 """Probability with which a true effect of 0 shall be called equivalent, where a resolvable margin is stated."""
 FINE_MARGIN = 0.5

@@ -15,10 +15,10 @@ from semalign.config.study import StudyOptions, arm_options
 from semalign.errors import ConfigError, StudyError, nearest
 from semalign.judge.contrasts import contrasts_of
 from semalign.judge.verdict import Contrast
+from semalign.presets import PILOT_ARMS
 from semalign.study.command import CommandOptions, check_command, command_options
 
 __all__ = [
-    "PILOT_ARMS",
     "PlannedRun",
     "builtin_studies",
     "pilot_runs",
@@ -29,7 +29,6 @@ __all__ = [
     "study_contrasts",
 ]
 
-PILOT_ARMS = ("recipe", "recipe again")
 DEMO_FILE = Path(str(resources.files("semalign.study") / "designs" / "demo.yaml"))
 
 OWN_OPTIONS = ("margin", "alpha", "pilot_blocks", "looks", "futility")

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from semalign.data.check import scan
-from semalign.data.masks import pascal_colors
 from semalign.data.sets import camvid, cityscapes, nyuv2, voc
 from semalign.errors import DataError
+from semalign.palette import PASCAL_VOC
 from tests.data.conftest import save
 from tests.data.sets.conftest import SIZE, Importer, coloured, mask, palette_png, picture
 
@@ -240,7 +240,7 @@ def test_ade20k_without_names(source: Path, imported: Importer) -> None:
 def test_voc(source: Path, imported: Importer) -> None:
     """The palette's indices count, 255 is the border; masks saved as RGB are read by the palette's colours."""
     root = source / "VOCdevkit" / "VOC2012"
-    colors = pascal_colors()
+    colors = PASCAL_VOC
     values = mask([0, 1, 15, 20, 255])
     for name in ("2007_000032", "2007_000033", "2007_000039"):
         picture(root / "JPEGImages" / f"{name}.jpg")

@@ -8,13 +8,13 @@ from typing import Final
 
 from PIL import Image
 
-from semalign.data.masks import pascal_colors
 from semalign.data.sample import MaskArray
 from semalign.data.sets.plan import Entry, Plan
 from semalign.data.sets.rules import Unknown, classes_of_colours, classes_of_ids, read_colours, read_ids
 from semalign.data.sets.source import Source, check_name
 from semalign.errors import DataError
 from semalign.metrics import IGNORE
+from semalign.palette import PASCAL_VOC
 
 __all__ = ["CLASSES", "EXPECTED", "TITLE", "plan"]
 
@@ -46,7 +46,7 @@ CLASSES: Final = (
 )
 
 _IDS = {k: k for k in (*range(len(CLASSES)), IGNORE)}
-_COLOURS = {(int(color[0]), int(color[1]), int(color[2])): k for k, color in enumerate(pascal_colors()) if k in _IDS}
+_COLOURS = {(int(color[0]), int(color[1]), int(color[2])): k for k, color in enumerate(PASCAL_VOC) if k in _IDS}
 
 
 def plan(source: Source, unknown: Unknown) -> Plan:

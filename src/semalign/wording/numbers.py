@@ -5,7 +5,10 @@ This module knows nothing of where the numbers come from.
 
 from __future__ import annotations
 
-__all__ = ["format_interval", "format_level", "format_p", "format_points"]
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+__all__ = ["STYLES", "format_interval", "format_level", "format_p", "format_points"]
 
 
 def format_p(p: float) -> str:
@@ -50,3 +53,13 @@ def format_level(level: float) -> str:
     ('95 %', '98.75 %')
     """
     return f"{100 * level:.4g} %"
+
+
+STYLES: Final[Mapping[str, Callable[[Any], str]]] = {
+    "p": format_p,
+    "points": format_points,
+    "unsigned": lambda value: format_points(value, signed=False),
+    "interval": lambda ends: format_interval(*ends),
+    "level": format_level,
+}
+"""How a number can be written in a sentence, by the name that a placeholder gives: ``{p:p}``, ``{mean:points}``."""

@@ -1,7 +1,6 @@
-"""Settings of an alignment site and the named presets of both sides.
+"""From a preset and changes to the checked settings of one alignment site.
 
-Holds plain frozen dataclasses, the table of presets and the one function that turns a preset plus changes into checked
-settings.  Knows nothing of torch, of modules or of files.
+It knows nothing of torch, of modules and of files.
 """
 
 from __future__ import annotations
@@ -9,175 +8,26 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final, Literal, cast, get_args
+from typing import Any, Final, cast, get_args
 
 from semalign.errors import ConfigError, nearest
-
-__all__ = [
-    "DEFAULT_BASE",
-    "KNOB_NAMES",
-    "PRESETS",
-    "Activation",
-    "AlignmentKnobs",
-    "Base",
-    "Bound",
-    "GateKnobs",
-    "Residual",
-    "Side",
-    "Similarity",
-    "TemperatureKnobs",
-    "resolve_knobs",
-]
-
-Side = Literal["encoder", "decoder"]
-Similarity = Literal["dot", "cosine", "cosine-full"]
-Base = Literal["1", "1/sqrt(d)"]
-Bound = Literal["project", "clamp", "none"]
-Activation = Literal["none", "tanh", "sigmoid"]
-Residual = Literal["plain", "pre-norm", "normalized"]
-
-
-@dataclass(frozen=True, slots=True)
-class TemperatureKnobs:
-    """Scale of the attention logits, ``scale = base * exp(l)``.
-
-    Attributes:
-        base: ``"1"`` or ``"1/sqrt(d)"`` with d the width of one head.
-        init: l at the start, in the log domain (log of the scale over its base).
-        learnable: whether l is a parameter; otherwise it stays at ``init``.
-        per_head: one l per head instead of one for the site.
-        bound: ``"project"`` puts l back inside after each optimizer step, ``"clamp"`` clamps it in the forward (its
-            gradient outside is exactly 0), ``"none"`` leaves it alone.
-        bounds: (lowest, highest) l; None exactly when ``bound`` is ``"none"``.
-    """
-
-    base: Base
-    init: float
-    learnable: bool
-    per_head: bool = False
-    bound: Bound = "project"
-    bounds: tuple[float, float] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class GateKnobs:
-    """Strength of the branch, ``g = activation(theta)``.
-
-    Attributes:
-        init: the gate's value g at the start (not theta); it must lie in the activation's open range.
-        learnable: whether theta is a parameter; otherwise g stays at ``init``.
-        activation: ``"none"`` (any g), ``"tanh"`` (g in (-1, 1)) or ``"sigmoid"`` (g in (0, 1)).
-        per_channel: one g per channel instead of one for the site.
-    """
-
-    init: float
-    learnable: bool
-    activation: Activation = "none"
-    per_channel: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class AlignmentKnobs:
-    """All settings of one alignment site.
-
-    Attributes:
-        similarity: ``"dot"``; ``"cosine"`` (per head); ``"cosine-full"`` (over the full width, before the head split).
-        temperature: see `TemperatureKnobs`.
-        gate: see `GateKnobs`.
-        residual: ``"plain"`` is y = x + branch(x), without norms and FFN, and the only one of the encoder side;
-            ``"pre-norm"`` is z = x + branch(LN x), y = z + FFN(LN z); ``"normalized"`` is
-            z = LN(LN x + branch(LN x)), y = z + FFN(z).
-        top_k: attention over the k tokens with the highest logits only; None for all tokens.
-    """
-
-    similarity: Similarity
-    temperature: TemperatureKnobs
-    gate: GateKnobs
-    residual: Residual = "plain"
-    top_k: int | None = None
-
-
-DEFAULT_BASE: Final[Mapping[Similarity, Base]] = {"dot": "1/sqrt(d)", "cosine": "1", "cosine-full": "1"}
-
-# CLIP's temperature at initialisation and its ceiling, https://arxiv.org/abs/2103.00020 section 2.5.
-_CLIP_L = math.log(1 / 0.07)
-_CLIP_BOUNDS = (0.0, math.log(100.0))
-_TENFOLD = (-math.log(10.0), math.log(10.0))
-_SEED_CLAMP = (-2.0, 2.0)
-
-
-def _plain_dot(gate: float, *, gate_learnable: bool, l_learnable: bool = False) -> AlignmentKnobs:
-    """Return dot attention at 1/sqrt(d) whose l starts at 0 and stays within a factor of ten."""
-    return AlignmentKnobs(
-        similarity="dot",
-        temperature=TemperatureKnobs("1/sqrt(d)", 0.0, l_learnable, bound="project", bounds=_TENFOLD),
-        gate=GateKnobs(gate, gate_learnable),
-    )
-
-
-def _decoder(knobs: AlignmentKnobs) -> AlignmentKnobs:
-    return dataclasses.replace(knobs, residual="pre-norm")
-
-
-def _clip(gate: float) -> AlignmentKnobs:
-    return AlignmentKnobs(
-        similarity="cosine",
-        temperature=TemperatureKnobs("1", _CLIP_L, True, bound="project", bounds=_CLIP_BOUNDS),
-        gate=GateKnobs(gate, True),
-    )
-
-
-_SEED_ENCODER = AlignmentKnobs(
-    similarity="dot",
-    temperature=TemperatureKnobs("1/sqrt(d)", 0.0, False, bound="clamp", bounds=_SEED_CLAMP),
-    gate=GateKnobs(0.5, True),
+from semalign.presets import (
+    DEFAULT_BASE,
+    INIT_ONCE_LEARNABLE,
+    PRESETS,
+    Activation,
+    AlignmentKnobs,
+    Base,
+    Bound,
+    GateKnobs,
+    PresetName,
+    Residual,
+    Side,
+    Similarity,
+    TemperatureKnobs,
 )
 
-PRESETS: Final[Mapping[str, Mapping[Side, AlignmentKnobs]]] = {
-    "recommended": {
-        "encoder": _plain_dot(0.5, gate_learnable=True),
-        "decoder": AlignmentKnobs(
-            similarity="cosine",
-            temperature=TemperatureKnobs("1", math.log(10.0), True, bound="project", bounds=_CLIP_BOUNDS),
-            gate=GateKnobs(0.1, True),
-            residual="pre-norm",
-        ),
-    },
-    "seed": {
-        "encoder": _SEED_ENCODER,
-        "decoder": AlignmentKnobs(
-            similarity="cosine-full",
-            temperature=TemperatureKnobs("1/sqrt(d)", _CLIP_L, True, bound="clamp", bounds=_SEED_CLAMP),
-            gate=GateKnobs(0.1, True),
-            residual="normalized",
-        ),
-    },
-    "document": {
-        "encoder": _SEED_ENCODER,
-        "decoder": AlignmentKnobs(
-            similarity="dot",
-            temperature=TemperatureKnobs("1/sqrt(d)", _CLIP_L, True, bound="clamp", bounds=_SEED_CLAMP),
-            gate=GateKnobs(0.1, True),
-            residual="plain",
-        ),
-    },
-    "transformer": {
-        "encoder": _plain_dot(1.0, gate_learnable=False),
-        "decoder": _decoder(_plain_dot(1.0, gate_learnable=False)),
-    },
-    "clip": {"encoder": _clip(0.5), "decoder": _decoder(_clip(0.1))},
-    "xvlm": {
-        "encoder": _plain_dot(0.5, gate_learnable=True),
-        "decoder": _decoder(_plain_dot(0.1, gate_learnable=True, l_learnable=True)),
-    },
-}
-
-# The document's recipe for a learnable encoder temperature changes its start as well as its nature: l = log(1/0.07).
-_INIT_ONCE_LEARNABLE: Final[Mapping[tuple[str, Side], float]] = {
-    ("seed", "encoder"): _CLIP_L,
-    ("document", "encoder"): _CLIP_L,
-}
+__all__ = ["KNOB_NAMES", "resolve_knobs"]
 
 _GROUPS: Final = {"temperature": TemperatureKnobs, "gate": GateKnobs}
 _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
@@ -225,17 +75,17 @@ def resolve_knobs(preset: str, side: Side, **knobs: object) -> AlignmentKnobs:
     GateKnobs(init=0.2, learnable=True, activation='none', per_channel=False)
     """
     if preset not in PRESETS:
-        raise ConfigError(f"align.preset={preset!r} is unknown{nearest(str(preset), PRESETS)}")
+        raise ConfigError(f"model.preset={preset!r} is unknown{nearest(str(preset), PRESETS)}")
     if side not in get_args(Side):
         raise ConfigError(f"alignment side {side!r} is unknown{nearest(str(side), get_args(Side))}")
     changes = _flatten(side, knobs)
     checked = {name: _checked(side, name, value) for name, value in changes.items()}
-    start = PRESETS[preset][side]
+    start = PRESETS[cast("PresetName", preset)][side]
     values: dict[str, Any] = {name: _lookup(start, name) for name in KNOB_NAMES}
     if checked.get("similarity", start.similarity) != start.similarity:
         values["temperature.base"] = DEFAULT_BASE[checked["similarity"]]
     if checked.get("temperature.learnable", False) and not start.temperature.learnable:
-        values["temperature.init"] = _INIT_ONCE_LEARNABLE.get((preset, side), start.temperature.init)
+        values["temperature.init"] = INIT_ONCE_LEARNABLE.get((preset, side), start.temperature.init)
     values |= checked
     if values["temperature.bound"] == "none":
         if checked.get("temperature.bounds") is not None:

@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
-from semalign.align.presets import KNOB_NAMES, PRESETS, AlignmentKnobs, Side, resolve_knobs
+from semalign.align.knobs import KNOB_NAMES, resolve_knobs
 from semalign.errors import ConfigError
+from semalign.presets import PRESETS, AlignmentKnobs, Side
 
 CLIP = math.log(1 / 0.07)
 TEN = math.log(10)
@@ -169,12 +170,12 @@ def test_the_encoder_has_no_norm() -> None:
 
 def test_unknown_preset() -> None:
     """An unknown preset names the nearest one."""
-    with pytest.raises(ConfigError, match=r"align\.preset='recomended' is unknown, did you mean 'recommended'"):
+    with pytest.raises(ConfigError, match=r"model\.preset='recomended' is unknown, did you mean 'recommended'"):
         resolve_knobs("recomended", "encoder")
 
 
 def test_presets_do_not_import_torch() -> None:
     """The presets are readable without torch, as configuration and reports need."""
-    code = "import sys, semalign.align.presets; sys.exit('torch' in sys.modules)"
+    code = "import sys, semalign.presets; sys.exit('torch' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

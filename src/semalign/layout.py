@@ -1,0 +1,79 @@
+"""The names of every file that a run's folder and a study's folder hold, and the versions of their formats.
+
+Plain values.  It knows nothing of what the files hold beyond their names and of how they are read and written.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# ---- a run's folder ----
+
+CONFIG: Final = "config.yaml"
+"""The resolved options, there before training starts."""
+COMMAND: Final = "command.txt"
+"""The command line, there before training starts."""
+STATE: Final = "state.safetensors"
+"""What `--resume` needs; removed when the run has finished."""
+WEIGHTS: Final = "weights.safetensors"
+"""The scored weights; with `RESULT` the sign of a finished run."""
+BEST: Final = "best.safetensors"
+"""The weights with the best score on ``train.select_split``."""
+RESULT: Final = "result.json"
+"""Score, curves, facts and timings."""
+TRACKED: Final = "metrics.csv"
+"""What the tracker `csv` writes."""
+TRACKERS: Final = "trackers.json"
+"""The names under which outside trackers keep the run."""
+
+# ---- the folder of a run whose maker is a command line of the user ----
+
+SCORE: Final = "score.json"
+"""What the command writes."""
+LOG: Final = "log.txt"
+"""What the command prints."""
+
+# ---- a study's folder ----
+
+STUDY: Final = "study.yaml"
+"""The study itself, there before its first run."""
+FACTS: Final = "facts.json"
+"""Command, versions, machine and data of the study."""
+PLAN: Final = "plan.json"
+"""What `study plan` said when the study was started."""
+PILOT: Final = "pilot.json"
+"""What two copies of one recipe say about the noise of an effect."""
+AUDIT: Final = "audit.json"
+"""The audit of every arm."""
+RUNS: Final = "runs"
+"""Folder of the runs: ``runs/ARM/seed-N``."""
+PILOT_RUNS: Final = "pilot"
+"""Folder of the pilot's second runs."""
+FIGURES: Final = "figures"
+"""Folder of the report's figures as SVG and PDF."""
+RESULTS_TABLE: Final = "results.csv"
+"""One line a run: arm, seed, score."""
+TIMINGS_TABLE: Final = "timings.csv"
+"""One line a run: wall times."""
+TABLES_MARKDOWN: Final = "tables.md"
+TABLES_LATEX: Final = "tables.tex"
+PAPER: Final = "paper.md"
+"""A paragraph for a paper, in both languages."""
+JUDGEMENT: Final = "judgement.json"
+"""Estimates and verdicts as plain values."""
+REPORT: Final = "report.html"
+"""The report."""
+
+# ---- both ----
+
+LOCK: Final = ".lock"
+"""Held by the process that writes into the folder."""
+
+# ---- versions of the formats ----
+
+RESULT_FORMAT: Final = 2
+"""Of `RESULT`."""
+TENSORS_FORMAT: Final = 1
+"""Of `STATE`, `WEIGHTS` and `BEST`."""
+JUDGEMENT_FORMAT: Final = 2
+"""Of `JUDGEMENT`."""
