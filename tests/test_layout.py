@@ -47,7 +47,7 @@ ABOVE: dict[str, str] = {
     "report": "config data judge results",
     # Above it all.
     "api": "audit config data inspection model results share text train",
-    "study": "api config inspection judge results semalign train",
+    "study": "api audit config inspection judge results semalign train",
     "bench": "api config data model study train",
     "cli": "api audit bench config data inspection judge report results semalign share study train",
     # The root loads its parts by name when they are used, see tests/test_public_api.py.

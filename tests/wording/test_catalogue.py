@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import pytest
 
@@ -11,7 +11,7 @@ from semalign.wording import Catalogue, Language, Message, check_language, say, 
 
 
 @pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def made(monkeypatch: pytest.MonkeyPatch) -> None:
     """Put a small catalogue in the place of the real one."""
     english: dict[str, str | Mapping[str, str]] = {
         "plain": "the road",
@@ -27,7 +27,6 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     }
     found: dict[Language, dict[str, str | Mapping[str, str]]] = {"en": english, "zh": chinese}
     monkeypatch.setattr(wording, "sentences", lambda lang, subject: {"made": found[lang]}[subject])
-    yield
 
 
 @pytest.mark.usefixtures("made")
