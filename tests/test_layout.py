@@ -19,6 +19,7 @@ GROUND: dict[str, str] = {
     "layout": "",
     "palette": "",
     "presets": "",
+    "execution": "",
     "files": "errors",
     "locks": "errors files layout",
     "metrics": "errors",
@@ -60,7 +61,18 @@ ALLOWED = {name: set(below.split()) for name, below in GROUND.items()} | {
 }
 
 WITHOUT_TORCH = (
-    *("config", "data.open", "judge", "presets", "report", "results", "study.design", "text.sentences", "wording"),
+    *(
+        "config",
+        "data.open",
+        "execution",
+        "judge",
+        "presets",
+        "report",
+        "results",
+        "study.design",
+        "text.sentences",
+        "wording",
+    ),
 )
 """What must not import torch, directly or through others."""
 
