@@ -14,7 +14,7 @@ import torch
 
 from semalign.errors import OutputError
 from semalign.files import make_folder, read_json, write_aside, write_bytes, write_json, write_text
-from semalign.train.checkpoint import write_tensors
+from semalign.tensors_file import write_tensors
 
 
 @pytest.fixture(params=[0o022, 0o077, 0o002])

@@ -21,6 +21,7 @@ GROUND: dict[str, str] = {
     "presets": "",
     "execution": "",
     "files": "errors",
+    "tensors_file": "errors files layout",
     "locks": "errors files layout",
     "metrics": "errors",
     "wording": "errors",

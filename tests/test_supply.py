@@ -10,11 +10,10 @@ import tomllib
 from pathlib import Path
 
 import semalign
-from semalign import results
+from semalign import layout, results
 from semalign.judge import verdict
 from semalign.share import hub
 from semalign.text import bank
-from semalign.train import checkpoint
 
 ROOT = Path(__file__).parents[1]
 
@@ -86,7 +85,7 @@ def test_formats_are_those_of_the_docs() -> None:
     found = {name.split("`")[1] if "`" in name else name: (int(number), read) for name, number, read in rows}
 
     assert found["result.json"] == (results.FORMAT_VERSION, ", ".join(map(str, results.READ_VERSIONS)))
-    assert found["weights.safetensors"] == (checkpoint.FORMAT_VERSION, str(checkpoint.FORMAT_VERSION))
+    assert found["weights.safetensors"] == (layout.TENSORS_FORMAT, str(layout.TENSORS_FORMAT))
     assert found[".safetensors"][0] == bank.FORMAT_VERSION
     assert found["config.json"][0] == hub.FORMAT_VERSION
     assert found["judgement.json"][0] == verdict.FORMAT_VERSION

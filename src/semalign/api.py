@@ -22,12 +22,12 @@ from semalign.model.segmenter import Segmenter
 from semalign.results import RunResult, Score, read_result, write_result
 from semalign.train.evaluate import Predictor, score_split
 from semalign.train.folder import CONFIG_FILE, RESULT_FILE, STATE_FILE, claim_run_folder, release_run_folder
-from semalign.train.guidance import Guidance, encode_classes, names_among, prepare_guidance, text_keywords
 from semalign.train.leaking import NOT_LEAKING, Leaking, find_leaking
 from semalign.train.loop import Events, fit, prepare_inputs
 from semalign.train.parallel import global_rank, make_fabric
 from semalign.train.predict import attention_sheets, predict_files
 from semalign.train.run import TrainedRun, build_model, load_run
+from semalign.train.run_text import RunText, encode_classes, names_among, prepare_run_text, text_keywords
 from semalign.train.trackers import check_trackers
 from semalign.train.vocabulary import OpenScore, notes_of_strangers, open_score
 
@@ -311,7 +311,7 @@ def evaluate(
     class_features = None if class_bank is None else class_bank.features
     predictor = Predictor(trained.model, trained.size, flip=flip, window=window, class_features=class_features)
 
-    def score(text: Guidance) -> Score:
+    def score(text: RunText) -> Score:
         return score_split(predictor, source, split, text, depth_scale=trained.depth_scale, progress=progress)
 
     if trained.facts.get("selected_on") == split:
@@ -340,15 +340,15 @@ def evaluate(
     return Evaluation(true, tuple(changed), tuple(notes), leaking, use, among)
 
 
-def guidance_for(run: TrainedRun, source: DataSource, split: str) -> Guidance:
+def guidance_for(run: TrainedRun, source: DataSource, split: str) -> RunText:
     """Return the text of ``split`` as the run was trained with it; a shared bank comes from the run itself."""
     kind = run.options.data.text
     assert kind is not None
     if kind in ("classes", "random") and run.bank is not None:
-        return Guidance(kind, run.bank, None)
+        return RunText(kind, run.bank, None)
     text = run.options.text
     said = {**text_keywords(text), "names": names_among(text.names, source.class_names)}
-    return prepare_guidance(source, [split], kind=kind, **said)
+    return prepare_run_text(source, [split], kind=kind, **said)
 
 
 def predict(

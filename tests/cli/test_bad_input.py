@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from semalign import tensors_file
 from semalign.results import read_result
-from semalign.train import checkpoint, loop
+from semalign.train import loop
 from tests.cli.conftest import Said, Semalign
 from tests.small import TINY, edit
 
@@ -576,7 +577,7 @@ def test_checkpoints_say_that_the_disk_is_full(
     def full(*_: Any) -> None:
         raise SafetensorError("I/O error: No space left on device (os error 28)")
 
-    monkeypatch.setattr(checkpoint, "save_file", full)
+    monkeypatch.setattr(tensors_file, "save_file", full)
 
     said = semalign("train", "set", "--out", "o", *SHORT)
 

@@ -31,7 +31,7 @@ from semalign.results import RunResult, Score, read_result, write_result
 from semalign.share.original import import_original
 from semalign.study.command import read_score
 from semalign.study.design import planned_runs, read_study, study_contrasts
-from semalign.train.checkpoint import read_tensors, write_tensors
+from semalign.tensors_file import read_tensors, write_tensors
 from semalign.train.run import load_run
 
 __all__ = ["TARGETS", "WORDS", "Target", "is_accepted", "seeds_of"]

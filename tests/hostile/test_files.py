@@ -28,9 +28,9 @@ from semalign.report.images import picture_of
 from semalign.results import read_result
 from semalign.study.command import read_score
 from semalign.study.design import planned_runs, read_study
+from semalign.tensors_file import read_tensors
 from semalign.text.bank import load_bank
 from semalign.text.encoders import make_encoder
-from semalign.train.checkpoint import read_tensors
 from tests.small import make_data
 
 

@@ -13,7 +13,7 @@ from semalign.judge.contrasts import contrasts_of
 from semalign.report.claim_words import CHINESE, NEEDED
 from semalign.report.words import Words
 from semalign.study.design import builtin_studies
-from semalign.train.guidance import KINDS
+from semalign.train.run_text import KINDS
 
 ZH = Words("zh")
 ENGLISH = {

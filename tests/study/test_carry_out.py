@@ -16,8 +16,8 @@ from semalign.report import write_report
 from semalign.results import RunResult, Score, read_result
 from semalign.study.carry_out import carry_out, check_models
 from semalign.study.design import planned_runs, read_study
+from semalign.tensors_file import read_tensors
 from semalign.train import loop
-from semalign.train.checkpoint import read_tensors
 from tests.small import TINY, make_data
 
 SHORT = (*TINY, "train.epochs=1", "train.val_every=0")

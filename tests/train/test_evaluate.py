@@ -17,11 +17,11 @@ from semalign.data.open import open_data
 from semalign.errors import ConfigError
 from semalign.metrics import confusion
 from semalign.train.evaluate import Predictor, score_split, windows
-from semalign.train.guidance import Guidance
 from semalign.train.run import load_run
+from semalign.train.run_text import RunText
 from tests.small import make_data
 
-NO_TEXT = Guidance("none", None, None)
+NO_TEXT = RunText("none", None, None)
 
 
 class Colors(nn.Module):
@@ -101,7 +101,7 @@ def test_batch_size_does_not_matter(trained: Path, data: Path) -> None:
     run = load_run(trained)
     source = open_data(data)
     assert run.bank is not None
-    guidance = Guidance("classes", run.bank, None)
+    guidance = RunText("classes", run.bank, None)
     predictor = Predictor(run.model, run.size)
 
     scores = [
@@ -172,7 +172,7 @@ def test_windows_need_no_multiple_of_the_stride(trained: Path, data: Path) -> No
     predictor = Predictor(run.model, run.size, window=(33, 47))
 
     score = score_split(
-        predictor, open_data(data), "val", Guidance("classes", run.bank, None), depth_scale=None, names=["val-0"]
+        predictor, open_data(data), "val", RunText("classes", run.bank, None), depth_scale=None, names=["val-0"]
     )
 
     assert score.confusion.sum() == 37 * 53

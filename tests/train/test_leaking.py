@@ -12,8 +12,8 @@ from PIL import Image
 from semalign.data.open import open_data
 from semalign.data.sample import DataSource
 from semalign.results import Score
-from semalign.train.guidance import prepare_guidance
 from semalign.train.leaking import NOT_LEAKING, find_leaking
+from semalign.train.run_text import prepare_run_text
 from tests.small import scenes
 
 
@@ -61,8 +61,8 @@ def write(root: Path, honest: bool) -> None:
 def test_declared_and_shared(root: Path) -> None:
     """Texts that are declared as made from masks leak; shared ones cannot."""
     source = open_data(root)
-    declared = find_leaking(prepare_guidance(source, ["val"], kind="masks", encoder="table"), source, score_of(source))
-    shared = find_leaking(prepare_guidance(source, ["val"], kind="classes", encoder="table"), source, score_of(source))
+    declared = find_leaking(prepare_run_text(source, ["val"], kind="masks", encoder="table"), source, score_of(source))
+    shared = find_leaking(prepare_run_text(source, ["val"], kind="classes", encoder="table"), source, score_of(source))
 
     assert declared.is_leaking
     assert declared.notes == ("the text is made from the masks that are scored (leaking)",)
@@ -75,7 +75,7 @@ def test_declared_honest(root: Path) -> None:
         write(root, honest)
         source = open_data(root)
         found = find_leaking(
-            prepare_guidance(source, ["val"], kind="images", encoder="table"), source, score_of(source)
+            prepare_run_text(source, ["val"], kind="images", encoder="table"), source, score_of(source)
         )
 
         assert found.is_leaking is not honest
@@ -90,7 +90,7 @@ def test_declared_honest(root: Path) -> None:
 def test_scenes_are_not_called_leaking() -> None:
     """Their captions name the masks' classes on purpose; the agreement is told all the same."""
     source = scenes(n_val=11)
-    guidance = prepare_guidance(source, ["val"], kind="images", encoder="table")
+    guidance = prepare_run_text(source, ["val"], kind="images", encoder="table")
     found = find_leaking(guidance, source, score_of(source))
 
     assert not found.is_leaking

@@ -19,8 +19,8 @@ from semalign.data.open import open_data
 from semalign.data.sample import DataSource
 from semalign.errors import CheckpointError, ConfigError, DataError, TextError
 from semalign.results import RunResult
+from semalign.tensors_file import read_tensors, write_tensors
 from semalign.train import loop
-from semalign.train.checkpoint import read_tensors, write_tensors
 from semalign.train.evaluate import Predictor, score_split
 from semalign.train.loop import (
     Events,

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from semalign.config import Options, completed, to_dict, validate
 from semalign.errors import CheckpointError, ConfigError
+from semalign.tensors_file import read_tensors, write_tensors
 from semalign.text.bank import TextBank
-from semalign.train.checkpoint import read_tensors, write_tensors
 from semalign.train.run import TrainedRun, build_model, load_run, parameter_count, save_run, take_values
 from tests.small import CLASSES, tiny_options
 

@@ -25,7 +25,7 @@ from semalign.data.sample import DataSource, texts_from_masks
 from semalign.judge.images import FEWEST_CLUSTERS, cluster_sums, image_influence
 from semalign.results import Score
 from semalign.text.bank import PADDING, TextBank, permuted_bank, random_bank, shuffled_index, token_index
-from semalign.train.guidance import Guidance
+from semalign.train.run_text import RunText
 
 __all__ = [
     "ALPHA",
@@ -117,13 +117,13 @@ class TextUse:
 
 
 def counterfactual_guidances(
-    guidance: Guidance,
+    guidance: RunText,
     source: DataSource,
     split: str,
     seed: int = 0,
     *,
     encode: Callable[[], TextBank] | None = None,
-) -> dict[str, Guidance | str]:
+) -> dict[str, RunText | str]:
     """Return by name the changed text, or a sentence that says why the change does not apply.
 
     Args:
@@ -138,7 +138,7 @@ def counterfactual_guidances(
     if bank is None:
         return dict.fromkeys(COUNTERFACTUALS, "the model was trained without text")
     n_images = len(source.names(split))
-    changed: dict[str, Guidance | str] = {}
+    changed: dict[str, RunText | str] = {}
     # Two padded tokens: one alone would be warned of as a text whose temperature has no effect.
     nothing = torch.full((n_images, 2), PADDING)
     changed["removed"] = dataclasses.replace(guidance, index={split: nothing})
@@ -162,8 +162,8 @@ def counterfactual_guidances(
 
 
 def _oracle(
-    guidance: Guidance, bank: TextBank, source: DataSource, split: str, encode: Callable[[], TextBank] | None
-) -> Guidance | str:
+    guidance: RunText, bank: TextBank, source: DataSource, split: str, encode: Callable[[], TextBank] | None
+) -> RunText | str:
     """Return the names of each mask's classes, else a sentence of the model's own for each class."""
     if guidance.kind == "masks":
         return "this is the text as it is"
@@ -187,8 +187,8 @@ def _oracle(
 
 
 def score_counterfactuals(
-    score: Callable[[Guidance], Score],
-    guidance: Guidance,
+    score: Callable[[RunText], Score],
+    guidance: RunText,
     source: DataSource,
     split: str,
     seed: int = 0,

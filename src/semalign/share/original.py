@@ -24,7 +24,7 @@ from semalign.errors import CheckpointError, ConfigError, nearest
 from semalign.files import make_folder
 from semalign.model.dropin import Mode, SemanticAlignmentModule, Version
 from semalign.model.text_fusion import Alignment, DecoderAlignment, EncoderAlignment
-from semalign.train.checkpoint import load_into, read_tensors, write_tensors
+from semalign.tensors_file import load_into, read_tensors, write_tensors
 
 __all__ = ["OPTIONS", "Form", "Found", "ImportedOriginal", "Knob", "convert_side", "import_original", "load_original"]
 

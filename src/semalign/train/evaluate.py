@@ -18,7 +18,7 @@ from semalign.data.sample import DataSource
 from semalign.errors import ConfigError
 from semalign.metrics import confusion, counts_of_confusion
 from semalign.results import Score
-from semalign.train.guidance import Guidance
+from semalign.train.run_text import RunText
 
 __all__ = ["Predictor", "score_split"]
 
@@ -133,7 +133,7 @@ def score_split(
     predictor: Predictor,
     source: DataSource,
     split: str,
-    guidance: Guidance,
+    guidance: RunText,
     *,
     depth_scale: DepthScale | None,
     names: Sequence[str] | None = None,

@@ -11,7 +11,7 @@ from semalign.data.leaks import Agreement, text_agreement
 from semalign.data.sample import DataSource
 from semalign.data.scenes import Scenes
 from semalign.results import Score
-from semalign.train.guidance import Guidance
+from semalign.train.run_text import RunText
 
 __all__ = ["NOT_LEAKING", "Leaking", "find_leaking"]
 
@@ -35,7 +35,7 @@ NOT_LEAKING = Leaking(False, None, ())
 """What is known of text that has nothing to do with any one image."""
 
 
-def find_leaking(guidance: Guidance, source: DataSource, score: Score) -> Leaking:
+def find_leaking(guidance: RunText, source: DataSource, score: Score) -> Leaking:
     """Compare the texts of the scored split with its masks, whose classes the score's counts tell.
 
     The captions of the built-in scenes name each class of the mask by construction and are not called leaking: how

@@ -43,12 +43,11 @@ from semalign.model.segmenter import Segmenter
 from semalign.model.text_fusion import Alignment, alignment_sites, recording, taking_what_was_learned
 from semalign.results import Curve, RunResult, Score
 from semalign.seeds import derive_seed, numpy_generator
+from semalign.tensors_file import read_tensors, write_tensors
 from semalign.text.bank import TextBank
-from semalign.train.checkpoint import read_tensors, write_tensors
-from semalign.train.cost import alignment_cost
+from semalign.train.alignment_cost import alignment_cost
 from semalign.train.evaluate import Predictor, score_split
 from semalign.train.folder import STATE_FILE
-from semalign.train.guidance import Guidance, encode_classes, prepare_guidance, text_keywords
 from semalign.train.leaking import find_leaking
 from semalign.train.optimizer import GroupRow, learning_rate_factor, make_optimizer, parameter_groups
 from semalign.train.parallel import (
@@ -64,6 +63,7 @@ from semalign.train.parallel import (
 from semalign.train.precision import autocast, choose_precision, compiled, make_scaler
 from semalign.train.recompute import recomputing
 from semalign.train.run import BEST_FILE, WEIGHTS_FILE, TrainedRun, build_model, parameter_count, save_run, take_values
+from semalign.train.run_text import RunText, encode_classes, prepare_run_text, text_keywords
 from semalign.train.trackers import Follower
 from semalign.train.vocabulary import (
     check_unseen,
@@ -122,7 +122,7 @@ class Inputs:
 
     source: DataSource
     images: ImageSet
-    guidance: Guidance
+    guidance: RunText
     class_bank: TextBank | None
     depth_scale: DepthScale | None
     scored: Mapping[str, ScoredSet] = dataclasses.field(default_factory=dict)
@@ -213,7 +213,7 @@ def _splits(options: Options) -> list[str]:
     return list(dict.fromkeys(split for split in splits if split is not None))
 
 
-def prepare_text(source: DataSource, options: Options) -> tuple[Guidance, TextBank | None]:
+def prepare_text(source: DataSource, options: Options) -> tuple[RunText, TextBank | None]:
     """Return the text of the splits that a run with ``options`` reads, and the class sentences of a text classifier.
 
     Raises:
@@ -221,7 +221,7 @@ def prepare_text(source: DataSource, options: Options) -> tuple[Guidance, TextBa
     """
     data = options.data
     assert data.text is not None
-    guidance = prepare_guidance(
+    guidance = prepare_run_text(
         source,
         _splits(options),
         kind=data.text,
@@ -586,7 +586,7 @@ def _fit(
 
 
 def _alignment_cost(
-    model: Segmenter, size: tuple[int, int], guidance: Guidance, class_features: Tensor | None
+    model: Segmenter, size: tuple[int, int], guidance: RunText, class_features: Tensor | None
 ) -> dict[str, dict[str, Any]]:
     """Return what the alignments cost on one image with the most tokens that any image has."""
     assert guidance.bank is not None

@@ -22,8 +22,8 @@ from semalign.data.transforms import normalize_image, resize_depth, resize_image
 from semalign.errors import ConfigError, DataError, TextError
 from semalign.model.text_fusion import alignment_sites
 from semalign.train.evaluate import Predictor
-from semalign.train.guidance import encode_classes, encode_texts, names_among, text_keywords, without_text
 from semalign.train.run import TrainedRun
+from semalign.train.run_text import encode_classes, encode_texts, names_among, text_keywords, without_text
 from semalign.train.vocabulary import notes_of_strangers
 
 __all__ = ["Prediction", "predict_files"]

@@ -20,8 +20,8 @@ from semalign.model.backbones import BackboneEncoder, make_backbone, restore_bac
 from semalign.model.build import build_segmenter
 from semalign.model.segmenter import Segmenter
 from semalign.model.text_fusion import taking_what_was_learned
+from semalign.tensors_file import load_into, read_tensors, write_tensors
 from semalign.text.bank import TextBank
-from semalign.train.checkpoint import load_into, read_tensors, write_tensors
 
 __all__ = ["BEST_FILE", "WEIGHTS_FILE", "TrainedRun", "build_model", "load_run", "save_run", "take_values"]
 

@@ -35,12 +35,12 @@ from semalign.text.lengths import Long
 
 __all__ = [
     "KINDS",
-    "Guidance",
     "Level",
+    "RunText",
     "encode_classes",
     "encode_texts",
     "names_among",
-    "prepare_guidance",
+    "prepare_run_text",
     "text_cache",
     "text_keywords",
     "without_text",
@@ -58,7 +58,7 @@ KINDS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Guidance:
+class RunText:
     """Encoded text of the images of some splits.
 
     Attributes:
@@ -110,7 +110,7 @@ class Guidance:
         }
 
 
-def prepare_guidance(
+def prepare_run_text(
     source: DataSource,
     splits: Sequence[str],
     *,
@@ -122,7 +122,7 @@ def prepare_guidance(
     long: Long = "split",
     random_seed: int = 0,
     unseen: Collection[str] = (),
-) -> Guidance:
+) -> RunText:
     """Encode the text of ``splits``; encoded banks are cached by encoder and sentences.
 
     Args:
@@ -141,7 +141,7 @@ def prepare_guidance(
         TextError: images' own texts are asked for where the data have none, or the encoder cannot be had.
     """
     if kind == "none":
-        return Guidance(kind, None, None)
+        return RunText(kind, None, None)
     if kind == "images":
         if not source.has_texts:
             raise TextError(
@@ -157,22 +157,22 @@ def prepare_guidance(
             )
         bank = encode_texts(encoder, sentences, level=level, long=long)
         index = {split: token_index([by_split[split][name] for name in source.names(split)], bank) for split in splits}
-        return Guidance(kind, bank, index)
+        return RunText(kind, bank, index)
     _check_names(names, source.class_names)
     seen = [name for name in source.class_names if name not in unseen]
     bank = encode_classes(encoder, seen, templates, names_among(names, seen), level=level, long=long)
     if kind == "random":
-        return Guidance(kind, random_bank(bank, random_seed), None)
+        return RunText(kind, random_bank(bank, random_seed), None)
     if kind == "masks":
         present = {split: texts_from_masks(source, split) for split in splits}
         index = {split: token_index([present[split][name] for name in source.names(split)], bank) for split in splits}
-        return Guidance(kind, bank, index)
+        return RunText(kind, bank, index)
     assert kind == "classes", kind
-    return Guidance(kind, bank, None)
+    return RunText(kind, bank, None)
 
 
 def text_keywords(text: TextOptions) -> dict[str, Any]:
-    """Return what `prepare_guidance` and `encode_classes` take of the options of a run's text."""
+    """Return what `prepare_run_text` and `encode_classes` take of the options of a run's text."""
     return {
         "encoder": text.encoder,
         "templates": text.templates,

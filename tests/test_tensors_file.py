@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from semalign.errors import CheckpointError, OutputError
-from semalign.train.checkpoint import load_into, read_tensors, write_tensors
+from semalign.tensors_file import load_into, read_tensors, write_tensors
 
 
 def tensors() -> dict[str, Tensor]:
@@ -57,7 +57,7 @@ def test_a_full_disk_keeps_what_was_there(tmp_path: Path, monkeypatch: pytest.Mo
     def full(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("semalign.train.checkpoint.save_file", full)
+    monkeypatch.setattr("semalign.tensors_file.save_file", full)
     with pytest.raises(OutputError, match=r"cannot write .*x\.safetensors: No space left on device, free space"):
         write_tensors(path, tensors(), {"version": "new"})
 

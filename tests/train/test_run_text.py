@@ -8,13 +8,13 @@ import torch
 
 from semalign.data.open import open_data
 from semalign.errors import TextError
-from semalign.train.guidance import KINDS, encode_classes, prepare_guidance, text_cache, without_text
+from semalign.train.run_text import KINDS, encode_classes, prepare_run_text, text_cache, without_text
 from tests.small import CLASSES, make_data, scenes
 
 
 def test_no_text(data: Path) -> None:
     """Kind none has no bank, and batches get nothing."""
-    guidance = prepare_guidance(open_data(data), ["train"], kind="none", encoder="table")
+    guidance = prepare_run_text(open_data(data), ["train"], kind="none", encoder="table")
 
     assert guidance.bank is None
     assert guidance.batch("train", torch.tensor([0, 1])) == (None, None)
@@ -24,7 +24,7 @@ def test_no_text(data: Path) -> None:
 
 def test_classes_are_shared_by_all_images(data: Path) -> None:
     """Every image gets the whole bank, one token per class, and the facts say that it is shared."""
-    guidance = prepare_guidance(open_data(data), ["train", "val"], kind="classes", encoder="table:dim=5,seed=0")
+    guidance = prepare_run_text(open_data(data), ["train", "val"], kind="classes", encoder="table:dim=5,seed=0")
 
     features, is_padding = guidance.batch("train", torch.tensor([4, 0]))
     assert guidance.bank is not None
@@ -41,7 +41,7 @@ def test_random_vectors_have_the_norms_of_the_sentences(data: Path) -> None:
     """The control keeps names and norms and changes the directions, by its own seed."""
     source = open_data(data)
     classes, random, other = (
-        prepare_guidance(source, ["val"], kind=kind, encoder="table", random_seed=seed).bank
+        prepare_run_text(source, ["val"], kind=kind, encoder="table", random_seed=seed).bank
         for kind, seed in (("classes", 0), ("random", 0), ("random", 1))
     )
     assert classes is not None
@@ -56,7 +56,7 @@ def test_random_vectors_have_the_norms_of_the_sentences(data: Path) -> None:
 def test_texts_read_off_the_masks_leak(data: Path) -> None:
     """Each image is given the names of its own mask's classes, and that is marked as leaking."""
     source = open_data(data)
-    guidance = prepare_guidance(source, ["val"], kind="masks", encoder="table")
+    guidance = prepare_run_text(source, ["val"], kind="masks", encoder="table")
 
     features, is_padding = guidance.batch("val", torch.tensor([1]))
     assert guidance.bank is not None
@@ -75,7 +75,7 @@ def test_texts_of_images(tmp_path: Path) -> None:
     lines = [{"image": "val/val-0", "texts": ["a tree", "a road"]}, {"image": "val/val-2", "texts": ["a tree"]}]
     (root / "texts.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
 
-    guidance = prepare_guidance(open_data(root), ["val"], kind="images", encoder="table")
+    guidance = prepare_run_text(open_data(root), ["val"], kind="images", encoder="table")
 
     assert guidance.bank is not None
     assert guidance.bank.sentences == ("a tree", "a road")
@@ -85,13 +85,13 @@ def test_texts_of_images(tmp_path: Path) -> None:
     assert is_padding.tolist() == [[False, False], [True, True], [False, True]]
     assert torch.equal(features[2, 0], guidance.bank.features[0])
     with pytest.raises(TextError, match="no image of train has a text"):
-        prepare_guidance(open_data(root), ["train"], kind="images", encoder="table")
+        prepare_run_text(open_data(root), ["train"], kind="images", encoder="table")
 
 
 def test_scenes_have_captions() -> None:
     """Two splits share one bank, each with its own index."""
     source = scenes()
-    guidance = prepare_guidance(source, ["train", "val"], kind="images", encoder="table")
+    guidance = prepare_run_text(source, ["train", "val"], kind="images", encoder="table")
 
     assert guidance.index is not None
     assert guidance.index["train"].shape[0] == 5
@@ -116,8 +116,8 @@ def test_classes_called_otherwise() -> None:
 def test_classes_as_tokens() -> None:
     """At the level of tokens a class has the words of its sentence; a text of the images has its own words."""
     source = scenes()
-    shared = prepare_guidance(source, ["train"], kind="classes", encoder="table", level="token")
-    own = prepare_guidance(source, ["train"], kind="images", encoder="table", level="token")
+    shared = prepare_run_text(source, ["train"], kind="classes", encoder="table", level="token")
+    own = prepare_run_text(source, ["train"], kind="images", encoder="table", level="token")
 
     assert shared.bank is not None
     assert shared.bank.texts == source.class_names
@@ -142,14 +142,14 @@ def test_classes_as_tokens() -> None:
 def test_unseen_classes_are_not_said() -> None:
     """Their names are in no sentence, but may be renamed without being taken for a typing error."""
     source = scenes()
-    guidance = prepare_guidance(
+    guidance = prepare_run_text(
         source, ["train"], kind="classes", encoder="table", names={"wall": "brick"}, unseen=["wall"]
     )
 
     assert guidance.bank is not None
     assert guidance.bank.sentences == source.class_names[1:]
     with pytest.raises(TextError, match=r"text\.names renames 'wal', which is no class"):
-        prepare_guidance(source, ["train"], kind="classes", encoder="table", names={"wal": "brick"}, unseen=["wall"])
+        prepare_run_text(source, ["train"], kind="classes", encoder="table", names={"wal": "brick"}, unseen=["wall"])
 
 
 def test_aliases_and_templates_of_ones_own() -> None:

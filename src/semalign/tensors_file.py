@@ -1,6 +1,6 @@
 """Tensors and plain facts in one safetensors file, whole or not at all; nothing is ever unpickled.
 
-It knows nothing of what the tensors mean.
+It does not depend on what the tensors mean.
 """
 
 from __future__ import annotations
@@ -16,12 +16,9 @@ from torch import Tensor, nn
 
 from semalign.errors import CheckpointError, first_line
 from semalign.files import write_aside
+from semalign.layout import TENSORS_FORMAT
 
-__all__ = ["FORMAT_VERSION", "load_into", "read_tensors", "write_tensors"]
-
-# History of the format:
-# 1: first.
-FORMAT_VERSION = 1
+__all__ = ["load_into", "read_tensors", "write_tensors"]
 
 _SUFFIX = ".safetensors"
 
@@ -30,10 +27,10 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str,
     """Write ``tensors`` and JSON ``facts`` to ``path``; the same tensors and facts give the same bytes.
 
     Raises:
-        OutputError: the disk is full or the folder cannot be written; what stood there before stands there still.
+        OutputError: the disk is full or the folder cannot be written; the earlier file is left as it was.
     """
     # One key: safetensors writes several in an order that changes from call to call.
-    metadata = {"semalign": json.dumps({"format": FORMAT_VERSION, "facts": facts}, allow_nan=False)}
+    metadata = {"semalign": json.dumps({"format": TENSORS_FORMAT, "facts": facts}, allow_nan=False)}
     own = {name: tensor.detach().to("cpu").contiguous().clone() for name, tensor in tensors.items()}
     with write_aside(path) as temporary:
         try:
@@ -46,7 +43,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read what `write_tensors` wrote.
 
     Raises:
-        CheckpointError: the file is missing, no safetensors file, damaged, or of another format version.
+        CheckpointError: the file is missing, not a safetensors file, damaged, or of another format version.
     """
     if not path.exists():
         raise CheckpointError(
@@ -61,16 +58,16 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         with safe_open(path, framework="pt") as handle:
             about = json.loads((handle.metadata() or {}).get("semalign", "{}"))
             version = about.get("format")
-            if version != FORMAT_VERSION:
+            if version != TENSORS_FORMAT:
                 got = "no format version" if version is None else f"format version {version}"
                 raise CheckpointError(
-                    f"the checkpoint {path} has {got}, expected {FORMAT_VERSION}: "
+                    f"the checkpoint {path} has {got}, expected {TENSORS_FORMAT}: "
                     "read it with the version of semalign that wrote it"
                 )
             facts = about.get("facts")
             if not isinstance(facts, dict):
                 raise TypeError("it holds no facts of a run")
-            return {name: handle.get_tensor(name) for name in handle.keys()}, facts  # noqa: SIM118 (no mapping)
+            return {name: handle.get_tensor(name) for name in handle.keys()}, facts  # noqa: SIM118 (not a mapping)
     except CheckpointError:
         raise
     except (SafetensorError, OSError, AttributeError, TypeError, ValueError, RecursionError) as error:
@@ -81,10 +78,10 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def load_into(module: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
-    """Load ``tensors`` into ``module``, all names and shapes fitting.
+    """Load ``tensors`` into ``module``; all names and shapes must fit.
 
     Raises:
-        CheckpointError: a name is missing or too much, or a shape differs.
+        CheckpointError: a tensor is missing or unexpected, or a shape differs.
     """
     own = module.state_dict()
     for missing in sorted(own.keys() - tensors.keys()):
