@@ -11,7 +11,6 @@ from pathlib import Path
 
 import semalign
 from semalign import layout, results
-from semalign.judge import verdict
 from semalign.share import hub
 from semalign.text import bank
 
@@ -88,4 +87,4 @@ def test_formats_are_those_of_the_docs() -> None:
     assert found["weights.safetensors"] == (layout.TENSORS_FORMAT, str(layout.TENSORS_FORMAT))
     assert found[".safetensors"][0] == bank.FORMAT_VERSION
     assert found["config.json"][0] == hub.FORMAT_VERSION
-    assert found["judgement.json"][0] == verdict.FORMAT_VERSION
+    assert found["judgement.json"][0] == layout.JUDGEMENT_FORMAT

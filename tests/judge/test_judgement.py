@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from semalign.errors import ResultsError, StudyError
 from semalign.judge import Contrast, Row, ablation_contrasts, judge
 from semalign.judge.statistics import fixed_boundary
-from semalign.judge.verdict import WORDS, decide_blocks
+from semalign.judge.types import WORDS
+from semalign.judge.verdict import decide_blocks
 
 
 def _rows(seed: int, arms: dict[str, float], n: int, noise: float = 0.004) -> list[Row]:
@@ -311,8 +312,8 @@ def test_a_constant_difference_is_noted() -> None:
         ([("a", 0, 0.5), ("a", 0, 0.5)], "arm 'a' has seed 0 twice"),
         ([("a", 0, math.nan)], "the score of arm 'a', seed 0 is nan, .*or None when the run failed"),
         ([("a", 0, math.inf)], "is inf, expected"),
-        ([("a", 0, 54.3)], r"is 54.3, expected a fraction in \[0, 1\]: divide percent by 100"),
-        ([("a", 0, -0.1)], r"is -0.1, expected a fraction in \[0, 1\]$"),
+        ([("a", 0, 54.3)], r"is 54.3, expected a number in \[0, 1\]: divide percent by 100"),
+        ([("a", 0, -0.1)], r"is -0.1, expected a number in \[0, 1\]$"),
         ([("a", 0, "0.5")], "is '0.5', expected a number"),
     ],
 )

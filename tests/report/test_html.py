@@ -216,7 +216,7 @@ def test_judgement_json_reads_back(tmp_path: Path) -> None:
     folder = paired(tmp_path / "study").path
     write_report(folder)
 
-    assert Judgement.from_dict(read_json(folder / "judgement.json")) == load_study(folder).judgement
+    assert Judgement.from_dict(read_json(folder / "judgement.json")).to_dict() == load_study(folder).judgement.to_dict()
 
 
 def test_damaged_result_leaves_the_old_report(tmp_path: Path) -> None:

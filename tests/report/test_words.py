@@ -54,8 +54,8 @@ def built_in_texts() -> Iterator[tuple[str, str]]:
         yield name, study.source
         for contrast in contrasts_of(study.effects, study.arms, study.baseline, study.levels):
             if contrast.question:
-                yield name, contrast.question
-            yield from ((name, word) for word in (contrast.above, contrast.below) if word not in ("better", "worse"))
+                yield name, str(contrast.question)
+            yield from ((name, str(word)) for word in (contrast.above, contrast.below) if word is not None)
         for table in study.tables:
             yield name, table.title
             yield from ((name, head) for head in table.columns)

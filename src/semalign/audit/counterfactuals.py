@@ -1,7 +1,8 @@
 """Does the model use its text?  The same images scored with the text changed.
 
 The change of mIoU is judged for new images: with IF_i the influence of image i on the dataset mIoU
-(`semalign.judge.images`), D_i = IF_i(changed) - IF_i(true), summed within clusters (sequences, scenes), and N clusters,
+(`semalign.judge.new_images`), D_i = IF_i(changed) - IF_i(true), summed within clusters (sequences, scenes), and
+N clusters,
 
     Var = N/(N-1) sum_i D_i^2
 
@@ -22,7 +23,7 @@ from scipy import stats
 
 from semalign.data.leaks import NameFinder
 from semalign.data.sample import DataSource, texts_from_masks
-from semalign.judge.images import FEWEST_CLUSTERS, cluster_sums, image_influence
+from semalign.judge.new_images import FEWEST_CLUSTERS, cluster_sums, image_influence
 from semalign.results import Score
 from semalign.text.bank import PADDING, TextBank, permuted_bank, random_bank, shuffled_index, token_index
 from semalign.train.run_text import RunText

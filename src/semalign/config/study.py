@@ -47,9 +47,9 @@ class ContrastOptions(Frozen):
     """One sentence that ends with a question mark."""
     family: str = "primary"
     """Effects of one family share alpha."""
-    above: str = "better"
-    """What an effect above 0 is called."""
-    below: str = "worse"
+    above: str | None = None
+    """What an effect above 0 is called; without it "better" or "worse"."""
+    below: str | None = None
     """What an effect below 0 is called."""
 
 

@@ -11,9 +11,11 @@ from semalign.judge.contrasts import (
     against_baseline,
     factor_effect,
 )
-from semalign.judge.images import NewImages, judge_new_images
-from semalign.judge.judgement import Row, Rows, judge
+from semalign.judge.judgement import judge
+from semalign.judge.metric import MIOU, Metric
+from semalign.judge.new_images import NewImages, judge_new_images
 from semalign.judge.pilot import Pilot, judge_pilot
+from semalign.judge.rows import Row, Rows
 from semalign.judge.table import (
     ImageTable,
     counts_of_runs,
@@ -23,7 +25,7 @@ from semalign.judge.table import (
     read_runs_csv,
     rows_of_counts,
 )
-from semalign.judge.verdict import ArmSummary, Contrast, Estimate, FailureTest, Judgement, LeftOut, Look, Verdict
+from semalign.judge.types import ArmSummary, Contrast, Estimate, FailureTest, Judgement, LeftOut, Look, Verdict
 from semalign.presets import BASELINE, LOOKS
 from semalign.rooms import make_callable
 from semalign.wording.numbers import format_interval, format_level, format_p, format_points
@@ -33,6 +35,7 @@ __all__ = [
     "BASELINE",
     "CONTROLS",
     "LOOKS",
+    "MIOU",
     "ArmSummary",
     "Contrast",
     "Estimate",
@@ -41,6 +44,7 @@ __all__ = [
     "Judgement",
     "LeftOut",
     "Look",
+    "Metric",
     "NewImages",
     "Pilot",
     "Row",

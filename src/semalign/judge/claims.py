@@ -22,7 +22,7 @@ from scipy import stats
 
 from semalign.errors import StudyError
 from semalign.judge.statistics import check_level, t_interval
-from semalign.judge.verdict import Estimate, Judgement, LeftOut, Verdict, Word
+from semalign.judge.types import Estimate, Judgement, LeftOut, Verdict, Word
 from semalign.presets import BASELINE
 from semalign.wording.numbers import format_interval, format_p, format_points
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from semalign.errors import StudyError
 from semalign.judge.statistics import factor_weights
-from semalign.judge.verdict import ArmName, Contrast
+from semalign.judge.types import ArmName, Contrast
 from semalign.presets import BASELINE, CONTROL_ARMS, DOCUMENT_ARMS
 
 __all__ = [

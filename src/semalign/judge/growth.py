@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from semalign.judge.judgement import judge
-from semalign.judge.verdict import ArmName, Contrast, Judgement
+from semalign.judge.types import ArmName, Contrast, Judgement
 
 __all__ = ["Outcomes", "blocks_wanted", "judge_study", "whole_blocks"]
 

@@ -6,18 +6,16 @@ This module knows nothing of training or of reports: anybody's runs are rows of 
 from __future__ import annotations
 
 import dataclasses
-import math
-import operator
-import os
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from semalign.errors import ResultsError, StudyError, nearest
+from semalign.errors import StudyError, nearest
 from semalign.judge.contrasts import against_baseline, family_sizes
 from semalign.judge.looks import FUTILE, at_fewer_blocks, check_looks, decision_chance, look_boundaries
+from semalign.judge.metric import MIOU, Metric
+from semalign.judge.rows import Rows, Scores, scores_of
 from semalign.judge.statistics import (
     Boundary,
     block_contrasts,
@@ -32,33 +30,20 @@ from semalign.judge.statistics import (
     summarise,
     t_interval,
 )
-from semalign.judge.verdict import (
+from semalign.judge.types import (
     ArmName,
     ArmSummary,
     Contrast,
-    Decision,
     Estimate,
     FailureTest,
     Judgement,
     LeftOut,
     Look,
     Verdict,
-    count_blocks,
-    decide_blocks,
-    explain,
-    survives_imputation,
 )
+from semalign.judge.verdict import Decision, count_blocks, decide_blocks, explain, survives_imputation
 
-__all__ = ["Row", "Rows", "judge"]
-
-Row: TypeAlias = tuple[ArmName, int, float | None]
-"""(arm, seed, score in [0, 1], or None for a run that failed)."""
-
-Rows: TypeAlias = Iterable[Row] | Mapping[ArmName, Mapping[int, float | None]]
-"""Rows in any order, or the same as {arm: {seed: score}}."""
-
-Table: TypeAlias = dict[ArmName, dict[int, float | None]]
-"""By arm and seed the score in points, None for a failed run; what is missing was not run."""
+__all__ = ["judge"]
 
 
 def judge(
@@ -70,6 +55,7 @@ def judge(
     alpha: float = 0.05,
     planned_blocks: int | None = None,
     looks: Sequence[int] | None = None,
+    metric: Metric = MIOU,
 ) -> Judgement:
     """Judge arms against a baseline over paired blocks; the runs of one seed are a block.
 
@@ -78,7 +64,7 @@ def judge(
 
     A block in which a run of the contrast failed, or is missing though the study has the seed, is incomplete.  The
     estimate then rests on the complete blocks, and the verdict stands only if it is the same whatever the lost runs had
-    scored between 0 and 100; else it is inconclusive.
+    scored within the metric's range; else it is inconclusive.
 
     With ``looks`` a growing study is judged at those moments and at no other (`semalign.judge.looks`).  Blocks count in
     the order of their seeds, which is to be the order in which they are run: the look at 5 sees the five smallest
@@ -86,16 +72,17 @@ def judge(
     look.
 
     Args:
-        rows: (arm, seed, score) with scores in [0, 1] and None for a failed run, or {arm: {seed: score}}.
+        rows: (arm, seed, score) with scores in the metric's range and None for a failed run, or {arm: {seed: score}}.
         baseline: the arm that the others are compared with.
         contrasts: the pre-registered effects; without them, every other arm minus the baseline, as one family.
-        margin: smallest effect that matters, mIoU points, fixed before the runs.
+        margin: smallest effect that matters, in the metric's unit, fixed before the runs.
         alpha: family-wise level.
         planned_blocks: the number of seeds fixed beforehand; blocks that were never started then count as incomplete.
         looks: the moments fixed beforehand, in blocks, such as (5, 8, 12); not together with ``planned_blocks``.
+        metric: what the scores measure.
 
     Raises:
-        ResultsError: no rows, a malformed row, a pair of arm and seed twice, a score that is no number in [0, 1].
+        ResultsError: no rows, a malformed row, a pair of arm and seed twice, a score outside the metric's range.
         StudyError: unknown baseline, nothing to compare, two contrasts of one name, margin or alpha out of range,
             more blocks than planned, or looks that do not grow.
 
@@ -103,13 +90,13 @@ def judge(
     >>> judge(rows, baseline="plain", margin=0.5).verdicts[0].word
     'better'
     """
-    if not 0 < margin < 100:
-        raise StudyError(f"margin is {margin!r}, expected mIoU points above 0 and below 100, such as 0.5")
+    metric.check_margin(margin)
     check_level("alpha", alpha)
-    table = _table(rows)
+    table = scores_of(rows, metric)
     if baseline not in table:
         raise StudyError(f"no run of the baseline {baseline!r}{nearest(baseline, table)}")
-    asked = tuple(against_baseline(sorted(table), baseline) if contrasts is None else contrasts)
+    given = against_baseline(sorted(table), baseline) if contrasts is None else contrasts
+    asked = tuple(contrast.named(metric) for contrast in given)
     _check_contrasts(asked, baseline)
     seeds = tuple(sorted({seed for runs in table.values() for seed in runs}))
     unstarted = check_planned(len(seeds), planned_blocks, "results") - len(seeds)
@@ -135,7 +122,7 @@ def judge(
         if moments
         else _judge_one(contrast, table, seeds, unstarted, rule)
         for contrast in asked
-        for rule in [_Rule(margin, alpha, families[contrast.family])]
+        for rule in [_Rule(metric, margin, alpha, families[contrast.family])]
     ]
     estimates = [one.estimate for one in judged]
     return Judgement(
@@ -156,63 +143,8 @@ def judge(
         notes=(*protocol, *(note for one in judged for note in one.notes)),
         moments=moments,
         looks=tuple(look for one in judged for look in one.looks),
+        metric=metric,
     )
-
-
-# --- input ----------------------------------------------------------------------------------------
-
-
-def _table(rows: Rows) -> Table:
-    """Return checked scores in points by arm and seed."""
-    flat: Iterable[Any] = rows
-    if isinstance(rows, (str, bytes, os.PathLike)):
-        raise ResultsError(
-            f"the rows are {rows!r}, expected rows of arm, seed and score: read a file with "
-            "semalign.judge.read_results_csv(path)"
-        )
-    if isinstance(rows, Mapping):
-        flat = ((arm, seed, score) for arm, runs in rows.items() for seed, score in runs.items())
-    table: Table = {}
-    for row in flat:
-        if not isinstance(row, Sequence) or isinstance(row, str) or len(row) != 3:
-            raise ResultsError(f"a row is {row!r}, expected (arm, seed, score) with None as the score of a failed run")
-        arm, seed, score = row
-        if not isinstance(arm, str) or not arm:
-            raise ResultsError(f"the arm of the row {row!r} is {arm!r}, expected a name")
-        seed = _seed(seed, row)
-        runs = table.setdefault(arm, {})
-        if seed in runs:
-            raise ResultsError(f"arm {arm!r} has seed {seed} twice, expected one run of an arm per seed")
-        runs[seed] = _points(score, arm, seed)
-    if not table:
-        raise ResultsError("there is no run to judge, expected rows of arm, seed and score")
-    return table
-
-
-def _seed(seed: Any, row: Any) -> int:
-    try:
-        if not isinstance(seed, (bool, np.bool_)):
-            return operator.index(seed)
-    except TypeError:
-        pass
-    raise ResultsError(f"the seed of the row {tuple(row)!r} is {seed!r}, expected a whole number")
-
-
-def _points(score: Any, arm: ArmName, seed: int) -> float | None:
-    if score is None:
-        return None
-    if isinstance(score, (bool, np.bool_)) or not isinstance(score, (int, float, np.integer, np.floating)):
-        raise ResultsError(f"the score of arm {arm!r}, seed {seed} is {score!r}, expected a number in [0, 1] or None")
-    value = float(score)
-    if not math.isfinite(value):
-        raise ResultsError(
-            f"the score of arm {arm!r}, seed {seed} is {value}, expected a number in [0, 1], "
-            "or None when the run failed"
-        )
-    if not 0 <= value <= 1:
-        fix = ": divide percent by 100" if 1 < value <= 100 else ""
-        raise ResultsError(f"the score of arm {arm!r}, seed {seed} is {value:g}, expected a fraction in [0, 1]{fix}")
-    return 100 * value
 
 
 def _check_contrasts(contrasts: tuple[Contrast, ...], baseline: ArmName) -> None:
@@ -231,6 +163,7 @@ def _check_contrasts(contrasts: tuple[Contrast, ...], baseline: ArmName) -> None
 class _Rule:
     """How one effect, judged at alpha/m, is judged: once, at a number of blocks fixed beforehand."""
 
+    metric: Metric
     margin: float
     alpha: float
     m: int
@@ -238,6 +171,11 @@ class _Rule:
     def boundary(self, n: int) -> Boundary:
         """Return the boundary for ``n`` complete blocks."""
         return fixed_boundary(n, self.alpha, self.m)
+
+    def decide(self, estimate: Estimate) -> Decision:
+        """Return the decision of the complete blocks alone."""
+        boundary = self.boundary(estimate.n)
+        return decide_blocks(estimate.values, boundary, self.margin, higher_is_better=self.metric.higher_is_better)
 
     def explain(self, estimate: Estimate, decision: Decision, lost: int) -> Verdict:
         """Return the verdict with its sentence."""
@@ -284,7 +222,7 @@ class _Judged:
 
 
 def _judge_at_looks(
-    contrast: Contrast, table: Table, seeds: tuple[int, ...], moments: tuple[int, ...], once: _Rule
+    contrast: Contrast, table: Scores, seeds: tuple[int, ...], moments: tuple[int, ...], once: _Rule
 ) -> _Judged:
     """Return what the look that decides the contrast says, else the latest, with all looks that have been reached."""
     standing: _Judged | None = None
@@ -292,7 +230,7 @@ def _judge_at_looks(
     for index, blocks in enumerate(moments):
         if blocks > len(seeds):
             break
-        rule = _AtLook(once.margin, once.alpha, once.m, moments, index)
+        rule = _AtLook(once.metric, once.margin, once.alpha, once.m, moments, index)
         here = _judge_one(contrast, table, seeds[:blocks], 0, rule)
         if standing is not None and standing.verdict.word != "inconclusive":
             looks.append(Look(blocks, False, here.estimate, standing.verdict))
@@ -348,13 +286,13 @@ def _protocol(n: int, moments: tuple[int, ...]) -> tuple[str, ...]:
     )
 
 
-def _judge_one(contrast: Contrast, table: Table, seeds: tuple[int, ...], unstarted: int, rule: _Rule) -> _Judged:
+def _judge_one(contrast: Contrast, table: Scores, seeds: tuple[int, ...], unstarted: int, rule: _Rule) -> _Judged:
     arms = list(contrast.weights)
     complete = [seed for seed in seeds if all(table.get(arm, {}).get(seed) is not None for arm in arms)]
     incomplete: list[int | None] = [seed for seed in seeds if seed not in set(complete)]
     incomplete += [None] * unstarted
     left_out = tuple(LeftOut(contrast.name, seed, _why(arms, table, seed)) for seed in incomplete)
-    ranges = [_possible(contrast, table, seed) for seed in incomplete]
+    ranges = [_possible(contrast, table, seed, rule.metric.bounds) for seed in incomplete]
     scores = np.array([[table[arm][seed] for seed in complete] if complete else [] for arm in arms], dtype=np.float64)
 
     estimate = _estimate(contrast, complete, scores, rule)
@@ -421,9 +359,16 @@ def _verdict(
             f"{name}: inconclusive, every arm scored the same in all {n} blocks to the last digit, "
             "so they are one observation and not several: let the seed reach the training."
         )
-    decision = decide_blocks(estimate.values, rule.boundary(n), rule.margin)
+    decision = rule.decide(estimate)
     if lost and decision.code != 0:
-        holds, below = survives_imputation(decision, estimate.values, ranges, rule.boundary(n + lost), rule.margin)
+        holds, below = survives_imputation(
+            decision,
+            estimate.values,
+            ranges,
+            rule.boundary(n + lost),
+            rule.margin,
+            higher_is_better=rule.metric.higher_is_better,
+        )
         if not holds:
             return _undecided(
                 f"{name}: inconclusive, {count_blocks(lost)} incomplete ({_first(left_out)}), and what the {n} "
@@ -437,7 +382,7 @@ def _undecided(reason: str) -> Verdict:
     return Verdict("inconclusive", False, reason)
 
 
-def _why(arms: list[ArmName], table: Table, seed: int | None) -> str:
+def _why(arms: list[ArmName], table: Scores, seed: int | None) -> str:
     if seed is None:
         return "planned, but no run of it exists"
     failed = [arm for arm in arms if seed in table.get(arm, {}) and table[arm][seed] is None]
@@ -453,15 +398,13 @@ def _first(left_out: tuple[LeftOut, ...]) -> str:
     return "; ".join(shown[:3]) + ("; ..." if len(shown) > 3 else "")
 
 
-def _possible(contrast: Contrast, table: Table, seed: int | None) -> tuple[float, float]:
-    """Return the lowest and highest contrast of a block whose lost runs might have scored anything in 0-100."""
+def _possible(contrast: Contrast, table: Scores, seed: int | None, bounds: tuple[float, float]) -> tuple[float, float]:
+    """Return the lowest and highest contrast of a block whose lost runs might have scored anything within bounds."""
     low = high = 0.0
     for arm, weight in contrast.weights.items():
         score = None if seed is None else table.get(arm, {}).get(seed)
-        if score is not None:
-            low, high = low + weight * score, high + weight * score
-        else:
-            low, high = low + min(100 * weight, 0.0), high + max(100 * weight, 0.0)
+        ends = [weight * value for value in (bounds if score is None else (score, score))]
+        low, high = low + min(ends), high + max(ends)
     return low, high
 
 
@@ -490,7 +433,7 @@ def _summarise_arm(arm: ArmName, runs: dict[int, float | None], alpha: float) ->
     return ArmSummary(arm, len(runs), failed, float(mean), float(sd), float(low), float(high))
 
 
-def _failure_tests(table: Table, baseline: ArmName) -> tuple[FailureTest, ...]:
+def _failure_tests(table: Scores, baseline: ArmName) -> tuple[FailureTest, ...]:
     if not any(score is None for runs in table.values() for score in runs.values()):
         return ()
     tests = []

@@ -15,7 +15,7 @@ from scipy import stats
 
 from semalign.errors import ResultsError
 from semalign.judge.statistics import block_contrasts, direction_p, resolvable_margin, summarise
-from semalign.judge.verdict import Judgement
+from semalign.judge.types import Judgement
 from semalign.seeds import numpy_generator
 
 __all__ = ["Pilot", "judge_pilot", "pilot_doubts"]

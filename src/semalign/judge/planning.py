@@ -20,7 +20,7 @@ from semalign.judge.statistics import (
     minimum_detectable_effect,
     resolvable_margin,
 )
-from semalign.judge.verdict import Contrast
+from semalign.judge.types import Contrast
 from semalign.seeds import numpy_generator
 
 __all__ = ["Precision", "cannot_decide", "effect_sd", "precision"]

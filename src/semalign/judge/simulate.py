@@ -34,7 +34,7 @@ from semalign.judge.statistics import (
     fixed_boundary,
     summarise,
 )
-from semalign.judge.verdict import ArmName, Contrast
+from semalign.judge.types import ArmName, Contrast
 from semalign.presets import BASELINE, LOOKS
 from semalign.seeds import numpy_generator
 

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semalign.errors import ResultsError, nearest
-from semalign.judge.images import ImageCounts, image_influence
-from semalign.judge.judgement import Row
-from semalign.judge.verdict import ArmName
+from semalign.judge.new_images import ImageCounts, image_influence
+from semalign.judge.rows import Row
+from semalign.judge.types import ArmName
 
 __all__ = [
     "MOST_PIXELS",

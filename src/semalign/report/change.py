@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from semalign.judge import Estimate, Judgement, Verdict
 from semalign.judge.looks import at_fewer_blocks, look_boundaries
 from semalign.judge.statistics import Boundary, fixed_boundary
-from semalign.judge.verdict import WORDS, decide_blocks
+from semalign.judge.types import WORDS
+from semalign.judge.verdict import decide_blocks
 
 __all__ = ["LARGEST_SHIFT", "Change", "OneBlock", "Thresholds", "changes_of"]
 

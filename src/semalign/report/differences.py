@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semalign.judge import Contrast, Estimate
-from semalign.judge.images import FEWEST_CLUSTERS, NewImages, judge_new_images
+from semalign.judge.new_images import FEWEST_CLUSTERS, NewImages, judge_new_images
 from semalign.judge.statistics import block_contrasts, t_interval
 from semalign.report.numbers import StudyNumbers
 from semalign.results import Score

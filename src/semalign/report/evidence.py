@@ -31,7 +31,7 @@ from semalign.judge.claims import (
     spread_ratio,
 )
 from semalign.judge.statistics import paired_failure_test
-from semalign.judge.verdict import Word
+from semalign.judge.types import Word
 from semalign.report.numbers import SiteGroup, StudyNumbers, group_of, train_score
 from semalign.results import Curve, RunResult
 

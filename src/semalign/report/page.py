@@ -326,7 +326,7 @@ def _card(estimate: Estimate, verdict: Verdict, numbers: StudyNumbers, words: Wo
 
 
 def _question(contrast: Contrast, words: Words) -> str:
-    known = words.known(contrast.question)
+    known = words.known(str(contrast.question))
     weights = list(contrast.weights.items())
     if known == contrast.question and sorted(contrast.weights.values()) == [-1.0, 1.0]:
         (first,) = (arm for arm, weight in weights if weight > 0)
@@ -349,7 +349,7 @@ def plain_sentence(estimate: Estimate, verdict: Verdict, judgement: Judgement, w
         "margin": f"{margin:g}",
     }
     if verdict.word in ("better", "worse"):
-        called = estimate.contrast.above if verdict.word == "better" else estimate.contrast.below
+        called = str(estimate.called)
         if called in ("better", "worse"):
             called = words(f"{called} called")
         else:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from semalign.judge import Estimate, Judgement, Verdict, format_interval, format_level, format_points
-from semalign.judge.verdict import WORDS, decide
+from semalign.judge.types import WORDS
+from semalign.judge.verdict import decide
 from semalign.report.words import Words
 
 __all__ = ["moment_of", "reason_of"]
@@ -80,5 +81,5 @@ def _said(judgement: Judgement, estimate: Estimate, verdict: Verdict, words: Wor
 
 
 def _called(estimate: Estimate, verdict: Verdict, words: Words) -> str:
-    called = estimate.contrast.above if verdict.word == "better" else estimate.contrast.below
+    called = str(estimate.called)
     return words(called) if called in ("better", "worse") else words.known(called)

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from semalign.judge import Estimate, Judgement, Look, Verdict, format_points
 from semalign.judge.claims import STATEMENTS, Claim, Evidence, Reason, advise, judge_claims
 from semalign.judge.contrasts import aliases
-from semalign.judge.images import FEWEST_CLUSTERS
 from semalign.judge.looks import FUTILE
+from semalign.judge.new_images import FEWEST_CLUSTERS
 from semalign.report.change import LARGEST_SHIFT, Change, changes_of
 from semalign.report.claim_words import (
     finding_text,

@@ -14,7 +14,7 @@ from semalign.config.reader import nested, settings
 from semalign.config.study import StudyOptions, arm_options
 from semalign.errors import ConfigError, StudyError, nearest
 from semalign.judge.contrasts import contrasts_of
-from semalign.judge.verdict import Contrast
+from semalign.judge.types import Contrast
 from semalign.presets import PILOT_ARMS
 from semalign.study.command import CommandOptions, check_command, command_options
 

@@ -18,7 +18,7 @@ from semalign.errors import ResultsError, StudyError
 from semalign.files import read_json
 from semalign.judge.contrasts import aliases, family_sizes
 from semalign.judge.planning import cannot_decide, effect_sd, precision
-from semalign.judge.verdict import Contrast
+from semalign.judge.types import Contrast
 from semalign.results import RunResult, read_result
 from semalign.study.design import pilot_runs, planned_runs, study_contrasts
 from semalign.study.runner import RESULT_FILE, check_study_folder, threads_per_worker, unfinished, worker_count

@@ -24,26 +24,27 @@ def format_p(p: float) -> str:
     return f"p = {p:.3f}"
 
 
-def format_points(value: float, *, signed: bool = True) -> str:
-    """Return mIoU points with two decimals; what is not 0 never prints as 0.
+def format_points(value: float, *, signed: bool = True, decimals: int = 2) -> str:
+    """Return a score or an effect with ``decimals`` digits after the point; what is not 0 never prints as 0.
 
     >>> format_points(0.4249), format_points(-0.0004), format_points(0.0), format_points(54.126, signed=False)
     ('+0.42', '-0.0004', '0.00', '54.13')
     """
     if value == 0:
-        return "0.00"
+        return f"{0:.{decimals}f}"
     sign = "+" if signed else ""
-    shown = f"{value:{sign}.2f}"
+    shown = f"{value:{sign}.{decimals}f}"
     return f"{value:{sign}.1g}" if float(shown) == 0 else shown
 
 
-def format_interval(low: float, high: float, *, signed: bool = True) -> str:
-    """Return ``[low, high]`` in mIoU points.
+def format_interval(low: float, high: float, *, signed: bool = True, decimals: int = 2) -> str:
+    """Return ``[low, high]``, each end as `format_points` returns it.
 
     >>> format_interval(-0.12, 0.803)
     '[-0.12, +0.80]'
     """
-    return f"[{format_points(low, signed=signed)}, {format_points(high, signed=signed)}]"
+    ends = (format_points(end, signed=signed, decimals=decimals) for end in (low, high))
+    return f"[{', '.join(ends)}]"
 
 
 def format_level(level: float) -> str:

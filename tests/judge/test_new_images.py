@@ -9,7 +9,7 @@ from scipy import stats
 
 from semalign.errors import ResultsError, StudyError
 from semalign.judge import Contrast
-from semalign.judge.images import (
+from semalign.judge.new_images import (
     FEWEST_CLUSTERS,
     cluster_sums,
     image_influence,

@@ -30,8 +30,10 @@ from scipy import stats
 
 from semalign.errors import ResultsError, StudyError, nearest
 from semalign.judge.contrasts import against_baseline, family_sizes
+from semalign.judge.metric import MIOU
 from semalign.judge.statistics import block_contrasts, check_level, check_planned, direction_p, equivalence_p, summarise
-from semalign.judge.verdict import WORDS, ArmName, Contrast, Verdict, decide
+from semalign.judge.types import WORDS, ArmName, Contrast, Verdict
+from semalign.judge.verdict import decide
 from semalign.wording.numbers import format_interval, format_level, format_points
 
 __all__ = [
@@ -245,8 +247,7 @@ def judge_new_images(
             f"the study has looks {tuple(looks)}, expected a number of seeds fixed beforehand: effects on new images "
             "are never judged at looks, fix the seeds with --seeds"
         )
-    if not 0 < margin < 100:
-        raise StudyError(f"margin is {margin!r}, expected mIoU points above 0 and below 100, such as 0.5")
+    MIOU.check_margin(margin)
     check_level("alpha", alpha)
     if baseline not in counts:
         raise StudyError(f"no run of the baseline {baseline!r}{nearest(baseline, counts)}")
@@ -256,7 +257,8 @@ def judge_new_images(
             f"the images come from {n_clusters} clusters, expected at least {FEWEST_CLUSTERS} to speak of new images: "
             "score more sequences, or judge these images alone"
         )
-    asked = tuple(against_baseline(sorted(counts), baseline) if contrasts is None else contrasts)
+    given = against_baseline(sorted(counts), baseline) if contrasts is None else contrasts
+    asked = tuple(contrast.named(MIOU) for contrast in given)
     if not asked:
         raise StudyError(f"there is nothing to compare with {baseline!r}, expected runs of at least one other arm")
     families = family_sizes(asked)
