@@ -156,7 +156,7 @@ def test_at_the_edge_of_the_range(name: str, value: Any) -> None:
         ("data.necessity", 1.5, r"option data\.necessity .* got 1\.5: .* less than or equal to 1"),
         ("data.depth", 1, r"option data\.depth .* got 1: input should be a valid boolean"),
         ("data.text", "caption", "got \"caption\": input should be 'none', 'classes', 'images', 'masks' or 'random'"),
-        ("model.size", "huge", "got \"huge\": input should be 'nano', 'tiny', 'small', 'base', 'nano-1' or 'small-1'"),
+        ("model.size", "huge", "got \"huge\": input should be 'nano', 'tiny', 'small' or 'base'"),
         ("align.encoder.stages", [4], r"option align\.encoder\.stages\.0 .* got 4: .* less than or equal to 3"),
         ("align.encoder.heads", 0, r"option align\.encoder\.heads .* got 0: .* greater than or equal to 1"),
         ("align.decoder.top_k", 0, "greater than or equal to 1"),

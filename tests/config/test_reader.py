@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from semalign.config import (
     Options,
-    completed,
     flatten,
     merge,
     option_names,
@@ -259,23 +258,6 @@ def test_defaults_by_kind(kind: str, size: tuple[int, int], text: str) -> None:
         ("align.decoder.levels", list(levels)),
     ):
         assert re.search(rf"{re.escape(str(value))} for (a )?{kind}", option_names()[name])
-
-
-def test_stored_options_are_completed() -> None:
-    """Options of a run from before feed_forward was one mean what was built then; others come back as they are."""
-    now = to_dict(resolve_defaults(Options(), "folder"))
-    stored = merge(now, {"align": {"decoder": {"levels": [0, 3]}}})
-    del stored["align"]["decoder"]["feed_forward"]
-    then = merge(stored, {"align": {"decoder": {"feed_forward": "all"}}, "model": {"size": "nano-1"}})
-    own = {"model": {"size": "nano", "backbone": "hf:swin"}}
-
-    assert completed(now) == now
-    assert completed(stored) == then
-    assert completed(merge(stored, {"model": {"size": "tiny"}})) == merge(then, {"model": {"size": "tiny"}})
-    assert completed(merge(stored, own)) == merge(then, own)
-    others: list[Any] = [None, [], {}, {"align": 3}, {"align": {"decoder": None}}]
-    for value in others:
-        assert completed(value) == value
 
 
 # ---- Mappings ----

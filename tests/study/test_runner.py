@@ -348,7 +348,7 @@ NOW = {"threads": 3, "device": "cuda", "processor": "X100", "torch": "2.13.0", "
 
 
 def test_defaults_that_have_changed_are_not_mixed(tmp_path: Path, small_study: StudyOptions) -> None:
-    """A study whose finished runs were made with other defaults does not go on; a new option is no matter."""
+    """Finished runs with other defaults stop the study; an option that one side lacks is not compared."""
     runs = planned_runs(small_study)
     own = to_dict(runs[0].options)
     file = tmp_path / runs[0].folder / "result.json"
@@ -364,9 +364,6 @@ def test_defaults_that_have_changed_are_not_mixed(tmp_path: Path, small_study: S
         StudyError, match=r"was begun with train\.scalar_lr=0\.5 \(arm Baseline\) and would go on with .*--set 'train"
     ):
         check(merge(own, {"train": {"scalar_lr": 0.5}}))
-    del own["align"]["decoder"]["feed_forward"]
-    with pytest.raises(StudyError, match=r"was begun with align\.decoder\.feed_forward=all"):
-        check(own)
 
 
 @pytest.mark.parametrize(

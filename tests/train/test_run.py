@@ -7,11 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from semalign.config import Options, completed, to_dict, validate
 from semalign.errors import CheckpointError, ConfigError
 from semalign.tensors_file import read_tensors, write_tensors
-from semalign.text.bank import TextBank
-from semalign.train.run import TrainedRun, build_model, load_run, parameter_count, save_run, take_values
+from semalign.train.run import build_model, load_run, parameter_count, save_run, take_values
 from tests.small import CLASSES, tiny_options
 
 
@@ -54,27 +52,6 @@ def change(trained: Path, path: Path, tensors: dict[str, Tensor | None], **facts
     new = {name: tensor for name, tensor in {**old, **tensors}.items() if tensor is not None}
     write_tensors(path, new, {**old_facts, **facts})
     return path
-
-
-def test_a_run_of_an_earlier_version(tmp_path: Path) -> None:
-    """Options that do not name the feed-forward parts and the size of today build the model of then."""
-    options = tiny_options("folder")
-    stored = to_dict(options)
-    del stored["align"]["decoder"]["feed_forward"]
-    then = validate(Options, completed(stored), "the test")
-    model = build_model(then, len(CLASSES), 5, None, seed=1)
-    bank = TextBank(torch.eye(5)[: len(CLASSES)], CLASSES, "a test")
-    run = TrainedRun(model, options, CLASSES, bank, None, None, {})
-    save_run(tmp_path / "run.safetensors", run, model.state_dict())
-    tensors, facts = read_tensors(tmp_path / "run.safetensors")
-    write_tensors(tmp_path / "old.safetensors", tensors, {**facts, "options": stored})
-
-    loaded = load_run(tmp_path / "old.safetensors")
-
-    assert loaded.options == then
-    assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in loaded.model.state_dict().items())
-    with pytest.raises(CheckpointError, match="the checkpoint"):
-        load_run(tmp_path / "run.safetensors")
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from semalign.config.options import Options
 from semalign.config.reader import (
-    completed,
     flatten,
     merge,
     option_names,
@@ -15,7 +14,6 @@ from semalign.config.reader import (
 
 __all__ = [
     "Options",
-    "completed",
     "flatten",
     "merge",
     "option_names",

@@ -202,9 +202,8 @@ class TextOptions(Frozen):
 class ModelOptions(Frozen):
     """The segmenter."""
 
-    size: Literal["nano", "tiny", "small", "base", "nano-1", "small-1"] = "nano"
-    """Widths and depths, from about a million parameters (nano) upwards; nano-1 and small-1 are earlier ones,
-    for runs made with them."""
+    size: Literal["nano", "tiny", "small", "base"] = "nano"
+    """Widths and depths, from about a million parameters (nano) upwards."""
     backbone: str | None = None
     """Visual encoder of another library: hf:NAME or timm:NAME from scratch (hf: swin, swinv2, convnextv2, pvtv2,
     segformer, dinov2, resnet), or a folder with config.json and model.safetensors.  By default our own."""

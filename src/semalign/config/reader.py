@@ -20,7 +20,6 @@ from semalign.presets import SCENES
 
 __all__ = [
     "DEFAULTS_BY_KIND",
-    "completed",
     "flatten",
     "merge",
     "nested",
@@ -292,22 +291,6 @@ def resolve_defaults(options: Options, kind: str) -> Options:
     """Fill the options that depend on the kind of data ("folder" or "scenes")."""
     given = options.model_dump(mode="json", exclude_none=True)
     return validate(Options, merge(DEFAULTS_BY_KIND[kind], given), "the options")
-
-
-def completed(options: Any) -> Any:
-    """Return a run's stored options as its version meant them, where it left unsaid what has become an option since.
-
-    At first each level of the decoder had its feed-forward part, and two sizes had other widths.  What is no
-    run's options comes back as it is, for the reader of options to refuse.
-    """
-    align = options.get("align") if isinstance(options, Mapping) else None
-    decoder = align.get("decoder") if isinstance(align, Mapping) else None
-    if not isinstance(align, Mapping) or not isinstance(decoder, Mapping) or "feed_forward" in decoder:
-        return options
-    model = options.get("model")
-    if isinstance(model, Mapping) and model.get("size") in ("nano", "small") and model.get("backbone") is None:
-        model = {**model, "size": f"{model['size']}-1"}
-    return {**options, "model": model, "align": {**align, "decoder": {**decoder, "feed_forward": "all"}}}
 
 
 def to_dict(options: BaseModel) -> dict[str, Any]:

@@ -50,8 +50,6 @@ SIZES: dict[str, Size] = {
     "small": Size(48, (64, 128, 256, 384), (3, 2, 4, 2), 128),
     "base": Size(64, (96, 192, 384, 512), (3, 4, 6, 3), 192),
     # As they were at first, for runs made with them.
-    "nano-1": Size(24, (32, 64, 96, 128), (1, 2, 2, 1), 64),
-    "small-1": Size(48, (64, 128, 256, 384), (2, 3, 4, 2), 128),
 }
 
 

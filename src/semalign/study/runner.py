@@ -6,7 +6,6 @@ own saved state.  It knows nothing of judging.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import os
@@ -20,9 +19,9 @@ from typing import Any
 
 import yaml
 
-from semalign.config import Options, completed, flatten, merge, read_yaml, to_dict, validate
+from semalign.config import Options, flatten, merge, read_yaml, to_dict, validate
 from semalign.config.study import StudyOptions
-from semalign.errors import ConfigError, OutputError, ResultsError, SemalignError, StudyError, is_out_of_memory
+from semalign.errors import OutputError, ResultsError, SemalignError, StudyError, is_out_of_memory
 from semalign.files import make_folder, read_json, remove_strays, write_json, write_text
 from semalign.locks import run_lock
 from semalign.results import RunResult, read_result, write_result
@@ -89,9 +88,6 @@ def check_study_folder(folder: Path, study: StudyOptions) -> bool:
     value = _as_dict(study)
     if file.exists():
         found = read_yaml(file)
-        with contextlib.suppress(ConfigError):
-            # Read as a study again: a file of an older version lacks options that have been added since.
-            found = _as_dict(validate(StudyOptions, found, str(file)))
         different = [name for name in [*value, *found] if found.get(name) != value.get(name)]
         if different:
             name = different[0]
@@ -282,8 +278,7 @@ def _check_options(folder: Path, blocks: Mapping[int, Mapping[str, PlannedRun]])
             continue
         seen.add(run.arm)
         stored = read_result(file).facts.get("config")
-        before, now = flatten(completed(stored or {})), flatten(to_dict(run.options))
-        # What has become an option since has a default that changes nothing, else `completed` knows it.
+        before, now = flatten(stored or {}), flatten(to_dict(run.options))
         for name in sorted(before.keys() & now.keys()):
             if before[name] != now[name]:
                 raise StudyError(

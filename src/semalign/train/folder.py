@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from semalign.config import Options, completed, flatten, read_yaml, to_dict, validate
+from semalign.config import Options, flatten, read_yaml, to_dict, validate
 from semalign.errors import OutputError, SemalignError
 from semalign.files import make_folder, write_text
 from semalign.locks import LOCK_FILE
@@ -68,8 +68,7 @@ def release_run_folder(folder: Path) -> None:
 
 def _check_same(config: Path, options: Options) -> None:
     try:
-        # Read as options again: a file of an older version lacks options that have been added since.
-        found: dict[str, Any] = flatten(to_dict(validate(Options, completed(read_yaml(config)), str(config))))
+        found: dict[str, Any] = flatten(to_dict(validate(Options, read_yaml(config), str(config))))
     except SemalignError as error:
         raise OutputError(
             f"the output folder {config.parent} holds an unreadable run ({error}), name another"

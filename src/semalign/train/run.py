@@ -13,7 +13,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from semalign.config import Options, completed, to_dict, validate
+from semalign.config import Options, to_dict, validate
 from semalign.data.batches import DepthScale
 from semalign.errors import CheckpointError, ConfigError
 from semalign.model.backbones import BackboneEncoder, make_backbone, restore_backbone
@@ -149,7 +149,7 @@ def load_run(path: Path) -> TrainedRun:
     file = path / WEIGHTS_FILE if path.is_dir() else path
     tensors, facts = read_tensors(file)
     try:
-        options = validate(Options, completed(facts["options"]), str(file))
+        options = validate(Options, facts["options"], str(file))
         if options.data.size is None or options.data.text is None:
             raise ValueError("data.size or data.text is open")
         class_names = tuple(str(name) for name in facts["class_names"])
