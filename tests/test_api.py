@@ -13,9 +13,9 @@ from torch.nn import functional as F
 import semalign
 from semalign import api
 from semalign.align.temperature import DeadKnobWarning
-from semalign.audit.counterfactuals import COUNTERFACTUALS
-from semalign.audit.runs import first_batch
 from semalign.errors import AuditError, CheckpointError, ConfigError, DataError, OutputError, TextError
+from semalign.inspection.counterfactuals import COUNTERFACTUALS
+from semalign.inspection.options import first_batch
 from semalign.results import read_result
 from semalign.train import loop
 from semalign.train.loop import prepare_inputs
@@ -199,7 +199,7 @@ def test_the_text_of_a_run_is_its_own(trained: Path, data: Path) -> None:
 
 def test_training_is_audited_first(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the audit found is kept; an error that the options do not declare stops before anything is written."""
-    import semalign.audit.runs as runs
+    import semalign.inspection.options as runs
     from semalign.audit.findings import Finding, make_report
 
     _, result = api.train(data, settings=TINY)

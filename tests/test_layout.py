@@ -39,7 +39,7 @@ ABOVE: dict[str, str] = {
     "train": "config data model results semalign text",
     "share": "config data model results semalign train",
     # Models alone, whoever made them.
-    "audit": "config data judge model results text train",
+    "audit": "",
     # Trained runs and our own models, looked at.
     "inspection": "audit config data judge model results text train",
     # The hinge, and what is right of it: plain numbers, no torch.

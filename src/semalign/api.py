@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from semalign.audit.counterfactuals import Counterfactual, TextUse, judge_text_use, score_counterfactuals
 from semalign.config import Options, flatten, read_options, resolve_defaults
 from semalign.config.reader import settings as parse_settings
 from semalign.data.open import open_data
@@ -17,6 +16,8 @@ from semalign.data.pictures import encode_png, indexed_mask, overlay_with_legend
 from semalign.data.sample import DataSource
 from semalign.errors import ConfigError, DataError, OutputError, SemalignError, nearest
 from semalign.files import make_folder, remove_strays, write_bytes
+from semalign.inspection.counterfactuals import score_counterfactuals
+from semalign.inspection.text_use import Counterfactual, TextUse, judge_text_use
 from semalign.locks import folder_lock
 from semalign.model.segmenter import Segmenter
 from semalign.results import RunResult, Score, read_result, write_result
@@ -157,7 +158,7 @@ def train(
     facts: dict[str, Any] = {}
     is_finished = folder is not None and (folder / RESULT_FILE).exists()
     if audit and not is_finished and is_first:
-        from semalign.audit.runs import audit_inputs, refuse_errors
+        from semalign.inspection.options import audit_inputs, refuse_errors
 
         report = audit_inputs(inputs, options, device=fabric.device)
         refuse_errors(report, "the model")
@@ -237,7 +238,7 @@ class Evaluation:
             value["text_use"] = self.text_use.to_dict()
         if self.counterfactuals:
             value["counterfactuals"] = {
-                item.name: {"applies": False, "why": item.why}
+                item.name: {"applies": False, "why": str(item.why)}
                 if item.score is None
                 else {
                     "applies": True,

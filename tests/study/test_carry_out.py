@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from semalign.audit import runs
 from semalign.audit.findings import Finding, make_report
 from semalign.config.study import StudyOptions
 from semalign.errors import AuditError, ConfigError, DataError, OutputError, StudyError
+from semalign.inspection import options as inspected
 from semalign.report import write_report
 from semalign.results import RunResult, Score, read_result
 from semalign.study.carry_out import carry_out, check_models
@@ -305,7 +305,7 @@ def test_every_arm_is_audited_first(tmp_path: Path, data: Path, monkeypatch: pyt
     assert all(finding["severity"] != "error" for arm in found.values() for finding in arm["findings"])
 
     stuck = make_report([Finding("zero-gradient", ("decoder.x",), "gradient exactly 0")])
-    monkeypatch.setattr(runs, "audit_options", lambda options: stuck)
+    monkeypatch.setattr(inspected, "audit_options", lambda options: stuck)
     with pytest.raises(AuditError, match=r"the audit of arm 'Baseline' found zero-gradient at decoder\.x"):
         carry_out(study, tmp_path / "two", workers=1)
     assert not (tmp_path / "two").exists()

@@ -206,7 +206,7 @@ def evaluate(
             [
                 item.name,
                 "-" if item.score is None else percent(item.score.miou),
-                item.why if item.score is None else f"{100 * (item.score.miou - result.score.miou):+.2f}",
+                str(item.why) if item.score is None else f"{100 * (item.score.miou - result.score.miou):+.2f}",
                 "-" if item.interval is None else f"{100 * item.interval.low:+.2f} to {100 * item.interval.high:+.2f}",
             ]
             for item in result.counterfactuals
@@ -676,7 +676,9 @@ def audit(
 ) -> None:
     """Find the knobs of a model that cannot turn; exit 1 where there are errors that nobody declared."""
     from semalign.api import open_source, resolve
-    from semalign.audit.runs import audit_factory, audit_inputs, audit_options, audit_run
+    from semalign.audit.factory import audit_factory
+    from semalign.inspection.options import audit_inputs, audit_options
+    from semalign.inspection.runs import audit_run
     from semalign.train.loop import make_fabric, prepare_inputs
 
     place = Path(target)

@@ -177,7 +177,7 @@ def audit_arms(study: StudyOptions, runs: list[PlannedRun]) -> dict[str, Any]:
     Raises:
         AuditError: a knob of an arm cannot turn, and the arm does not declare it.
     """
-    from semalign.audit.runs import audit_options, refuse_errors
+    from semalign.inspection.options import audit_options, refuse_errors
 
     found = {}
     for run in runs[: len(study.arms)]:

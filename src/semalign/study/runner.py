@@ -468,7 +468,7 @@ def _train_one(
 
 def _opinion(inputs: Any, options: Options, device: str) -> dict[str, Any]:
     """Return what the audit finds in the model that diverged, as it began, or why it finds nothing."""
-    from semalign.audit.runs import audit_inputs
+    from semalign.inspection.options import audit_inputs
     from semalign.train.loop import make_fabric
 
     try:

@@ -1,4 +1,4 @@
-"""The audit of semalign's own models, of factories, and its command."""
+"""The audit of our own models and of trained runs."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from semalign.audit.findings import AuditReport
-from semalign.audit.runs import audit_factory, audit_inputs, audit_options, audit_run, curve_findings
-from semalign.errors import ConfigError
+from semalign.inspection.curves import curve_findings
+from semalign.inspection.options import DEAD_PRESETS, audit_inputs, audit_options
+from semalign.inspection.runs import audit_run
 from semalign.model.build import build_segmenter
 from semalign.train.loop import prepare_inputs
 from tests.small import scenes, tiny_options
@@ -20,6 +21,11 @@ DEAD = [f"decoder.alignments.{level}.temperature.log_scale" for level in (2, 3)]
 def codes(report: AuditReport, severity: str = "error") -> list[str]:
     """Return the codes of one severity."""
     return [item.code for item in report.findings if item.severity == severity]
+
+
+def test_which_presets_are_dead() -> None:
+    """The two that publish a decoder temperature of log(1/0.07) under a clamp at 2."""
+    assert {"seed", "document"} == DEAD_PRESETS
 
 
 @pytest.mark.filterwarnings("ignore::semalign.align.temperature.DeadKnobWarning")
@@ -83,61 +89,3 @@ def test_curves_show_what_stood_on_its_bound() -> None:
     assert [(item.code, item.places) for item in found] == [("pinned-at-bound", (DEAD[0],))]
     assert found[0].numbers["value"] == pytest.approx(math.log(100))
     assert curve_findings(model, {"decoder.alignments.2/scale": low}) == []
-
-
-FACTORY = """
-import torch
-from torch import nn
-
-class Gated(nn.Module):
-    def __init__(self, dead):
-        super().__init__()
-        self.dead, self.fc = dead, nn.Linear(3, 3)
-        self.gate = nn.Parameter(torch.tensor(0.3))
-    def forward(self, x):
-        return x + (self.gate.detach() if self.dead else self.gate) * self.fc(x)
-
-def dead():
-    return Gated(True), (torch.ones(2, 3),)
-
-def alive():
-    model = Gated(False)
-    return {"model": model, "batch": {"x": torch.ones(2, 3)}, "loss": lambda y: y.sum()}
-
-def with_optimizer():
-    model = Gated(False)
-    return model, torch.ones(2, 3), torch.optim.SGD(model.parameters(), lr=0.1), lambda y, batch: (y - batch).sum()
-
-def wrong():
-    return 3
-
-def mapping():
-    return {"net": 1}
-"""
-
-
-@pytest.fixture
-def factory(tmp_path: Path) -> Path:
-    """Return a file of factories."""
-    path = tmp_path / "audited_by_test.py"
-    path.write_text(FACTORY)
-    return path
-
-
-def test_factories(factory: Path) -> None:
-    """A factory's tuple or mapping is audited, with its optimizer and loss."""
-    assert [(i.code, i.where) for i in audit_factory(f"{factory}:dead").errors] == [("detached", "gate")]
-    assert audit_factory(f"{factory}:alive").ok
-    assert audit_factory(f"{factory}:with_optimizer").ok
-
-
-def test_factory_messages(factory: Path) -> None:
-    """What is no factory is said in one sentence."""
-    with pytest.raises(ConfigError, match=r"returned int, expected \(model, batch\)"):
-        audit_factory(f"{factory}:wrong")
-    with pytest.raises(ConfigError, match="returned a mapping of net, expected model, batch and optionally"):
-        audit_factory(f"{factory}:mapping")
-    with pytest.raises(ConfigError, match="found no function 'gone' in"):
-        audit_factory(f"{factory}:gone")
-    with pytest.raises(ConfigError, match="cannot import 'no_such_module' of 'no_such_module:make'"):
-        audit_factory("no_such_module:make")
