@@ -16,7 +16,7 @@ from semalign.judge import Judgement
 from semalign.report import FIGURES, load_study, write_report
 from semalign.report.html import render
 from semalign.report.page import build_page
-from semalign.report.words import Words, check_language
+from semalign.wording import Catalogue, check_language
 from tests.report.study_folder import StudyFolder, designed, looked, paired
 
 VOID = {"meta", "br", "link", "img", "hr", "input"}
@@ -91,7 +91,7 @@ def rich(path: Path) -> StudyFolder:
 
 def page(path: Path, lang: str = "en") -> str:
     """Return the report's HTML."""
-    words = Words(check_language(lang))
+    words = Catalogue(check_language(lang))
     return render(build_page(load_study(path), words), words)
 
 

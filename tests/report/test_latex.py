@@ -11,7 +11,7 @@ from semalign.report import load_study
 from semalign.report.latex import escape, tables_tex
 from semalign.report.page import build_page
 from semalign.report.tables import Cell, Column, Row, Table
-from semalign.report.words import Words
+from semalign.wording import Catalogue
 from tests.report.study_folder import paired
 
 NASTY = Table(
@@ -104,7 +104,7 @@ def test_nasty_table_is_sound() -> None:
 @pytest.mark.parametrize("lang", ["en", "zh"])
 def test_report_tables_are_sound(tmp_path: Path, lang: str) -> None:
     """All tables of a report, in both languages; one label each."""
-    words = Words("zh" if lang == "zh" else "en")
+    words = Catalogue("zh" if lang == "zh" else "en")
     tables = build_page(load_study(paired(tmp_path / "study").path), words).all_tables
     tex = tables_tex(tables, "note", name="made-up")
 

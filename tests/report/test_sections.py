@@ -20,14 +20,14 @@ from semalign.report.page import Page, Section, build_page
 from semalign.report.paper import paper_text
 from semalign.report.sections import main_effects_of, suspected_sequences
 from semalign.report.tables import Table
-from semalign.report.words import Words
 from semalign.results import RunResult, Score, write_result
+from semalign.wording import Catalogue
 from tests.report.study_folder import StudyFolder, designed, looked, paired
 
-EN, ZH = Words("en"), Words("zh")
+EN, ZH = Catalogue("en"), Catalogue("zh")
 
 
-def page_of(folder: StudyFolder, words: Words = EN) -> Page:
+def page_of(folder: StudyFolder, words: Catalogue = EN) -> Page:
     """Return the report's page."""
     return build_page(load_study(folder.path), words)
 
@@ -272,7 +272,7 @@ def test_new_images_are_refused(tmp_path: Path, options: dict[str, Any], images:
 
     assert new_images(load_study(folder.path)).refused == refused
     for words in (EN, ZH):
-        text = words(f"new images: {refused}", clusters=images, fewest=20)
+        text = words(f"report.new images {refused}", clusters=images, fewest=20)
         assert text in section(page_of(folder, words), "new-images").sentences
 
 

@@ -1,20 +1,18 @@
 from __future__ import annotations
 
 import re
-import string
 from pathlib import Path
 
 import pytest
 
-from semalign.errors import ConfigError
 from semalign.report import page_md
 from semalign.report.markdown import escape
 from semalign.report.numbers import load_study
 from semalign.report.tables import Digits, effects_table, hours_text, study_tables
-from semalign.report.words import SENTENCES, Words, check_language
+from semalign.wording import Catalogue
 from tests.report.study_folder import StudyFolder, paired
 
-EN = Words("en")
+EN = Catalogue("en")
 
 
 def _cells(folder: StudyFolder, table: int = 0) -> list[list[str]]:
@@ -142,17 +140,3 @@ def test_interval_ends_never_read_as_the_margin() -> None:
 def test_hours() -> None:
     """Hours keep two digits where they are few."""
     assert [hours_text(value) for value in (0.05, 2.0, 40.4)] == ["0.05", "2.0", "40"]
-
-
-def test_both_languages_take_the_same_values() -> None:
-    """No translation forgets or invents a value."""
-    for key, (english, chinese) in SENTENCES.items():
-        names = [{name for _, name, _, _ in string.Formatter().parse(text) if name} for text in (english, chinese)]
-
-        assert names[0] == names[1], key
-
-
-def test_unknown_language() -> None:
-    """Known languages are named."""
-    with pytest.raises(ConfigError, match="language is 'fr', expected one of en, zh"):
-        check_language("fr")

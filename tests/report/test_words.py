@@ -11,11 +11,10 @@ from semalign.config.study import StudyOptions
 from semalign.judge import claims
 from semalign.judge.contrasts import contrasts_of
 from semalign.report.claim_words import CHINESE, NEEDED
-from semalign.report.words import Words
+from semalign.report.words import known
 from semalign.study.design import builtin_studies
 from semalign.train.run_text import KINDS
 
-ZH = Words("zh")
 ENGLISH = {
     "statements": claims.STATEMENTS,
     "findings": claims.FINDINGS,
@@ -68,8 +67,8 @@ def built_in_texts() -> Iterator[tuple[str, str]]:
 @pytest.mark.parametrize(("name", "text"), sorted(set(built_in_texts())))
 def test_own_texts_are_translated(name: str, text: str) -> None:
     """Questions, sources, tables and effects of the built-in studies are Chinese in a Chinese report."""
-    assert ZH.known(text) != text, name
-    assert Words("en").known(text) == text
+    assert known(text, "zh") != text, name
+    assert known(text, "en") == text
 
 
 @pytest.mark.parametrize(
@@ -108,9 +107,9 @@ def test_own_texts_are_translated(name: str, text: str) -> None:
 )
 def test_texts_with_figures_are_translated(text: str, chinese: str) -> None:
     """Names and figures stay what they are."""
-    assert chinese in ZH.known(text)
+    assert chinese in known(text, "zh")
 
 
 def test_unknown_texts_stay() -> None:
     """A user's own question is shown as it is."""
-    assert ZH.known("What is this?") == "What is this?"
+    assert known("What is this?", "zh") == "What is this?"

@@ -517,7 +517,7 @@ def study_report(
 
 def _check_language(lang: str) -> None:
     """Refuse an unknown language before anything is run."""
-    from semalign.report.words import check_language
+    from semalign.wording import check_language
 
     check_language(lang)
 

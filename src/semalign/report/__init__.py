@@ -16,7 +16,8 @@ from semalign.report.numbers import StudyNumbers, load_study, results_csv, timin
 from semalign.report.page import Page, build_page
 from semalign.report.paper import paper_md
 from semalign.report.tables import md_facts, watch_sentences
-from semalign.report.words import LANGUAGES, Words, check_language
+from semalign.report.words import known
+from semalign.wording import LANGUAGES, Catalogue, check_language
 
 __all__ = [
     "FIGURES",
@@ -57,7 +58,7 @@ def write_report(folder: Path, *, lang: str = "en") -> Path:
         OutputError: a file cannot be written.
     """
     language = check_language(lang)
-    words = Words(language)
+    words = Catalogue(language)
     numbers = load_study(folder)
     page = build_page(numbers, words)
     name = numbers.study.name
@@ -65,7 +66,7 @@ def write_report(folder: Path, *, lang: str = "en") -> Path:
         "results.csv": results_csv(numbers),
         "timings.csv": timings_csv(numbers),
         "tables.md": _tables_md(numbers, page, words),
-        "tables.tex": tables_tex(page.all_tables, words("tex notes", name=name), name=name),
+        "tables.tex": tables_tex(page.all_tables, words("paper.tex notes", name=name), name=name),
         "paper.md": paper_md(numbers, page.new_images, language),
         "report.html": render(page, words),
     }
@@ -83,16 +84,16 @@ def write_report(folder: Path, *, lang: str = "en") -> Path:
     return folder / "report.html"
 
 
-def page_md(numbers: StudyNumbers, words: Words) -> str:
+def page_md(numbers: StudyNumbers, words: Catalogue) -> str:
     """Return the page of tables in Markdown."""
     return _tables_md(numbers, build_page(numbers, words), words)
 
 
-def _tables_md(numbers: StudyNumbers, page: Page, words: Words) -> str:
+def _tables_md(numbers: StudyNumbers, page: Page, words: Catalogue) -> str:
     return tables_md(
         numbers.study.name,
-        words.known(numbers.study.question),
-        str(numbers.facts.get("command") or words("no command")),
+        known(numbers.study.question, words.lang),
+        str(numbers.facts.get("command") or words("report.no command")),
         md_facts(numbers, words),
         page.all_tables,
         watch_sentences(numbers, words),
@@ -100,10 +101,10 @@ def _tables_md(numbers: StudyNumbers, page: Page, words: Words) -> str:
     )
 
 
-def _figure_files(numbers: StudyNumbers, page: Page, words: Words) -> dict[str, bytes]:
+def _figure_files(numbers: StudyNumbers, page: Page, words: Catalogue) -> dict[str, bytes]:
     """Return the figures by file name; in English where no font of this machine has Chinese characters."""
-    if not can_write(words("answer")):
-        page = build_page(numbers, Words("en"))
+    if not can_write(words("report.answer")):
+        page = build_page(numbers, Catalogue("en"))
     return {
         f"{name}.{ending}": data for name, drawing in page.drawings.items() for ending, data in export(drawing).items()
     }

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from semalign.judge.claims import ADVICE, FINDINGS, PARTS, RECOMMENDATIONS, SITUATIONS, STATEMENTS, Claim, Reason
-from semalign.report.words import Words
+from semalign.wording import Catalogue
 
 __all__ = [
     "CHINESE",
@@ -172,43 +172,43 @@ NEEDED: dict[str, tuple[str, str]] = {
 """By statement what a study must have to speak to it, English and Chinese."""
 
 
-def _text(kind: str, key: str, words: Words, values: Mapping[str, str] | None = None) -> str:
+def _text(kind: str, key: str, words: Catalogue, values: Mapping[str, str] | None = None) -> str:
     return (CHINESE if words.lang == "zh" else _ENGLISH)[kind][key].format(**(values or {}))
 
 
-def statement_text(identity: str, words: Words) -> str:
+def statement_text(identity: str, words: Catalogue) -> str:
     """Return the document's statement."""
     return _text("statements", identity, words)
 
 
-def finding_text(claim: Claim, words: Words) -> str:
+def finding_text(claim: Claim, words: Catalogue) -> str:
     """Return what was found, with its numbers."""
-    parts = words("detail separator").join(_text("parts", key, words, shown) for key, shown in claim.parts)
+    parts = words("report.detail separator").join(_text("parts", key, words, shown) for key, shown in claim.parts)
     return _text("findings", claim.key, words, {**claim.shown, "parts": parts})
 
 
-def need_text(identity: str, words: Words) -> str:
+def need_text(identity: str, words: Catalogue) -> str:
     """Return what a study would need to speak to the statement."""
     return NEEDED[identity][words.lang == "zh"]
 
 
-def situation_text(situation: str, words: Words) -> str:
+def situation_text(situation: str, words: Catalogue) -> str:
     """Return one of the document's situations."""
     return _text("situations", situation, words)
 
 
-def recommendation_text(keys: tuple[str, ...], words: Words) -> str:
+def recommendation_text(keys: tuple[str, ...], words: Catalogue) -> str:
     """Return the recommendations as sentences."""
     return ("" if words.lang == "zh" else " ").join(_text("recommendations", key, words) for key in keys)
 
 
-def reason_text(reason: Reason, words: Words) -> str:
+def reason_text(reason: Reason, words: Catalogue) -> str:
     """Return why something is recommended."""
     if reason.claim is None:
         return _text("advice", reason.key, words, reason.shown)
-    answer = words(reason.claim.answer)
+    answer = words(f"claim.{reason.claim.answer}")
     return words(
-        "quoted claim",
+        "claim.quoted claim",
         answer=answer[:1].upper() + answer[1:],
         statement=statement_text(reason.claim.id, words),
         finding=finding_text(reason.claim, words),

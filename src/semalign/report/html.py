@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from semalign.report.figures import Drawing, draw
 from semalign.report.page import Page
-from semalign.report.words import Words
+from semalign.wording import Catalogue
 
 __all__ = ["render"]
 
@@ -28,7 +28,7 @@ def _environment() -> Environment:
     )
 
 
-def render(page: Page, words: Words) -> str:
+def render(page: Page, words: Catalogue) -> str:
     """Return the report's HTML."""
 
     def figure(drawing: Drawing) -> Markup:

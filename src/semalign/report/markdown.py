@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from semalign.report.tables import Table
-from semalign.report.words import Words
+from semalign.wording import Catalogue
 
 __all__ = ["escape", "tables_md"]
 
@@ -18,7 +18,7 @@ def tables_md(
     facts: Sequence[str],
     tables: Sequence[Table],
     watch: Sequence[str],
-    words: Words,
+    words: Catalogue,
 ) -> str:
     """Return the page: question, command, facts, then the tables, then what is to be read with care.
 
@@ -45,7 +45,7 @@ def tables_md(
         # A note that stands under an earlier table already is not said again.
         blocks += [escape(note) for note in table.notes if note not in said]
         said.update(table.notes)
-    blocks += [f"## {escape(words('watch'))}", "\n".join(f"- {escape(note)}" for note in watch)]
+    blocks += [f"## {escape(words('report.watch'))}", "\n".join(f"- {escape(note)}" for note in watch)]
     return "\n\n".join(blocks) + "\n"
 
 

@@ -92,7 +92,8 @@ from semalign.report.tables import (
     verdict_text,
     watch_sentences,
 )
-from semalign.report.words import Words
+from semalign.report.words import known
+from semalign.wording import Catalogue
 
 __all__ = ["Card", "Figure", "Group", "Legend", "Page", "Section", "Titled", "build_page"]
 
@@ -234,7 +235,7 @@ class Page:
         return found
 
 
-def build_page(numbers: StudyNumbers, words: Words) -> Page:
+def build_page(numbers: StudyNumbers, words: Catalogue) -> Page:
     """Return the report of a study in one language."""
     digits = Digits(numbers.study.margin)
     judgement = numbers.judgement
@@ -245,8 +246,8 @@ def build_page(numbers: StudyNumbers, words: Words) -> Page:
     return Page(
         lang="zh-CN" if words.lang == "zh" else "en",
         name=numbers.study.name,
-        question=words.known(numbers.study.question),
-        source=words("source", source=words.known(numbers.study.source)) if numbers.study.source else "",
+        question=known(numbers.study.question, words.lang),
+        source=words("report.source", source=known(numbers.study.source, words.lang)) if numbers.study.source else "",
         summary=data_sentence(numbers, words),
         state=state_sentences(numbers, words),
         text_sentences=text_sentences(numbers, words, digits),
@@ -276,8 +277,8 @@ def build_page(numbers: StudyNumbers, words: Words) -> Page:
         change=(
             *change_sentences(numbers, words),
             margin_sentence(numbers, words),
-            words("change margin", margin=f"{numbers.study.margin:g}"),
-            words("change data"),
+            words("report.change margin", margin=f"{numbers.study.margin:g}"),
+            words("report.change data"),
         ),
         watch=watch_sentences(numbers, words),
         new_images=answer,
@@ -297,19 +298,23 @@ def _notes_once(tables: tuple[Table, ...]) -> tuple[Table, ...]:
 # --- answer ---------------------------------------------------------------------------------------
 
 
-def _tally(judgement: Judgement, words: Words) -> str:
+def _tally(judgement: Judgement, words: Catalogue) -> str:
     found = [
         verdict.word
         for estimate, verdict in zip(judgement.estimates, judgement.verdicts, strict=True)
         if estimate.contrast.family == "primary"
     ]
     kinds = ("better", "worse", "equivalent", "inconclusive")
-    counted = [words("tally word", n=found.count(kind), word=words(kind)) for kind in kinds if kind in found]
+    counted = [
+        words("report.tally word", n=found.count(kind), word=words(f"verdict.{kind}"))
+        for kind in kinds
+        if kind in found
+    ]
     decided = sum(word != "inconclusive" for word in found)
-    return words("tally", total=len(found), decided=decided, words=words.join(counted)) if found else ""
+    return words("report.tally", total=len(found), decided=decided, words=words.join(counted)) if found else ""
 
 
-def _card(estimate: Estimate, verdict: Verdict, numbers: StudyNumbers, words: Words, digits: Digits) -> Card:
+def _card(estimate: Estimate, verdict: Verdict, numbers: StudyNumbers, words: Catalogue, digits: Digits) -> Card:
     contrast = estimate.contrast
     return Card(
         name=contrast.name,
@@ -321,28 +326,28 @@ def _card(estimate: Estimate, verdict: Verdict, numbers: StudyNumbers, words: Wo
             look_sentence(numbers.judgement, estimate, words),
         ),
         reason=reason_of(numbers.judgement, estimate, verdict, words),
-        mark=words("leaking") if numbers.leaking & set(contrast.weights) else "",
+        mark=words("report.leaking") if numbers.leaking & set(contrast.weights) else "",
     )
 
 
-def _question(contrast: Contrast, words: Words) -> str:
-    known = words.known(str(contrast.question))
+def _question(contrast: Contrast, words: Catalogue) -> str:
+    question = known(str(contrast.question), words.lang)
     weights = list(contrast.weights.items())
-    if known == contrast.question and sorted(contrast.weights.values()) == [-1.0, 1.0]:
+    if question == contrast.question and sorted(contrast.weights.values()) == [-1.0, 1.0]:
         (first,) = (arm for arm, weight in weights if weight > 0)
         (second,) = (arm for arm, weight in weights if weight < 0)
         if words.lang == "zh" or not contrast.question:
-            return words("question generic", first=first, second=second)
-    return known
+            return words("report.question generic", first=first, second=second)
+    return question
 
 
-def plain_sentence(estimate: Estimate, verdict: Verdict, judgement: Judgement, words: Words, digits: Digits) -> str:
+def plain_sentence(estimate: Estimate, verdict: Verdict, judgement: Judgement, words: Catalogue, digits: Digits) -> str:
     """Return the answer in plain words, from the same numbers as the verdict's reason."""
     moment, margin = moment_of(judgement, estimate), judgement.margin
     if judgement.moments and moment is None:
-        return words("plain: before look", n=estimate.n, first=judgement.moments[0])
+        return words("answer.plain before look", n=estimate.n, first=judgement.moments[0])
     if estimate.mean is None or estimate.low is None or estimate.high is None:
-        return words("plain: no interval", n=estimate.n)
+        return words("answer.plain no interval", n=estimate.n)
     values = {
         "mean": digits.points(estimate.mean),
         "interval": digits.interval(estimate.low, estimate.high),
@@ -351,33 +356,33 @@ def plain_sentence(estimate: Estimate, verdict: Verdict, judgement: Judgement, w
     if verdict.word in ("better", "worse"):
         called = str(estimate.called)
         if called in ("better", "worse"):
-            called = words(f"{called} called")
+            called = words(f"answer.{called} called")
         else:
-            called = words.known(called)
+            called = known(called, words.lang)
             called = called[:1].upper() + called[1:]
         beyond = max(estimate.low, -estimate.high) > margin
         key = "below" if verdict.below_margin else "beyond" if beyond else "direction"
-        return words(f"plain: {key}", called=called, **values)
+        return words(f"answer.plain {key}", called=called, **values)
     if verdict.word == "equivalent":
         assert estimate.low_equivalence is not None
         assert estimate.high_equivalence is not None
         inner = digits.interval(estimate.low_equivalence, estimate.high_equivalence)
-        return words("plain: equivalent", inner=inner, **values)
+        return words("answer.plain equivalent", inner=inner, **values)
     low, high = digits.points(estimate.low), digits.points(estimate.high)
     if verdict.blocks_needed is not None:
-        return words("plain: inconclusive", n=estimate.n, low=low, high=high, needed=verdict.blocks_needed)
+        return words("answer.plain inconclusive", n=estimate.n, low=low, high=high, needed=verdict.blocks_needed)
     lost = sum(item.contrast == estimate.contrast.name for item in judgement.left_out)
     if estimate.low <= 0 <= estimate.high and moment is not None and moment[0] < len(judgement.moments):
-        return words("plain: open look", n=estimate.n, low=low, high=high, next=judgement.moments[moment[0]])
+        return words("answer.plain open look", n=estimate.n, low=low, high=high, next=judgement.moments[moment[0]])
     if lost:
-        return words("plain: lost", lost=lost, all=lost + estimate.n)
-    return words("plain: other")
+        return words("answer.plain lost", lost=lost, all=lost + estimate.n)
+    return words("answer.plain other")
 
 
 # --- figures --------------------------------------------------------------------------------------
 
 
-def _effects_figures(numbers: StudyNumbers, words: Words, digits: Digits) -> tuple[Figure, ...]:
+def _effects_figures(numbers: StudyNumbers, words: Catalogue, digits: Digits) -> tuple[Figure, ...]:
     """Return one figure per family, so that a large effect of a control does not hide the small ones."""
     figures = []
     margin = f"{numbers.study.margin:g}"
@@ -388,28 +393,28 @@ def _effects_figures(numbers: StudyNumbers, words: Words, digits: Digits) -> tup
             if estimate.contrast.family == family and estimate.mean is not None
         )
         if marks:
-            values = words("detail separator").join(f"{mark.label} {mark.figure}" for mark in marks)
+            values = words("report.detail separator").join(f"{mark.label} {mark.figure}" for mark in marks)
             figures.append(
                 Figure(
                     family_name(family, words),
                     EffectsPlot(
                         key=f"effects-{index}",
-                        description=words("effects description", margin=margin, values=values),
+                        description=words("figure.effects description", margin=margin, values=values),
                         marks=marks,
                         margin=numbers.study.margin,
-                        x_label=words("effects axis"),
-                        margin_label=words("margin band", margin=margin),
+                        x_label=words("figure.effects axis"),
+                        margin_label=words("figure.margin band", margin=margin),
                     ),
                 )
             )
     return tuple(figures)
 
 
-def _mark(estimate: Estimate, verdict: Verdict, numbers: StudyNumbers, words: Words, digits: Digits) -> EffectMark:
+def _mark(estimate: Estimate, verdict: Verdict, numbers: StudyNumbers, words: Catalogue, digits: Digits) -> EffectMark:
     assert estimate.mean is not None
     return EffectMark(
         label=effect_name(estimate, numbers, words),
-        figure=f"{digits.effect(estimate.mean, estimate.low, estimate.high, '')} {words(verdict.word)}",
+        figure=f"{digits.effect(estimate.mean, estimate.low, estimate.high, '')} {words(f'verdict.{verdict.word}')}",
         word=verdict.word,
         mean=estimate.mean,
         interval=None if estimate.low is None or estimate.high is None else (estimate.low, estimate.high),
@@ -422,7 +427,7 @@ def _mark(estimate: Estimate, verdict: Verdict, numbers: StudyNumbers, words: Wo
     )
 
 
-def _sections(numbers: StudyNumbers, answer: NewImagesAnswer, words: Words, digits: Digits) -> tuple[Section, ...]:
+def _sections(numbers: StudyNumbers, answer: NewImagesAnswer, words: Catalogue, digits: Digits) -> tuple[Section, ...]:
     found = [
         _looks_section(numbers, words, digits),
         *_factor_sections(numbers, words, digits),
@@ -437,7 +442,7 @@ def _tables(*tables: Table | None) -> tuple[Table, ...]:
     return tuple(table for table in tables if table is not None)
 
 
-def _looks_section(numbers: StudyNumbers, words: Words, digits: Digits) -> Section | None:
+def _looks_section(numbers: StudyNumbers, words: Catalogue, digits: Digits) -> Section | None:
     judgement = numbers.judgement
     if not judgement.moments:
         return None
@@ -451,9 +456,11 @@ def _looks_section(numbers: StudyNumbers, words: Words, digits: Digits) -> Secti
             here = look.estimate
             if here.mean is None:
                 continue
-            label = words("look", index=place, blocks=look.blocks)
-            figure = digits.effect(here.mean, here.low, here.high, words("none"))
-            values.append(words("looks value", look=label, figure=figure, word=words(look.verdict.word)))
+            label = words("answer.look", index=place, blocks=look.blocks)
+            figure = digits.effect(here.mean, here.low, here.high, words("report.none"))
+            values.append(
+                words("figure.looks value", look=label, figure=figure, word=words(f"verdict.{look.verdict.word}"))
+            )
             marks.append(
                 LookMark(
                     label,
@@ -468,14 +475,14 @@ def _looks_section(numbers: StudyNumbers, words: Words, digits: Digits) -> Secti
         last = looks[-1].estimate
         ends = [abs(end) for end in (last.low, last.high, last.mean) if end is not None]
         description = words(
-            "looks description",
+            "figure.looks description",
             effect=estimate.contrast.name,
             margin=f"{judgement.margin:g}",
-            values=words("detail separator").join(values),
+            values=words("report.detail separator").join(values),
             state=look_sentence(judgement, estimate, words),
         )
         ahead = tuple(
-            words("look not reached", index=place) for place in range(len(looks) + 1, len(judgement.moments) + 1)
+            words("answer.look not reached", index=place) for place in range(len(looks) + 1, len(judgement.moments) + 1)
         )
         plot = LooksPlot(
             f"looks-{index}",
@@ -484,44 +491,48 @@ def _looks_section(numbers: StudyNumbers, words: Words, digits: Digits) -> Secti
             ahead,
             judgement.margin,
             max(1.6 * judgement.margin, 1.25 * max(ends)),
-            words("effects axis"),
+            words("figure.effects axis"),
         )
         figures.append(Figure(effect_name(estimate, numbers, words), plot))
-    text = (words("looks figure text"),) if figures else ()
+    text = (words("figure.looks figure text"),) if figures else ()
     table = looks_table(numbers, words, digits)
-    return Section("looks", words("looks"), (*looks_sentences(numbers, words), *text), tuple(figures), _tables(table))
+    return Section(
+        "looks", words("method.looks"), (*looks_sentences(numbers, words), *text), tuple(figures), _tables(table)
+    )
 
 
 def _ends(low: float | None, high: float | None) -> tuple[float, float] | None:
     return None if low is None or high is None else (low, high)
 
 
-def _factor_sections(numbers: StudyNumbers, words: Words, digits: Digits) -> list[Section]:
+def _factor_sections(numbers: StudyNumbers, words: Catalogue, digits: Digits) -> list[Section]:
     if not numbers.study.factors:
         return []
     effects = main_effects_of(numbers)
     shared = aliases_table(numbers, words)
     if not effects:
-        return [Section("factors", words("factors"), (words("factors none"),), (), _tables(shared))]
+        return [Section("factors", words("report.factors"), (words("report.factors none"),), (), _tables(shared))]
 
     def said(factor: str, levels: tuple[str, ...], means: tuple[float, ...]) -> str:
         values = [
-            words("factor value", level=level, value=digits.points(mean, signed=False))
+            words("figure.factor value", level=level, value=digits.points(mean, signed=False))
             for level, mean in zip(levels, means, strict=True)
         ]
-        return words("factor values", factor=factor, values=words.join(values))
+        return words("figure.factor values", factor=factor, values=words.join(values))
 
     panels = tuple(FactorPanel(effect.factor, effect.levels, (("", effect.mean),), effect.blocks) for effect in effects)
-    values = words("detail separator").join(said(one.factor, one.levels, one.mean) for one in effects)
+    values = words("report.detail separator").join(said(one.factor, one.levels, one.mean) for one in effects)
     figure = Figure(
-        words("main effects"),
-        FactorsPlot("main-effects", words("factors description", values=values), panels, words("mean miou")),
+        words("report.main effects"),
+        FactorsPlot(
+            "main-effects", words("figure.factors description", values=values), panels, words("figure.mean miou")
+        ),
     )
     sections = [
         Section(
             "factors",
-            words("factors"),
-            (words("factors text", n=len(effects[0].blocks)),),
+            words("report.factors"),
+            (words("report.factors text", n=len(effects[0].blocks)),),
             (figure,),
             _tables(levels_table(numbers, words, digits), shared),
         )
@@ -533,16 +544,23 @@ def _factor_sections(numbers: StudyNumbers, words: Words, digits: Digits) -> lis
             FactorPanel(f"{pair.one}\n× {pair.other}", pair.columns, pair.rows)
             for pair in pairs
         )
-        values = words("detail separator").join(
-            said(f"{words('factor title', one=pair.one, other=pair.other)}, {label}", pair.columns, means)
+        values = words("report.detail separator").join(
+            said(f"{words('figure.factor title', one=pair.one, other=pair.other)}, {label}", pair.columns, means)
             for pair in pairs
             for label, means in pair.rows
         )
         judged = "interactions" in numbers.judgement.families
-        plot = FactorsPlot("interactions", words("factors description", values=values), panels, words("mean miou"))
-        text = words("interactions text" if judged else "interactions shown")
+        plot = FactorsPlot(
+            "interactions", words("figure.factors description", values=values), panels, words("figure.mean miou")
+        )
+        text = words("report.interactions text" if judged else "report.interactions shown")
         sections.append(
-            Section("interactions", words("interaction plot"), (text,), (Figure(words("interaction plot"), plot),))
+            Section(
+                "interactions",
+                words("report.interaction plot"),
+                (text,),
+                (Figure(words("report.interaction plot"), plot),),
+            )
         )
     return sections
 
@@ -551,11 +569,11 @@ _MOST_CLASSES = 24
 _MOST_EFFECTS = 6
 
 
-def _class_section(numbers: StudyNumbers, words: Words, digits: Digits) -> Section:
+def _class_section(numbers: StudyNumbers, words: Catalogue, digits: Digits) -> Section:
     table = class_changes_table(numbers, words, digits)
-    title = words("class changes")
+    title = words("report.class changes")
     if table is None:
-        return Section("classes", title, (words("class changes none"),))
+        return Section("classes", title, (words("report.class changes none"),))
     figures = []
     for index, estimate in enumerate(primary_estimates(numbers)[:_MOST_EFFECTS]):
         changes = class_changes(numbers, estimate)
@@ -565,29 +583,30 @@ def _class_section(numbers: StudyNumbers, words: Words, digits: Digits) -> Secti
         most = sorted(changes, key=lambda change: -abs(change.mean))[:_MOST_CLASSES]
         most.sort(key=lambda change: -change.mean)
         marks = tuple(ForestMark(change.name, change.mean, _ends(change.low, change.high)) for change in most)
-        values = words("detail separator").join(
-            f"{change.name} {digits.effect(change.mean, change.low, change.high, words('none'))}" for change in most
+        values = words("report.detail separator").join(
+            f"{change.name} {digits.effect(change.mean, change.low, change.high, words('report.none'))}"
+            for change in most
         )
-        description = words("class description", effect=estimate.contrast.name, values=values)
-        plot = ForestPlot(f"classes-{index}", description, marks, words("effects axis"))
+        description = words("figure.class description", effect=estimate.contrast.name, values=values)
+        plot = ForestPlot(f"classes-{index}", description, marks, words("figure.effects axis"))
         figures.append(Figure(effect_name(estimate, numbers, words), plot))
     return Section("class-changes", title, table.notes, tuple(figures), (dataclasses.replace(table, notes=()),))
 
 
-def _image_section(numbers: StudyNumbers, words: Words, digits: Digits) -> Section:
-    title = words("image changes")
+def _image_section(numbers: StudyNumbers, words: Catalogue, digits: Digits) -> Section:
+    title = words("report.image changes")
     found = [
         changes
         for estimate in primary_estimates(numbers)[:_MOST_EFFECTS]
         if (changes := image_changes(numbers, estimate)) is not None
     ]
     if not found:
-        return Section("image-changes", title, (words("image changes none"),))
+        return Section("image-changes", title, (words("report.image changes none"),))
     show = data_pictures(numbers)
-    said = [words("image changes text", n=_blocks_text(found, numbers), images=len(found[0].mean))]
+    said = [words("report.image changes text", n=_blocks_text(found, numbers), images=len(found[0].mean))]
     if show is None:
-        said.append(words("pictures missing"))
-    said.append(words("images panel text"))
+        said.append(words("report.pictures missing"))
+    said.append(words("figure.images panel text"))
     figures = tuple(_images_figure(index, changes, numbers, words, digits) for index, changes in enumerate(found))
     tables = tuple(image_changes_table(numbers, changes, show, words, digits) for changes in found)
     return Section("image-changes", title, tuple(said), figures, _notes_once(tables))
@@ -598,42 +617,46 @@ def _blocks_text(found: list[ImageChanges], numbers: StudyNumbers) -> str:
     return str(blocks[0]) if len(blocks) == 1 else f"{blocks[0]}–{blocks[-1]}"
 
 
-def _images_figure(index: int, changes: ImageChanges, numbers: StudyNumbers, words: Words, digits: Digits) -> Figure:
+def _images_figure(
+    index: int, changes: ImageChanges, numbers: StudyNumbers, words: Catalogue, digits: Digits
+) -> Figure:
     name = effect_name(numbers.judgement.of(changes.contrast.name)[0], numbers, words)
     ranks = np.arange(1, len(changes.mean) + 1, dtype=np.float64)
     line = Line(0, ranks, changes.mean, changes.mean - changes.sd, changes.mean + changes.sd)
     description = words(
-        "images description",
+        "figure.images description",
         effect=name,
         n=len(ranks),
         up=int((changes.mean > 0).sum()),
         down=int((changes.mean < 0).sum()),
         median=digits.points(float(np.median(changes.mean))),
     )
-    panel = Panel(f"images-{index}", description, words("images axis"), (line,), zero=True)
-    return Figure(words("images panel", effect=name), panel)
+    panel = Panel(f"images-{index}", description, words("figure.images axis"), (line,), zero=True)
+    return Figure(words("figure.images panel", effect=name), panel)
 
 
-def _new_images_section(numbers: StudyNumbers, answer: NewImagesAnswer, words: Words, digits: Digits) -> Section | None:
+def _new_images_section(
+    numbers: StudyNumbers, answer: NewImagesAnswer, words: Catalogue, digits: Digits
+) -> Section | None:
     if not numbers.has_images and answer.refused == "scores only":
         return None
     said = new_images_sentences(numbers, answer, words)
     table = new_images_table(numbers, answer, words, digits)
-    return Section("new-images", words("new images"), said, (), _tables(table))
+    return Section("new-images", words("report.new images"), said, (), _tables(table))
 
 
-def _groups(numbers: StudyNumbers, words: Words) -> tuple[Group, ...]:
+def _groups(numbers: StudyNumbers, words: Catalogue) -> tuple[Group, ...]:
     training = [
         _panel(
             f"training-{index}",
-            words(name),
+            words(f"figure.{name}"),
             {arm: _scaled(curve_band(numbers, arm, name), factor) for arm in numbers.arms},
             numbers,
             words,
         )
         for index, (name, factor) in enumerate((("train/loss", 1.0), ("val/miou", 100.0), ("train/miou", 100.0)))
     ]
-    groups = [_group("training", words("training text"), [training], numbers, words)]
+    groups = [_group("training", words("figure.training text"), [training], numbers, words)]
     for key, quantities in (
         ("knobs", ("scale", "logit_size", "gate")),
         ("fusion", ("strength", "entropy")),
@@ -641,18 +664,18 @@ def _groups(numbers: StudyNumbers, words: Words) -> tuple[Group, ...]:
     ):
         rows = [row for quantity in quantities for row in _site_panels(key, quantity, numbers, words)]
         if rows or key != "stability":
-            groups.append(_group(key, words(f"{key} text"), rows, numbers, words))
+            groups.append(_group(key, words(f"figure.{key} text"), rows, numbers, words))
     return tuple(groups)
 
 
-def _site_panels(key: str, quantity: str, numbers: StudyNumbers, words: Words) -> list[list[Titled | None]]:
+def _site_panels(key: str, quantity: str, numbers: StudyNumbers, words: Catalogue) -> list[list[Titled | None]]:
     """Return one row of panels for the encoder's stages, one for the decoder's levels, one for other sites."""
     places = site_groups(numbers, quantity)
     bands = {place: {arm: site_band(numbers, arm, place, quantity) for arm in numbers.arms} for place in places}
     panels = [
         _panel(
             f"{key}-{quantity.replace('_', '-')}-{index}",
-            words("panel title", quantity=words(quantity), place=_place(place, words)),
+            words("figure.panel title", quantity=words(f"figure.{quantity}"), place=_place(place, words)),
             bands[place],
             numbers,
             words,
@@ -665,11 +688,11 @@ def _site_panels(key: str, quantity: str, numbers: StudyNumbers, words: Words) -
     return [[panel for panel, place in zip(panels, places, strict=True) if place.side == side] for side in sides]
 
 
-def _place(group: SiteGroup, words: Words) -> str:
-    return words(group.side, index=group.index, site=group.site)
+def _place(group: SiteGroup, words: Catalogue) -> str:
+    return words(f"figure.{group.side}", index=group.index, site=group.site)
 
 
-def _group(key: str, text: str, rows: list[list[Titled | None]], numbers: StudyNumbers, words: Words) -> Group:
+def _group(key: str, text: str, rows: list[list[Titled | None]], numbers: StudyNumbers, words: Catalogue) -> Group:
     drawn = tuple(tuple(panel for panel in row if panel is not None) for row in rows)
     drawn = tuple(row for row in drawn if row)
     styles = {line.style for row in drawn for panel in row for line in panel.panel.lines}
@@ -680,7 +703,7 @@ def _group(key: str, text: str, rows: list[list[Titled | None]], numbers: StudyN
             # Dashes are in widths of the line, which is 2 pixels in the legend.
             pattern = " ".join(f"{2 * length:g}" for length in dashes)
             legend.append(Legend(named(arm, numbers, words), index, colour, pattern))
-    return Group(key, words(key), text if drawn else words("no curves"), tuple(legend), drawn)
+    return Group(key, words(f"figure.{key}"), text if drawn else words("figure.no curves"), tuple(legend), drawn)
 
 
 def _panel(
@@ -688,7 +711,7 @@ def _panel(
     title: str,
     bands: Mapping[str, Band | None],
     numbers: StudyNumbers,
-    words: Words,
+    words: Catalogue,
     limits: tuple[float, float] | None = None,
 ) -> Titled | None:
     lines, values = [], []
@@ -696,11 +719,11 @@ def _panel(
         band = bands[arm]
         if band is not None:
             lines.append(Line(index, band.steps, band.mean, band.low, band.high))
-            values.append(words("last value", arm=named(arm, numbers, words), value=f"{band.mean[-1]:.3g}"))
+            values.append(words("figure.last value", arm=named(arm, numbers, words), value=f"{band.mean[-1]:.3g}"))
     if not lines:
         return None
-    description = words("panel description", title=title, values=words.join(values))
-    return Titled(title, Panel(key, description, words("optimizer step"), tuple(lines), limits))
+    description = words("figure.panel description", title=title, values=words.join(values))
+    return Titled(title, Panel(key, description, words("figure.optimizer step"), tuple(lines), limits))
 
 
 def _scaled(band: Band | None, factor: float) -> Band | None:
@@ -722,14 +745,14 @@ def _limits(bands: list[Band | None]) -> tuple[float, float] | None:
 # --- pilot ----------------------------------------------------------------------------------------
 
 
-def _pilot_sentences(numbers: StudyNumbers, words: Words) -> tuple[str, ...]:
+def _pilot_sentences(numbers: StudyNumbers, words: Catalogue) -> tuple[str, ...]:
     complete, started = numbers.pilot_blocks
     if numbers.pilot is None:
-        return (words("pilot none", complete=complete, started=started),)
-    return (words("pilot text"), *(words.known(note) for note in numbers.pilot.notes))
+        return (words("method.pilot none", complete=complete, started=started),)
+    return (words("method.pilot text"), *(known(note, words.lang) for note in numbers.pilot.notes))
 
 
-def _pilot_table(numbers: StudyNumbers, words: Words, digits: Digits) -> Table | None:
+def _pilot_table(numbers: StudyNumbers, words: Catalogue, digits: Digits) -> Table | None:
     pilot = numbers.pilot
     if pilot is None:
         return None
@@ -737,108 +760,119 @@ def _pilot_table(numbers: StudyNumbers, words: Words, digits: Digits) -> Table |
     def plain(value: float) -> str:
         return format_points(value, signed=False)
 
-    correlation = words("none")
+    correlation = words("report.none")
     if pilot.correlation is not None:
         correlation = f"{pilot.correlation:.2f}"
         if pilot.correlation_low is not None and pilot.correlation_high is not None:
             correlation += f" [{pilot.correlation_low:.2f}, {pilot.correlation_high:.2f}]"
     rows = [
-        (words("pilot blocks"), str(pilot.n)),
-        (words("pilot mean"), f"{digits.points(pilot.mean_difference)} ({format_p(pilot.p)})"),
-        (words("pilot sd"), f"{plain(pilot.sd_paired)} [{plain(pilot.sd_paired_low)}, {plain(pilot.sd_paired_high)}]"),
-        (words("pilot single"), plain(pilot.sd_single)),
-        (words("pilot correlation"), correlation),
-        (words("pilot pairing"), words(pilot.pairing)),
+        (words("method.pilot blocks"), str(pilot.n)),
+        (words("method.pilot mean"), f"{digits.points(pilot.mean_difference)} ({format_p(pilot.p)})"),
+        (
+            words("method.pilot sd"),
+            f"{plain(pilot.sd_paired)} [{plain(pilot.sd_paired_low)}, {plain(pilot.sd_paired_high)}]",
+        ),
+        (words("method.pilot single"), plain(pilot.sd_single)),
+        (words("method.pilot correlation"), correlation),
+        (words("method.pilot pairing"), words(f"method.{pilot.pairing}")),
         *_false_positives(pilot, words),
-        *((words("pilot margin", n=n), f"±{plain(margin)}") for n, margin in pilot.margins.items()),
+        *((words("method.pilot margin", n=n), f"±{plain(margin)}") for n, margin in pilot.margins.items()),
     ]
-    columns = (Column(words("quantity")), Column(words("value"), numeric=True))
-    return Table(words("pilot"), columns, tuple(Row((Cell(term), Cell(value))) for term, value in rows))
+    columns = (Column(words("method.quantity")), Column(words("method.value"), numeric=True))
+    return Table(words("method.pilot"), columns, tuple(Row((Cell(term), Cell(value))) for term, value in rows))
 
 
-def _false_positives(pilot: Pilot, words: Words) -> list[tuple[str, str]]:
+def _false_positives(pilot: Pilot, words: Catalogue) -> list[tuple[str, str]]:
     if pilot.false_positives is None:
         return []
-    found = words("false positives value", found=f"{pilot.false_positives:.1%}", level=f"{pilot.level:.1%}")
-    return [(words("pilot false positives"), found)]
+    found = words("method.false positives value", found=f"{pilot.false_positives:.1%}", level=f"{pilot.level:.1%}")
+    return [(words("method.pilot false positives"), found)]
 
 
 # --- method ---------------------------------------------------------------------------------------
 
 
-def _method(numbers: StudyNumbers, words: Words) -> tuple[Fact, ...]:
+def _method(numbers: StudyNumbers, words: Catalogue) -> tuple[Fact, ...]:
     study, score, facts = numbers.study, numbers.score, numbers.facts
     seeds = "0" if study.blocks == 1 else f"0–{study.blocks - 1}"
     looks = words.join([str(blocks) for blocks in study.looks or ()])
     own = study.command is None
     design = words(
-        "design text" if study.looks is None else "design looks",
+        "method.design text" if study.looks is None else "method.design looks",
         arms=len(study.arms),
         blocks=study.blocks,
         runs=len(study.arms) * study.blocks,
         seeds=seeds,
-        futility=words("design futility") if study.futility else "",
-        shared=words("block shares" if study.command is None else "block shares command"),
+        futility=words("method.design futility") if study.futility else "",
+        shared=words("method.block shares" if study.command is None else "method.block shares command"),
     )
     intervals = words(
-        "intervals text" if study.looks is None else "intervals looks",
+        "method.intervals text" if study.looks is None else "method.intervals looks",
         alpha=f"{study.alpha:g}",
         families=families(numbers, words),
         joint=format_level(1 - study.alpha),
     )
     verdicts = words(
-        "verdicts text" if study.looks is None else "verdicts looks", margin=f"{study.margin:g}", looks=looks
+        "method.verdicts text" if study.looks is None else "method.verdicts looks",
+        margin=f"{study.margin:g}",
+        looks=looks,
     )
-    scoring = words("scoring given")
+    scoring = words("method.scoring given")
     if numbers.has_images:
-        scoring = words("scoring text", images=len(score.images), split=score.split)
+        scoring = words("method.scoring text", images=len(score.images), split=score.split)
     command = facts.get("command")
     options = [f"{name} = {_value(value)}" for name, value in sorted(flatten(study.options).items())]
     found = [
-        Fact(words("design"), (design,)),
-        Fact(words("intervals"), (intervals,)),
-        Fact(words("verdicts"), (verdicts,)),
-        Fact(words("failed runs"), (words("failed text"),)),
-        Fact(words("scoring"), (scoring, absent_sentence(numbers, words)) if score.class_names else (scoring,)),
-        Fact(words("text head", arm=study.baseline), (_text_sentence(numbers, study.baseline, words),))
+        Fact(words("method.design"), (design,)),
+        Fact(words("method.intervals"), (intervals,)),
+        Fact(words("method.verdicts"), (verdicts,)),
+        Fact(words("method.failed runs"), (words("method.failed text"),)),
+        Fact(words("method.scoring"), (scoring, absent_sentence(numbers, words)) if score.class_names else (scoring,)),
+        Fact(words("method.text head", arm=study.baseline), (_text_sentence(numbers, study.baseline, words),))
         if own
         else None,
-        Fact(words("data"), (data_sentence(numbers, words),)),
-        Fact(words("recipe"), code=_recipe(numbers)) if _recipe(numbers) else None,
-        Fact(words("options"), code=tuple(options)) if options else None,
-        Fact(words("command"), code=(str(command),)) if command else Fact(words("command"), (words("not recorded"),)),
+        Fact(words("method.data"), (data_sentence(numbers, words),)),
+        Fact(words("method.recipe"), code=_recipe(numbers)) if _recipe(numbers) else None,
+        Fact(words("method.options"), code=tuple(options)) if options else None,
+        Fact(words("method.command"), code=(str(command),))
+        if command
+        else Fact(words("method.command"), (words("report.not recorded"),)),
         _plan(numbers, words),
-        Fact(words("machine"), (cost_sentence(numbers, words),)),
+        Fact(words("method.machine"), (cost_sentence(numbers, words),)),
     ]
     return tuple(fact for fact in found if fact is not None)
 
 
-def _plan(numbers: StudyNumbers, words: Words) -> Fact | None:
+def _plan(numbers: StudyNumbers, words: Catalogue) -> Fact | None:
     """Return what was planned before the first run; None where the plan was not kept."""
     plan = numbers.plan
     if plan is None or not {"runs", "hours", "workers", "precision"} <= plan.keys():
         return None
-    said = [words("plan text", runs=plan["runs"], hours=f"{plan['hours']:.2g}", workers=plan["workers"])]
+    said = [words("method.plan text", runs=plan["runs"], hours=f"{plan['hours']:.2g}", workers=plan["workers"])]
     said += [
         words(
-            "plan precision",
+            "method.plan precision",
             sd=format_points(row["sd"], signed=False),
-            origin=words(f"sd {plan.get('sd_from', 'assumed')}"),
+            origin=words(f"method.sd {plan.get('sd_from', 'assumed')}"),
             resolved=format_points(row["resolvable_margin"], signed=False),
             blocks=row["blocks_for_margin"],
         )
         for row in plan["precision"]
     ]
-    return Fact(words("plan"), tuple(said))
+    return Fact(words("method.plan"), tuple(said))
 
 
-def _text_sentence(numbers: StudyNumbers, arm: str, words: Words) -> str:
+def _text_sentence(numbers: StudyNumbers, arm: str, words: Catalogue) -> str:
     text = numbers.text_of(arm)
     shown = (
-        [words.known(str(text["meaning"]))] if text.get("meaning") else [str(text["kind"])] if text.get("kind") else []
+        [known(str(text["meaning"]), words.lang)]
+        if text.get("meaning")
+        else [str(text["kind"])]
+        if text.get("kind")
+        else []
     )
     shown += [f"{key}: {_value(text[key])}" for key in ("encoder", "sentences", "tokens") if text.get(key) is not None]
-    return words("detail separator").join(shown) or words("not recorded")
+    return words("report.detail separator").join(shown) or words("report.not recorded")
 
 
 _RECIPE = (
@@ -871,16 +905,18 @@ def _value(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
-def _arms_table(numbers: StudyNumbers, words: Words) -> Table:
+def _arms_table(numbers: StudyNumbers, words: Catalogue) -> Table:
     rows = []
     for arm in numbers.arms:
         own = words.join([f"{name} = {_value(value)}" for name, value in numbers.own_options_of(arm).items()])
-        mark = words("leaking") if arm in numbers.leaking else ""
+        mark = words("report.leaking") if arm in numbers.leaking else ""
         rows.append(
-            Row((Cell(arm, mark=mark), Cell(own or words("as shared")), Cell(_text_sentence(numbers, arm, words))))
+            Row(
+                (Cell(arm, mark=mark), Cell(own or words("table.as shared")), Cell(_text_sentence(numbers, arm, words)))
+            )
         )
-    columns = (Column(words("arm")), Column(words("own options")), Column(words("text")))
+    columns = (Column(words("table.arm")), Column(words("table.own options")), Column(words("table.text")))
     kept = 2 if numbers.study.command is not None else 3
     rows = [Row(row.cells[:kept]) for row in rows]
-    notes = (words("leaking note"),) if numbers.leaking else ()
-    return Table(words("arms title"), columns[:kept], tuple(rows), notes)
+    notes = (words("table.leaking note"),) if numbers.leaking else ()
+    return Table(words("table.arms title"), columns[:kept], tuple(rows), notes)

@@ -10,7 +10,7 @@ from semalign.report.differences import NewImagesAnswer
 from semalign.report.markdown import escape
 from semalign.report.numbers import StudyNumbers
 from semalign.report.tables import Digits, count_text, data_sentence, families, state_sentences, verdict_text
-from semalign.report.words import LANGUAGES, Language, Words
+from semalign.wording import LANGUAGES, Catalogue, Language
 
 __all__ = ["paper_md", "paper_text"]
 
@@ -19,19 +19,19 @@ def paper_md(numbers: StudyNumbers, answer: NewImagesAnswer, first: Language) ->
     """Return paper.md: the paragraph in both languages, the report's own first."""
     blocks = [f"# {escape(numbers.study.name)}"]
     for lang in (first, *(lang for lang in LANGUAGES if lang != first)):
-        words = Words(lang)
-        blocks += [f"## {words('paper heading')}", escape(paper_text(numbers, answer, words))]
+        words = Catalogue(lang)
+        blocks += [f"## {words('paper.heading')}", escape(paper_text(numbers, answer, words))]
     return "\n\n".join(blocks) + "\n"
 
 
-def paper_text(numbers: StudyNumbers, answer: NewImagesAnswer, words: Words) -> str:
+def paper_text(numbers: StudyNumbers, answer: NewImagesAnswer, words: Catalogue) -> str:
     """Return methods and results as one paragraph with all numbers."""
     study, judgement, digits = numbers.study, numbers.judgement, Digits(numbers.study.margin)
     names = words.join(list(numbers.arms))
     if numbers.has_images:
         said = [
             words(
-                "paper arms",
+                "paper.arms",
                 arms=len(numbers.arms),
                 names=names,
                 data=data_sentence(numbers, words),
@@ -40,19 +40,19 @@ def paper_text(numbers: StudyNumbers, answer: NewImagesAnswer, words: Words) -> 
             )
         ]
     else:
-        said = [words("paper arms command", arms=len(numbers.arms), names=names)]
-    shared = words("paper shares" if study.command is None else "paper shares command")
+        said = [words("paper.arms command", arms=len(numbers.arms), names=names)]
+    shared = words("paper.shares" if study.command is None else "paper.shares command")
     if study.looks is None:
-        said.append(words("paper blocks", blocks=study.blocks, margin=f"{study.margin:g}", shared=shared))
+        said.append(words("paper.blocks", blocks=study.blocks, margin=f"{study.margin:g}", shared=shared))
     else:
         looks = words.join([str(blocks) for blocks in study.looks])
-        said.append(words("paper looks", looks=looks, margin=f"{study.margin:g}", shared=shared))
-    said.append(words("paper judged", alpha=f"{study.alpha:g}", families=families(numbers, words)))
+        said.append(words("paper.looks", looks=looks, margin=f"{study.margin:g}", shared=shared))
+    said.append(words("paper.judged", alpha=f"{study.alpha:g}", families=families(numbers, words)))
     runs = len(numbers.finished) + len(numbers.failed)
     if numbers.failed:
-        said.append(words("paper failed", failed=len(numbers.failed), runs=runs))
+        said.append(words("paper.failed", failed=len(numbers.failed), runs=runs))
     else:
-        said.append(words("paper none failed", runs=runs))
+        said.append(words("paper.none failed", runs=runs))
     said += [
         _effect(estimate, verdict, words, digits)
         for estimate, verdict in zip(judgement.estimates, judgement.verdicts, strict=True)
@@ -60,30 +60,30 @@ def paper_text(numbers: StudyNumbers, answer: NewImagesAnswer, words: Words) -> 
     if answer.judged:
         effects = [
             words(
-                "gate effect",
+                "report.gate effect",
                 effect=one.contrast.name,
-                figure=digits.effect(one.mean, one.low, one.high, words("none")),
-                word=words(one.verdict.word),
+                figure=digits.effect(one.mean, one.low, one.high, words("report.none")),
+                word=words(f"verdict.{one.verdict.word}"),
             )
             for one in answer.judged
         ]
-        joined = words("detail separator").join(effects)
-        said.append(words("paper new images", clusters=answer.clusters, effects=joined))
+        joined = words("report.detail separator").join(effects)
+        said.append(words("paper.new images", clusters=answer.clusters, effects=joined))
     else:
-        said.append(words("paper images"))
+        said.append(words("paper.images"))
     state = state_sentences(numbers, words)
     if numbers.missing:
-        said.append(words("paper state", state=state[0]))
+        said.append(words("paper.state", state=state[0]))
     return ("" if words.lang == "zh" else " ").join(said)
 
 
-def _effect(estimate: Estimate, verdict: Verdict, words: Words, digits: Digits) -> str:
+def _effect(estimate: Estimate, verdict: Verdict, words: Catalogue, digits: Digits) -> str:
     if estimate.mean is None or estimate.low is None:
-        return words("paper open", effect=estimate.contrast.name)
+        return words("paper.open", effect=estimate.contrast.name)
     return words(
-        "paper effect",
+        "paper.effect",
         effect=estimate.contrast.name,
-        figure=digits.effect(estimate.mean, estimate.low, estimate.high, words("none")),
+        figure=digits.effect(estimate.mean, estimate.low, estimate.high, words("report.none")),
         level=format_level(estimate.level),
         n=estimate.n,
         word=verdict_text(verdict, words),

@@ -11,7 +11,8 @@ import numpy as np
 from semalign.judge import Estimate, Judgement, Verdict, format_interval, format_level, format_points
 from semalign.judge.types import WORDS
 from semalign.judge.verdict import decide
-from semalign.report.words import Words
+from semalign.report.words import known
+from semalign.wording import Catalogue
 
 __all__ = ["moment_of", "reason_of"]
 
@@ -25,14 +26,14 @@ def moment_of(judgement: Judgement, estimate: Estimate) -> tuple[int, int] | Non
     return None
 
 
-def reason_of(judgement: Judgement, estimate: Estimate, verdict: Verdict, words: Words) -> str:
+def reason_of(judgement: Judgement, estimate: Estimate, verdict: Verdict, words: Catalogue) -> str:
     """Return why the verdict is what it is, one sentence with all numbers."""
     if words.lang == "en":
         return verdict.reason
     return f"{estimate.contrast.name}：{_said(judgement, estimate, verdict, words)}。"
 
 
-def _said(judgement: Judgement, estimate: Estimate, verdict: Verdict, words: Words) -> str:
+def _said(judgement: Judgement, estimate: Estimate, verdict: Verdict, words: Catalogue) -> str:
     name, n, margin = estimate.contrast.name, estimate.n, f"{judgement.margin:g}"
     left_out = [item for item in judgement.left_out if item.contrast == name]
     lost = len(left_out)
@@ -80,6 +81,6 @@ def _said(judgement: Judgement, estimate: Estimate, verdict: Verdict, words: Wor
     return f"{said}；无论缺失运行的得分如何都成立（{lost} 个区组不完整）" if lost else said
 
 
-def _called(estimate: Estimate, verdict: Verdict, words: Words) -> str:
+def _called(estimate: Estimate, verdict: Verdict, words: Catalogue) -> str:
     called = str(estimate.called)
-    return words(called) if called in ("better", "worse") else words.known(called)
+    return words(f"verdict.{called}") if called in ("better", "worse") else known(called, words.lang)

@@ -46,7 +46,7 @@ from semalign.report.tables import (
     level_of_means,
     verdict_text,
 )
-from semalign.report.words import Words
+from semalign.wording import Catalogue
 
 __all__ = [
     "Interaction",
@@ -73,51 +73,51 @@ __all__ = [
 # --- looks ----------------------------------------------------------------------------------------
 
 
-def looks_sentences(numbers: StudyNumbers, words: Words) -> tuple[str, ...]:
+def looks_sentences(numbers: StudyNumbers, words: Catalogue) -> tuple[str, ...]:
     """Return which looks were planned, which is reached, and what comes next; empty for a study judged once."""
     judgement = numbers.judgement
     moments = judgement.moments
     if not moments:
         return ()
-    said = [words("looks text", looks=words.join([str(n) for n in moments]), n=len(moments))]
+    said = [words("method.looks text", looks=words.join([str(n) for n in moments]), n=len(moments))]
     reached = [n for n in moments if n <= len(judgement.seeds)]
     if not reached:
-        return (*said, words("looks ahead", n=len(judgement.seeds), first=moments[0]))
+        return (*said, words("answer.looks ahead", n=len(judgement.seeds), first=moments[0]))
     undecided = [
         estimate.contrast.name
         for estimate, verdict in zip(judgement.estimates, judgement.verdicts, strict=True)
         if verdict.word == "inconclusive"
     ]
     values = {"index": len(reached), "n": len(moments), "blocks": reached[-1]}
-    effects = words("detail separator").join(undecided)
+    effects = words("report.detail separator").join(undecided)
     ahead = judgement.next_look(futility=numbers.study.futility)
     if ahead is not None:
-        said.append(words("looks next", **values, effects=effects, next=ahead))
+        said.append(words("answer.looks next", **values, effects=effects, next=ahead))
     elif not undecided:
-        said.append(words("looks decided", **values))
+        said.append(words("answer.looks decided", **values))
     elif len(reached) == len(moments):
-        said.append(words("looks last", blocks=reached[-1], effects=effects))
+        said.append(words("answer.looks last", blocks=reached[-1], effects=effects))
     else:
-        said.append(words("looks futile", **values, effects=effects, chance=f"{100 * FUTILE:g}"))
+        said.append(words("answer.looks futile", **values, effects=effects, chance=f"{100 * FUTILE:g}"))
     return tuple(said)
 
 
-def look_sentence(judgement: Judgement, estimate: Estimate, words: Words) -> str:
+def look_sentence(judgement: Judgement, estimate: Estimate, words: Catalogue) -> str:
     """Return at which look the effect was decided, or how far it is; "" for a study judged once."""
     if not judgement.moments:
         return ""
     looks = judgement.looks_of(estimate.contrast.name)
     if not looks:
-        return words("look none")
+        return words("answer.look none")
     index, look = _standing(looks)
     n = len(judgement.moments)
     if look.verdict.word != "inconclusive":
-        return words("look decided", index=index, n=n, blocks=look.blocks)
+        return words("answer.look decided", index=index, n=n, blocks=look.blocks)
     if index == n:
-        return words("look last open", blocks=look.blocks)
+        return words("answer.look last open", blocks=look.blocks)
     if look.chance is None:
-        return words("look open short", index=index, n=n)
-    return words("look open", index=index, n=n, chance=chance_text(look.chance))
+        return words("answer.look open short", index=index, n=n)
+    return words("answer.look open", index=index, n=n, chance=chance_text(look.chance))
 
 
 def _standing(looks: Sequence[Look]) -> tuple[int, Look]:
@@ -138,12 +138,12 @@ def chance_text(chance: float) -> str:
     return f"{100 * chance:.0f} %"
 
 
-def looks_table(numbers: StudyNumbers, words: Words, digits: Digits) -> Table | None:
+def looks_table(numbers: StudyNumbers, words: Catalogue, digits: Digits) -> Table | None:
     """Return every effect at every look reached; None where there is none."""
     judgement = numbers.judgement
     if not judgement.looks:
         return None
-    none = words("none")
+    none = words("report.none")
     rows = []
     for estimate in judgement.estimates:
         looks = judgement.looks_of(estimate.contrast.name)
@@ -152,30 +152,30 @@ def looks_table(numbers: StudyNumbers, words: Words, digits: Digits) -> Table | 
             low, high = here.low_equivalence, here.high_equivalence
             verdict = Cell(verdict_text(look.verdict, words), word=look.verdict.word)
             if not look.judged:
-                verdict = Cell(words("shown only", word=words(look.verdict.word)))
+                verdict = Cell(words("table.shown only", word=words(f"verdict.{look.verdict.word}")))
             chance = none if look.chance is None else chance_text(look.chance)
             rows.append(
                 Row(
                     (
                         Cell(estimate.contrast.name, mark=contrast_mark(estimate, numbers, words)),
-                        Cell(words("look", index=index, blocks=look.blocks)),
+                        Cell(words("answer.look", index=index, blocks=look.blocks)),
                         Cell(digits.effect(here.mean, here.low, here.high, none)),
                         Cell(none if low is None or high is None else digits.interval(low, high)),
                         verdict,
-                        Cell(words("futile", chance=chance) if look.futile else chance),
+                        Cell(words("table.futile", chance=chance) if look.futile else chance),
                     )
                 )
             )
     columns = (
-        Column(words("effect name")),
-        Column(words("look head")),
-        Column(words("points interval"), numeric=True),
-        Column(words("equivalence interval"), numeric=True),
-        Column(words("verdict")),
-        Column(words("chance head"), numeric=True),
+        Column(words("table.effect name")),
+        Column(words("table.look head")),
+        Column(words("table.points interval"), numeric=True),
+        Column(words("table.equivalence interval"), numeric=True),
+        Column(words("table.verdict")),
+        Column(words("table.chance head"), numeric=True),
     )
-    note = words("looks table note", chance=f"{100 * FUTILE:g}")
-    return Table(words("looks title"), columns, tuple(rows), (note,))
+    note = words("table.looks table note", chance=f"{100 * FUTILE:g}")
+    return Table(words("table.looks title"), columns, tuple(rows), (note,))
 
 
 # --- factors --------------------------------------------------------------------------------------
@@ -253,7 +253,7 @@ def interactions_of(numbers: StudyNumbers) -> tuple[Interaction, ...]:
     return tuple(found)
 
 
-def levels_table(numbers: StudyNumbers, words: Words, digits: Digits) -> Table | None:
+def levels_table(numbers: StudyNumbers, words: Catalogue, digits: Digits) -> Table | None:
     """Return the mean mIoU by factor and level; None where there is none."""
     effects = main_effects_of(numbers)
     if not effects:
@@ -266,15 +266,15 @@ def levels_table(numbers: StudyNumbers, words: Words, digits: Digits) -> Table |
                 Row((Cell(effect.factor), Cell(level), Cell(digits.points(mean, signed=False)), Cell(str(arms))))
             )
     columns = (
-        Column(words("factor")),
-        Column(words("level")),
-        Column(words("miou"), numeric=True),
-        Column(words("arms head"), numeric=True),
+        Column(words("table.factor")),
+        Column(words("table.level")),
+        Column(words("table.miou"), numeric=True),
+        Column(words("table.arms head"), numeric=True),
     )
-    return Table(words("levels title"), columns, tuple(rows), (words("levels note"),))
+    return Table(words("table.levels title"), columns, tuple(rows), (words("table.levels note"),))
 
 
-def aliases_table(numbers: StudyNumbers, words: Words) -> Table | None:
+def aliases_table(numbers: StudyNumbers, words: Catalogue) -> Table | None:
     """Return which effects share an estimate in a fraction of a design; None for any other design."""
     shared = aliases(numbers.study.levels, numbers.study.baseline) if numbers.study.levels else {}
     if not shared:
@@ -285,22 +285,24 @@ def aliases_table(numbers: StudyNumbers, words: Words) -> Table | None:
             (
                 Cell(effect),
                 Cell(others),
-                Cell(words("aliases main")) if effect in mains else Cell(words("aliased"), word="inconclusive"),
+                Cell(words("table.aliases main"))
+                if effect in mains
+                else Cell(words("verdict.aliased"), word="inconclusive"),
             )
         )
         for effect, others in shared.items()
     )
-    columns = (Column(words("effect name")), Column(words("aliases head")), Column(words("verdict")))
-    return Table(words("aliases title"), columns, rows, (words("aliases note"),))
+    columns = (Column(words("table.effect name")), Column(words("table.aliases head")), Column(words("table.verdict")))
+    return Table(words("table.aliases title"), columns, rows, (words("table.aliases note"),))
 
 
 # --- classes and images ---------------------------------------------------------------------------
 
 
-def class_changes_table(numbers: StudyNumbers, words: Words, digits: Digits) -> Table | None:
+def class_changes_table(numbers: StudyNumbers, words: Catalogue, digits: Digits) -> Table | None:
     """Return the effects (columns) on each class (rows), for reading; None where there is none."""
     estimates = primary_estimates(numbers)
-    none = words("none")
+    none = words("report.none")
     by_effect = [{change.name: change for change in class_changes(numbers, estimate)} for estimate in estimates]
     names = [name for name in numbers.score.class_names if any(name in changes for changes in by_effect)]
     if not names:
@@ -312,10 +314,13 @@ def class_changes_table(numbers: StudyNumbers, words: Words, digits: Digits) -> 
             change = changes.get(name)
             cells.append(Cell(none if change is None else digits.effect(change.mean, change.low, change.high, none)))
         rows.append(Row(tuple(cells)))
-    columns = (Column(words("class")), *(Column(effect_name(one, numbers, words), numeric=True) for one in estimates))
+    columns = (
+        Column(words("table.class")),
+        *(Column(effect_name(one, numbers, words), numeric=True) for one in estimates),
+    )
     chance = numbers.study.alpha * len(names)
-    note = words("class changes text", level=level_of_means(numbers), n=len(names), chance=f"{chance:.2g}")
-    return Table(words("class changes title"), columns, tuple(rows), (note,))
+    note = words("report.class changes text", level=level_of_means(numbers), n=len(names), chance=f"{chance:.2g}")
+    return Table(words("table.class changes title"), columns, tuple(rows), (note,))
 
 
 Pictures: TypeAlias = Callable[[str], str | None]
@@ -336,10 +341,10 @@ def data_pictures(numbers: StudyNumbers) -> Pictures | None:
 
 
 def image_changes_table(
-    numbers: StudyNumbers, changes: ImageChanges, show: Pictures | None, words: Words, digits: Digits
+    numbers: StudyNumbers, changes: ImageChanges, show: Pictures | None, words: Catalogue, digits: Digits
 ) -> Table:
     """Return the images that gain and lose most; with the pictures that ``show`` has."""
-    none = words("none")
+    none = words("report.none")
     pictures = {
         change.name: address
         for change in (*changes.gains, *changes.losses)
@@ -351,23 +356,23 @@ def image_changes_table(
         cells = [Cell(PurePath(change.name).name)]
         if pictures:
             address = pictures.get(change.name)
-            alt = words("picture alt", name=change.name)
+            alt = words("table.picture alt", name=change.name)
             cells.append(Cell("" if address else none, picture=Picture(address, alt) if address else None))
         cells += [
             Cell(digits.points(change.mean)),
             Cell(none if change.sd is None else digits.points(change.sd, signed=False)),
-            Cell(words("agree value", n=change.agree, blocks=change.blocks)),
+            Cell(words("table.agree value", n=change.agree, blocks=change.blocks)),
         ]
         return Row(tuple(cells))
 
     rows = [row(change) for change in (*changes.gains, *reversed(changes.losses))]
-    columns = [Column(words("image"))]
+    columns = [Column(words("table.image"))]
     if pictures:
-        columns.append(Column(words("picture")))
-    columns += [Column(words(head), numeric=True) for head in ("gain head", "sd seeds", "agree")]
+        columns.append(Column(words("table.picture")))
+    columns += [Column(words(f"table.{head}"), numeric=True) for head in ("gain head", "sd seeds", "agree")]
     estimate, _ = numbers.judgement.of(changes.contrast.name)
-    title = words("image changes title", effect=effect_name(estimate, numbers, words))
-    return Table(title, tuple(columns), tuple(rows), (words("image changes note"),))
+    title = words("table.image changes title", effect=effect_name(estimate, numbers, words))
+    return Table(title, tuple(columns), tuple(rows), (words("table.image changes note"),))
 
 
 # --- new images -----------------------------------------------------------------------------------
@@ -391,21 +396,21 @@ def suspected_sequences(images: Sequence[str]) -> int | None:
     return found if 2 * found <= len(stems) else None
 
 
-def new_images_sentences(numbers: StudyNumbers, answer: NewImagesAnswer, words: Words) -> tuple[str, ...]:
+def new_images_sentences(numbers: StudyNumbers, answer: NewImagesAnswer, words: Catalogue) -> tuple[str, ...]:
     """Return what the verdicts speak of, and whether they hold for new images too, or why that is not judged."""
-    said = [words("new images text", images=answer.images)] if answer.images else []
+    said = [words("report.new images text", images=answer.images)] if answer.images else []
     if answer.refused is not None:
-        return (*said, words(f"new images: {answer.refused}", clusters=answer.clusters, fewest=FEWEST_CLUSTERS))
+        return (*said, words(f"report.new images {answer.refused}", clusters=answer.clusters, fewest=FEWEST_CLUSTERS))
     if answer.named:
-        return (*said, words("new images clusters", clusters=answer.clusters))
-    said.append(words("new images own"))
+        return (*said, words("report.new images clusters", clusters=answer.clusters))
+    said.append(words("report.new images own"))
     sequences = suspected_sequences(numbers.score.images)
     if sequences is not None:
-        said.append(words("new images suspect one" if sequences == 1 else "new images suspect", n=sequences))
+        said.append(words("report.new images suspect", n=sequences))
     return tuple(said)
 
 
-def new_images_table(numbers: StudyNumbers, answer: NewImagesAnswer, words: Words, digits: Digits) -> Table | None:
+def new_images_table(numbers: StudyNumbers, answer: NewImagesAnswer, words: Catalogue, digits: Digits) -> Table | None:
     """Return both questions' answers side by side; None where new images are not judged."""
     if not answer.judged:
         return None
@@ -419,28 +424,28 @@ def new_images_table(numbers: StudyNumbers, answer: NewImagesAnswer, words: Word
             Row(
                 (
                     Cell(one.contrast.name, mark=contrast_mark(estimate, numbers, words)),
-                    Cell(digits.effect(estimate.mean, estimate.low, estimate.high, words("none"))),
-                    Cell(words(verdict.word), word=verdict.word),
-                    Cell(digits.effect(one.mean, one.low, one.high, words("none"))),
+                    Cell(digits.effect(estimate.mean, estimate.low, estimate.high, words("report.none"))),
+                    Cell(words(f"verdict.{verdict.word}"), word=verdict.word),
+                    Cell(digits.effect(one.mean, one.low, one.high, words("report.none"))),
                     Cell(_bare_word(one.verdict, words), word=one.verdict.word),
                     Cell(f"{100 * share:.0f} %"),
                 )
             )
         )
     columns = (
-        Column(words("effect name")),
-        Column(words("on these"), numeric=True),
-        Column(words("verdict")),
-        Column(words("on new"), numeric=True),
-        Column(words("verdict")),
-        Column(words("share images"), numeric=True),
+        Column(words("table.effect name")),
+        Column(words("table.on these"), numeric=True),
+        Column(words("table.verdict")),
+        Column(words("table.on new"), numeric=True),
+        Column(words("table.verdict")),
+        Column(words("table.share images"), numeric=True),
     )
-    return Table(words("new images title"), columns, tuple(rows), (words("new images note"),))
+    return Table(words("table.new images title"), columns, tuple(rows), (words("table.new images note"),))
 
 
-def _bare_word(verdict: Verdict, words: Words) -> str:
-    word = words(verdict.word)
-    return words("below margin", word=word) if verdict.below_margin else word
+def _bare_word(verdict: Verdict, words: Catalogue) -> str:
+    word = words(f"verdict.{verdict.word}")
+    return words("answer.below margin", word=word) if verdict.below_margin else word
 
 
 # --- claims ---------------------------------------------------------------------------------------
@@ -448,31 +453,35 @@ def _bare_word(verdict: Verdict, words: Words) -> str:
 _TONES = {"supported": "better", "refuted": "worse", "undecided": "inconclusive"}
 
 
-def claims_table(numbers: StudyNumbers, evidence: Evidence, words: Words) -> Table:
+def claims_table(numbers: StudyNumbers, evidence: Evidence, words: Catalogue) -> Table:
     """Return every statement of the document with its answer and the numbers behind it."""
     answered = {claim.id: claim for claim in judge_claims(evidence)}
     rows = tuple(_claim_row(identity, answered.get(identity), words) for identity in STATEMENTS)
-    columns = (Column(words("statement")), Column(words("answer head")), Column(words("finding head")))
+    columns = (
+        Column(words("table.statement")),
+        Column(words("table.answer head")),
+        Column(words("table.finding head")),
+    )
     note = words(
-        "claims note",
+        "table.claims note",
         level=level_of_means(numbers),
         n=len(numbers.judged_seeds),
-        looks=words("claims note looks") if numbers.judgement.moments else "",
+        looks=words("table.claims note looks") if numbers.judgement.moments else "",
         spike=SPIKE,
     )
-    return Table(words("claims title"), columns, rows, (note,))
+    return Table(words("table.claims title"), columns, rows, (note,))
 
 
-def _claim_row(identity: str, claim: Claim | None, words: Words) -> Row:
+def _claim_row(identity: str, claim: Claim | None, words: Catalogue) -> Row:
     statement = Cell(statement_text(identity, words))
     if claim is None:
-        need = words("silent why", need=need_text(identity, words))
-        return Row((statement, Cell(words("silent")), Cell(need)))
-    answer = words("aliased") if claim.key == "aliased" else words(claim.answer)
+        need = words("claim.silent why", need=need_text(identity, words))
+        return Row((statement, Cell(words("claim.silent")), Cell(need)))
+    answer = words("verdict.aliased") if claim.key == "aliased" else words(f"claim.{claim.answer}")
     return Row((statement, Cell(answer, word=_TONES[claim.answer]), Cell(finding_text(claim, words))))
 
 
-def advice_table(numbers: StudyNumbers, evidence: Evidence, words: Words, digits: Digits) -> Table:
+def advice_table(numbers: StudyNumbers, evidence: Evidence, words: Catalogue, digits: Digits) -> Table:
     """Return what to do in the document's three situations, and why."""
     rows = []
     for advice in advise(evidence, judge_claims(evidence)):
@@ -486,26 +495,26 @@ def advice_table(numbers: StudyNumbers, evidence: Evidence, words: Words, digits
                 )
             )
         )
-    columns = (Column(words("situation")), Column(words("advice")), Column(words("reasons head")))
-    return Table(words("advice"), columns, tuple(rows), (words("advice text"),))
+    columns = (Column(words("table.situation")), Column(words("report.advice")), Column(words("table.reasons head")))
+    return Table(words("report.advice"), columns, tuple(rows), (words("report.advice text"),))
 
 
-def _reason(reason: Reason, numbers: StudyNumbers, words: Words, digits: Digits) -> str:
+def _reason(reason: Reason, numbers: StudyNumbers, words: Catalogue, digits: Digits) -> str:
     apart = gate_effects(numbers) if reason.key == "gates unknown" else ()
     if not apart:
         return reason_text(reason, words)
     shown = []
     for name in apart:
         estimate, verdict = numbers.judgement.of(name)
-        figure = digits.effect(estimate.mean, estimate.low, estimate.high, words("none"))
-        shown.append(words("gate effect", effect=name, figure=figure, word=words(verdict.word)))
-    return words("gates apart", effects=words("detail separator").join(shown))
+        figure = digits.effect(estimate.mean, estimate.low, estimate.high, words("report.none"))
+        shown.append(words("report.gate effect", effect=name, figure=figure, word=words(f"verdict.{verdict.word}")))
+    return words("report.gates apart", effects=words("report.detail separator").join(shown))
 
 
 # --- what would change ----------------------------------------------------------------------------
 
 
-def changes_table(numbers: StudyNumbers, words: Words, digits: Digits) -> Table:
+def changes_table(numbers: StudyNumbers, words: Catalogue, digits: Digits) -> Table:
     """Return for every effect what its verdict turns on."""
     rows = []
     for change, estimate, verdict in zip(
@@ -523,47 +532,47 @@ def changes_table(numbers: StudyNumbers, words: Words, digits: Digits) -> Table:
             )
         )
     heads = ("effect name", "verdict", "at this spread", "one block head", "without head")
-    columns = tuple(Column(words(head)) for head in heads)
-    return Table(words("changes title"), columns, tuple(rows), (words("changes note"),))
+    columns = tuple(Column(words(f"table.{head}")) for head in heads)
+    return Table(words("table.changes title"), columns, tuple(rows), (words("table.changes note"),))
 
 
-def _thresholds(change: Change, words: Words, digits: Digits) -> str:
+def _thresholds(change: Change, words: Catalogue, digits: Digits) -> str:
     found = change.thresholds
     if found is None:
-        return words("none")
+        return words("report.none")
     direction = digits.points(found.direction, signed=False)
     if found.equivalent is None:
-        return words("thresholds no", direction=direction)
-    return words("thresholds", direction=direction, equivalent=digits.points(found.equivalent, signed=False))
+        return words("table.thresholds no", direction=direction)
+    return words("table.thresholds", direction=direction, equivalent=digits.points(found.equivalent, signed=False))
 
 
-def _one_block(change: Change, words: Words) -> str:
+def _one_block(change: Change, words: Catalogue) -> str:
     if change.by_lost:
-        return words("by lost", n=change.lost)
+        return words("table.by lost", n=change.lost)
     if change.thresholds is None or change.lost:
-        return words("none")
+        return words("report.none")
     if change.one_block is None:
-        return words("one block none", largest=LARGEST_SHIFT)
+        return words("table.one block none", largest=LARGEST_SHIFT)
     one = change.one_block
-    return words("one block", shift=format_points(one.shift), seed=one.seed, word=words(one.word))
+    return words("table.one block", shift=format_points(one.shift), seed=one.seed, word=words(f"verdict.{one.word}"))
 
 
-def _without(change: Change, words: Words) -> str:
+def _without(change: Change, words: Catalogue) -> str:
     if change.without is None:
-        return words("none")
+        return words("report.none")
     if not change.without:
-        return words("without none", word=words(change.word))
-    return words("detail separator").join(
-        words("without some", seed=seed, word=words(word)) for seed, word in change.without.items()
+        return words("table.without none", word=words(f"verdict.{change.word}"))
+    return words("report.detail separator").join(
+        words("table.without some", seed=seed, word=words(f"verdict.{word}")) for seed, word in change.without.items()
     )
 
 
-def change_sentences(numbers: StudyNumbers, words: Words) -> tuple[str, ...]:
+def change_sentences(numbers: StudyNumbers, words: Catalogue) -> tuple[str, ...]:
     """Return whether any single block decides a verdict; empty where that was not looked for."""
     changes = [change for change in changes_of(numbers.judgement) if change.without is not None]
     if not changes:
         return ()
     lone = [change.contrast for change in changes if change.without and change.word != "inconclusive"]
     if lone:
-        return (words("changes lone", effects=words("detail separator").join(lone)),)
-    return () if any(change.without for change in changes) else (words("changes stable"),)
+        return (words("table.changes lone", effects=words("report.detail separator").join(lone)),)
+    return () if any(change.without for change in changes) else (words("table.changes stable"),)

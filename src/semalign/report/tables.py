@@ -24,7 +24,8 @@ from semalign.report.numbers import (
     needs_of,
     text_use,
 )
-from semalign.report.words import Words
+from semalign.report.words import known
+from semalign.wording import Catalogue
 
 __all__ = [
     "Cell",
@@ -176,36 +177,36 @@ class Digits:
         return f"{self.points(mean)} [{self.points(low)}, {self.points(high)}]"
 
 
-def named(arm: str, numbers: StudyNumbers, words: Words) -> str:
+def named(arm: str, numbers: StudyNumbers, words: Catalogue) -> str:
     """Return the arm's name, marked where its texts leak the answer."""
-    return words("with leaking", arm=arm) if arm in numbers.leaking else arm
+    return words("report.with leaking", arm=arm) if arm in numbers.leaking else arm
 
 
-def verdict_text(verdict: Verdict, words: Words) -> str:
+def verdict_text(verdict: Verdict, words: Catalogue) -> str:
     """Return the verdict's word with what belongs to it, such as ``inconclusive (new study: 14 blocks)``."""
-    word = words(verdict.word)
+    word = words(f"verdict.{verdict.word}")
     if verdict.blocks_needed is not None:
-        return words("more blocks", word=word, n=verdict.blocks_needed)
-    return words("below margin", word=word) if verdict.below_margin else word
+        return words("answer.more blocks", word=word, n=verdict.blocks_needed)
+    return words("answer.below margin", word=word) if verdict.below_margin else word
 
 
-def families(numbers: StudyNumbers, words: Words) -> str:
+def families(numbers: StudyNumbers, words: Catalogue) -> str:
     """Return every family with its number of effects and the level of their intervals."""
     judgement = numbers.judgement
-    return words("detail separator").join(
+    return words("report.detail separator").join(
         words(
-            "family level one" if m == 1 else "family level",
+            "method.family level",
             family=family_name(name, words),
-            m=m,
+            n=m,
             level=format_level(1 - judgement.alpha / m),
         )
         for name, m in judgement.families.items()
     )
 
 
-def family_name(name: str, words: Words) -> str:
+def family_name(name: str, words: Catalogue) -> str:
     """Return what a family is called; a user's own families keep their names."""
-    return words(name) if name in ("primary", "controls", "interactions") else name
+    return words(f"table.{name}") if name in ("primary", "controls", "interactions") else name
 
 
 def level_of_means(numbers: StudyNumbers) -> str:
@@ -213,14 +214,14 @@ def level_of_means(numbers: StudyNumbers) -> str:
     return format_level(1 - numbers.study.alpha)
 
 
-def seconds_text(seconds: float | None, words: Words) -> str:
+def seconds_text(seconds: float | None, words: Catalogue) -> str:
     """Return seconds, with minutes from two on."""
     if seconds is None:
-        return words("not recorded")
+        return words("report.not recorded")
     shown = f"{seconds:.3g}" if seconds < 100 else f"{seconds:.0f}"
     if seconds < 120:
-        return words("seconds unit", n=shown)
-    return words("minutes unit", n=shown, minutes=f"{seconds / 60:.1f}")
+        return words("report.seconds unit", n=shown)
+    return words("report.minutes unit", n=shown, minutes=f"{seconds / 60:.1f}")
 
 
 def hours_text(hours: float) -> str:
@@ -244,7 +245,7 @@ def count_text(value: int) -> str:
 # --- sentences that stand in both outputs ---------------------------------------------------------
 
 
-def text_sentences(numbers: StudyNumbers, words: Words, digits: Digits) -> tuple[str, ...]:
+def text_sentences(numbers: StudyNumbers, words: Catalogue, digits: Digits) -> tuple[str, ...]:
     """Return whether the model uses its text, in one sentence, and a second one where all images share one bank.
 
     Empty for runs of a user's own command, of which nothing is known but the score.
@@ -252,37 +253,37 @@ def text_sentences(numbers: StudyNumbers, words: Words, digits: Digits) -> tuple
     if numbers.study.command is not None:
         return ()
     use = text_use(numbers)
-    main = words(f"text: {use.answer}", arm=use.arm)
+    main = words(f"report.text {use.answer}", arm=use.arm)
     if use.gains:
-        details = words("detail separator").join(_gain_text(gain, words, digits) for gain in use.gains)
-        first = words("detail", main=main, details=details)
+        details = words("report.detail separator").join(_gain_text(gain, words, digits) for gain in use.gains)
+        first = words("report.detail", main=main, details=details)
     else:
-        first = words("full stop", main=main)
+        first = words("report.full stop", main=main)
     if not use.shared:
         return (first,)
     count = numbers.text_of(use.arm).get("sentences", numbers.text_of(use.arm).get("tokens"))
-    sentences = words("shared sentences", n=count) if isinstance(count, int) else ""
-    return (first, words("shared", sentences=sentences))
+    sentences = words("report.shared sentences", n=count) if isinstance(count, int) else ""
+    return (first, words("report.shared", sentences=sentences))
 
 
-def _gain_text(gain: Gain, words: Words, digits: Digits) -> str:
-    word = words(gain.word)
+def _gain_text(gain: Gain, words: Catalogue, digits: Digits) -> str:
+    word = words(f"verdict.{gain.word}")
     return words(
-        "gain",
-        control=words(f"gain: {gain.control}"),
-        figure=digits.effect(gain.mean, gain.low, gain.high, words("not run")),
-        word=words("below margin", word=word) if gain.below_margin else word,
+        "report.gain",
+        control=words(f"report.gain {gain.control}"),
+        figure=digits.effect(gain.mean, gain.low, gain.high, words("report.not run")),
+        word=words("answer.below margin", word=word) if gain.below_margin else word,
     )
 
 
-def state_sentences(numbers: StudyNumbers, words: Words) -> tuple[str, ...]:
+def state_sentences(numbers: StudyNumbers, words: Catalogue) -> tuple[str, ...]:
     """Return what is failed or missing; empty when every planned run finished."""
     if not numbers.failed and not numbers.missing:
         return ()
     planned = len(numbers.finished) + len(numbers.failed) + len(numbers.missing)
     said = [
         words(
-            "state",
+            "report.state",
             finished=len(numbers.finished),
             planned=planned,
             failed=len(numbers.failed),
@@ -290,75 +291,75 @@ def state_sentences(numbers: StudyNumbers, words: Words) -> tuple[str, ...]:
         )
     ]
     if numbers.failed:
-        said.append(words("state failed", runs=_runs(numbers.failed, len(numbers.arms), words)))
+        said.append(words("report.state failed", runs=_runs(numbers.failed, len(numbers.arms), words)))
     if numbers.missing:
-        said.append(words("state missing", runs=_runs(numbers.missing, len(numbers.arms), words)))
-    return (*said, words("preliminary"))
+        said.append(words("report.state missing", runs=_runs(numbers.missing, len(numbers.arms), words)))
+    return (*said, words("report.preliminary"))
 
 
-def _runs(keys: Iterable[tuple[str, int]], arms: int, words: Words) -> str:
+def _runs(keys: Iterable[tuple[str, int]], arms: int, words: Catalogue) -> str:
     seeds: dict[str, list[str]] = {}
     for arm, seed in keys:
         seeds.setdefault(arm, []).append(str(seed))
     # Blocks that no arm has are one thing to say, however many arms there are.
     if len(seeds) == arms and len({tuple(of_arm) for of_arm in seeds.values()}) == 1:
-        seeds = {words("every arm"): next(iter(seeds.values()))}
-    return words("detail separator").join(
-        words("seed", arm=arm, seeds=words.join(of_arm)) for arm, of_arm in seeds.items()
+        seeds = {words("report.every arm"): next(iter(seeds.values()))}
+    return words("report.detail separator").join(
+        words("report.seed", arm=arm, seeds=words.join(of_arm)) for arm, of_arm in seeds.items()
     )
 
 
-def margin_sentence(numbers: StudyNumbers, words: Words) -> str:
+def margin_sentence(numbers: StudyNumbers, words: Catalogue) -> str:
     """Return which margin was fixed, which one this budget resolves, and which one the pilot promised."""
     resolved = sorted(
         need.resolved for need in needs_of(numbers) if need.family == "primary" and need.resolved is not None
     )
     if not resolved:
-        shown = words("md margin none")
+        shown = words("report.md margin none")
     else:
         low, high = (format_points(value, signed=False) for value in (resolved[0], resolved[-1]))
-        shown = words("md margin one" if low == high else "md margin range", low=low, high=high)
+        shown = words("report.md margin one" if low == high else "report.md margin range", low=low, high=high)
     study = numbers.study
-    sentence = words("md margin", margin=f"{study.margin:g}", blocks=study.blocks, resolved=shown)
+    sentence = words("report.md margin", margin=f"{study.margin:g}", blocks=study.blocks, resolved=shown)
     if numbers.pilot is not None and study.blocks in numbers.pilot.margins:
         expected = format_points(numbers.pilot.margins[study.blocks], signed=False)
-        sentence += ("" if words.lang == "zh" else " ") + words("md margin pilot", margin=expected)
+        sentence += ("" if words.lang == "zh" else " ") + words("report.md margin pilot", margin=expected)
     return sentence
 
 
-def cost_sentence(numbers: StudyNumbers, words: Words) -> str:
+def cost_sentence(numbers: StudyNumbers, words: Catalogue) -> str:
     """Return what one run cost, and on what machine."""
     machine = numbers.facts.get("machine")
     parts = [
-        words(name, n=machine[name])
+        words(f"report.{name}", n=machine[name])
         for name in ("cpus", "workers", "threads")
         if isinstance(machine, Mapping) and machine.get(name) is not None
     ]
     return words(
-        "md cost",
+        "report.md cost",
         seconds=seconds_text(median_seconds(numbers.finished.values()), words),
         n=len(numbers.finished),
-        machine=words("md machine", machine=words.join(parts)) if parts else "",
+        machine=words("report.md machine", machine=words.join(parts)) if parts else "",
     )
 
 
-def data_sentence(numbers: StudyNumbers, words: Words) -> str:
+def data_sentence(numbers: StudyNumbers, words: Catalogue) -> str:
     """Return what the data are: kind, folder, images by split, classes."""
     data = numbers.facts.get("data")
     if not isinstance(data, Mapping):
-        return words("not recorded")
+        return words("report.not recorded")
     parts: list[str] = []
     if data.get("root"):
         # The folder's place on this machine says nothing to a reader.
-        parts.append(words("data root", root=PurePath(str(data["root"])).name))
+        parts.append(words("report.data root", root=PurePath(str(data["root"])).name))
     elif data.get("kind") is not None:
-        parts.append(words("data kind", kind=data["kind"]))
+        parts.append(words("report.data kind", kind=data["kind"]))
     if isinstance(data.get("splits"), Mapping):
         counts = words.join([f"{split} {_count(count)}" for split, count in data["splits"].items()])
-        parts.append(words("data splits", splits=counts))
+        parts.append(words("report.data splits", splits=counts))
     if isinstance(data.get("classes"), Sequence):
-        parts.append(words("data classes", n=len(data["classes"])))
-    return words("detail separator").join(parts) or words("not recorded")
+        parts.append(words("report.data classes", n=len(data["classes"])))
+    return words("report.detail separator").join(parts) or words("report.not recorded")
 
 
 def _count(value: Any) -> str:
@@ -368,69 +369,69 @@ def _count(value: Any) -> str:
 # --- tables ---------------------------------------------------------------------------------------
 
 
-def study_tables(numbers: StudyNumbers, words: Words, digits: Digits) -> tuple[Table, ...]:
+def study_tables(numbers: StudyNumbers, words: Catalogue, digits: Digits) -> tuple[Table, ...]:
     """Return the study's own tables with mIoU, effect and verdict, and one for arms that stand in none of them."""
     options = list(numbers.study.tables)
     shown = {row.arm for table in options for row in table.rows}
     left = [arm for arm in numbers.arms if arm not in shown]
     if left:
-        title = words("other arms") if shown else words("all arms")
+        title = words("table.other arms") if shown else words("table.all arms")
         rows = tuple(TableRow(arm=arm, cells=(arm,)) for arm in left)
-        options.append(TableOptions(title=title, columns=(words("arm"),), rows=rows))
+        options.append(TableOptions(title=title, columns=(words("table.arm"),), rows=rows))
     return tuple(_study_table(table, numbers, words, digits) for table in options)
 
 
-def _study_table(table: TableOptions, numbers: StudyNumbers, words: Words, digits: Digits) -> Table:
+def _study_table(table: TableOptions, numbers: StudyNumbers, words: Catalogue, digits: Digits) -> Table:
     columns = (
-        *(Column(words.known(head)) for head in table.columns),
-        Column(words("miou"), numeric=True),
-        Column(words("effect"), numeric=True),
-        Column(words("verdict")),
+        *(Column(known(head, words.lang)) for head in table.columns),
+        Column(words("table.miou"), numeric=True),
+        Column(words("table.effect"), numeric=True),
+        Column(words("table.verdict")),
     )
     rows = []
     for row in table.rows:
-        mark = words("leaking") if row.arm in numbers.leaking else ""
-        cells = [words.known(cell) for cell in row.cells]
+        mark = words("report.leaking") if row.arm in numbers.leaking else ""
+        cells = [known(cell, words.lang) for cell in row.cells]
         head = Cell(cells[0], mark=mark) if cells else Cell(row.arm, mark=mark)
         rows.append(_row(head, *cells[1:], *_figures(row.arm, numbers, words, digits)))
     notes = [
         words(
-            "table note",
+            "table.table note",
             level=level_of_means(numbers),
             baseline=numbers.study.baseline,
             families=families(numbers, words),
         )
     ]
     if any(row.arm in numbers.leaking for row in table.rows):
-        notes.append(words("leaking note"))
-    return Table(words.known(table.title), columns, tuple(rows), tuple(notes))
+        notes.append(words("table.leaking note"))
+    return Table(known(table.title, words.lang), columns, tuple(rows), tuple(notes))
 
 
-def _figures(arm: str, numbers: StudyNumbers, words: Words, digits: Digits) -> tuple[Cell, Cell, Cell]:
+def _figures(arm: str, numbers: StudyNumbers, words: Catalogue, digits: Digits) -> tuple[Cell, Cell, Cell]:
     """Return an arm's mIoU, effect against the baseline, and verdict."""
     summary = next((summary for summary in numbers.judgement.arms if summary.arm == arm), None)
     miou = Cell(_miou(arm, summary, numbers, words, digits))
     if arm == numbers.study.baseline:
-        return miou, Cell(words("none")), Cell(words("reference"))
+        return miou, Cell(words("report.none")), Cell(words("answer.reference"))
     judged = numbers.judgement.of_arm(arm)
     if judged is None:
-        return miou, Cell(words("none")), Cell(words("not judged"))
+        return miou, Cell(words("report.none")), Cell(words("answer.not judged"))
     estimate, verdict = judged
     return miou, Cell(_effect(estimate, words, digits)), Cell(verdict_text(verdict, words), word=verdict.word)
 
 
-def _miou(arm: str, summary: ArmSummary | None, numbers: StudyNumbers, words: Words, digits: Digits) -> str:
+def _miou(arm: str, summary: ArmSummary | None, numbers: StudyNumbers, words: Catalogue, digits: Digits) -> str:
     if summary is None:
-        return words("not run")
+        return words("report.not run")
     if summary.mean is None:
-        return words("all failed", n=summary.failed)
+        return words("report.all failed", n=summary.failed)
     n = summary.runs - summary.failed
     shown = digits.mean(_mean(summary), "")
     if n == numbers.wanted:
         return shown
-    state = [words("runs", n=n, planned=numbers.wanted)]
+    state = [words("table.runs", n=n, planned=numbers.wanted)]
     if summary.failed:
-        state.append(words("runs failed", failed=summary.failed))
+        state.append(words("table.runs failed", failed=summary.failed))
     return f"{shown} ({words.join(state)})"
 
 
@@ -441,20 +442,20 @@ def _mean(summary: ArmSummary) -> Mean | None:
     return Mean(summary.mean, half, summary.runs - summary.failed)
 
 
-def _effect(estimate: Estimate, words: Words, digits: Digits) -> str:
-    return digits.effect(estimate.mean, estimate.low, estimate.high, words("none"))
+def _effect(estimate: Estimate, words: Catalogue, digits: Digits) -> str:
+    return digits.effect(estimate.mean, estimate.low, estimate.high, words("report.none"))
 
 
-def effects_table(numbers: StudyNumbers, words: Words, digits: Digits) -> Table:
+def effects_table(numbers: StudyNumbers, words: Catalogue, digits: Digits) -> Table:
     """Return every judged effect with both intervals, p and verdict."""
     heads = ("points interval", "equivalence interval", "p", "p holm", "blocks")
     columns = (
-        Column(words("effect name")),
-        Column(words("family")),
-        *(Column(words(head), numeric=True) for head in heads),
-        Column(words("verdict")),
+        Column(words("table.effect name")),
+        Column(words("table.family")),
+        *(Column(words(f"table.{head}"), numeric=True) for head in heads),
+        Column(words("table.verdict")),
     )
-    none = words("none")
+    none = words("report.none")
     rows = []
     for estimate, verdict in zip(numbers.judgement.estimates, numbers.judgement.verdicts, strict=True):
         low, high = estimate.low_equivalence, estimate.high_equivalence
@@ -470,54 +471,54 @@ def effects_table(numbers: StudyNumbers, words: Words, digits: Digits) -> Table:
                 Cell(verdict_text(verdict, words), word=verdict.word),
             )
         )
-    notes = [words("effects note")]
+    notes = [words("table.effects note")]
     if any(row.cells[0].mark for row in rows):
-        notes.append(words("leaking note"))
-    return Table(words("effects title"), columns, tuple(rows), tuple(notes))
+        notes.append(words("table.leaking note"))
+    return Table(words("table.effects title"), columns, tuple(rows), tuple(notes))
 
 
-def effect_name(estimate: Estimate, numbers: StudyNumbers, words: Words) -> str:
+def effect_name(estimate: Estimate, numbers: StudyNumbers, words: Catalogue) -> str:
     """Return the effect's name, marked where its texts leak the answer."""
     name = estimate.contrast.name
-    return words("with leaking", arm=name) if numbers.leaking & set(estimate.contrast.weights) else name
+    return words("report.with leaking", arm=name) if numbers.leaking & set(estimate.contrast.weights) else name
 
 
-def contrast_mark(estimate: Estimate, numbers: StudyNumbers, words: Words) -> str:
+def contrast_mark(estimate: Estimate, numbers: StudyNumbers, words: Catalogue) -> str:
     """Return the warning that stands beside an effect whose texts leak; "" for none."""
-    return words("leaking") if numbers.leaking & set(estimate.contrast.weights) else ""
+    return words("report.leaking") if numbers.leaking & set(estimate.contrast.weights) else ""
 
 
 def _p(p: float | None, none: str) -> str:
     return none if p is None else format_p(p).removeprefix("p ").removeprefix("= ")
 
 
-def classes_table(numbers: StudyNumbers, words: Words, digits: Digits) -> Table:
+def classes_table(numbers: StudyNumbers, words: Catalogue, digits: Digits) -> Table:
     """Return IoU by class (rows) and arm (columns); absent classes are named under it."""
     arms = [arm for arm in numbers.arms if numbers.runs_of(arm)]
     by_arm = {arm: class_means(numbers, arm) for arm in arms}
     absent = set(numbers.score.absent)
     present = [name for name in numbers.score.class_names if name not in absent]
-    none = words("none")
+    none = words("report.none")
     rows = [_row(name, *(digits.mean(by_arm[arm].get(name), none) for arm in arms)) for name in present]
     summaries = {summary.arm: summary for summary in numbers.judgement.arms}
-    rows.append(_row(words("miou"), *(digits.mean(_mean(summaries[arm]), none) for arm in arms)))
-    columns = (Column(words("class")), *(Column(named(arm, numbers, words), numeric=True) for arm in arms))
-    notes = [words("classes note", level=level_of_means(numbers)), absent_sentence(numbers, words)]
+    rows.append(_row(words("table.miou"), *(digits.mean(_mean(summaries[arm]), none) for arm in arms)))
+    columns = (Column(words("table.class")), *(Column(named(arm, numbers, words), numeric=True) for arm in arms))
+    notes = [words("table.classes note", level=level_of_means(numbers)), absent_sentence(numbers, words)]
     if numbers.leaking & set(arms):
-        notes.append(words("leaking note"))
-    return Table(words("classes title"), columns, tuple(rows), tuple(notes))
+        notes.append(words("table.leaking note"))
+    return Table(words("table.classes title"), columns, tuple(rows), tuple(notes))
 
 
-def absent_sentence(numbers: StudyNumbers, words: Words) -> str:
+def absent_sentence(numbers: StudyNumbers, words: Catalogue) -> str:
     """Return which classes the scored masks do not hold."""
     absent = list(numbers.score.absent)
-    return words("absent", classes=words.join(absent)) if absent else words("absent none")
+    return words("table.absent", classes=words.join(absent)) if absent else words("table.absent none")
 
 
-def cost_table(numbers: StudyNumbers, words: Words, digits: Digits) -> Table:
+def cost_table(numbers: StudyNumbers, words: Catalogue, digits: Digits) -> Table:
     """Return parameters, steps, time and the gap between training and scored images by arm."""
     baseline = cost_of(numbers, numbers.study.baseline).parameters
-    none = words("none")
+    none = words("report.none")
     rows = []
     for arm in numbers.arms:
         cost = cost_of(numbers, arm)
@@ -526,7 +527,7 @@ def cost_table(numbers: StudyNumbers, words: Words, digits: Digits) -> Table:
             difference = f"{cost.parameters[0] - baseline[0]:+,}" if cost.parameters != baseline else "0"
         rows.append(
             _row(
-                Cell(arm, mark=words("leaking") if arm in numbers.leaking else ""),
+                Cell(arm, mark=words("report.leaking") if arm in numbers.leaking else ""),
                 words.join([count_text(value) for value in cost.parameters]) or none,
                 difference,
                 words.join([count_text(value) for value in cost.steps]) or none,
@@ -535,32 +536,37 @@ def cost_table(numbers: StudyNumbers, words: Words, digits: Digits) -> Table:
                 digits.mean(cost.gap, none),
             )
         )
-    heads = (words("parameters"), words("against", baseline=numbers.study.baseline), words("steps"), words("seconds"))
-    columns = (
-        Column(words("arm")),
-        *(Column(head, numeric=True) for head in (*heads, words("train"), words("gap"))),
+    heads = (
+        words("table.parameters"),
+        words("table.against", baseline=numbers.study.baseline),
+        words("table.steps"),
+        words("table.seconds"),
     )
-    notes = [words("cost note")]
+    columns = (
+        Column(words("table.arm")),
+        *(Column(head, numeric=True) for head in (*heads, words("table.train"), words("table.gap"))),
+    )
+    notes = [words("table.cost note")]
     if numbers.leaking:
-        notes.append(words("leaking note"))
-    return Table(words("cost title"), columns, tuple(rows), tuple(notes))
+        notes.append(words("table.leaking note"))
+    return Table(words("table.cost title"), columns, tuple(rows), tuple(notes))
 
 
-def failures_table(numbers: StudyNumbers, words: Words) -> Table | None:
+def failures_table(numbers: StudyNumbers, words: Catalogue) -> Table | None:
     """Return the failed runs with what happened; None where none failed."""
     if not numbers.failed:
         return None
     rows = tuple(
         _row(
-            Cell(arm, mark=words("leaking") if arm in numbers.leaking else ""),
+            Cell(arm, mark=words("report.leaking") if arm in numbers.leaking else ""),
             str(seed),
-            str(result.facts.get("failure", words("not recorded"))),
+            str(result.facts.get("failure", words("report.not recorded"))),
         )
         for (arm, seed), result in numbers.failed.items()
     )
     notes = tuple(
         words(
-            "failure test",
+            "table.failure test",
             arm=test.arm,
             baseline=numbers.study.baseline,
             blocks=test.blocks,
@@ -571,24 +577,28 @@ def failures_table(numbers: StudyNumbers, words: Words) -> Table | None:
         for test in numbers.judgement.failures
         if test.only_arm or test.only_baseline
     )
-    columns = (Column(words("arm")), Column(words("seed head"), numeric=True), Column(words("what happened")))
-    return Table(words("failures title"), columns, rows, notes)
+    columns = (
+        Column(words("table.arm")),
+        Column(words("table.seed head"), numeric=True),
+        Column(words("table.what happened")),
+    )
+    return Table(words("table.failures title"), columns, rows, notes)
 
 
-def needs_table(numbers: StudyNumbers, words: Words) -> Table:
+def needs_table(numbers: StudyNumbers, words: Catalogue) -> Table:
     """Return by effect the spread, the margin that this budget resolves, and what a decision would take."""
-    none = words("none")
+    none = words("report.none")
     needs = needs_of(numbers)
     margins = sorted({margin for need in needs for margin in need.margins}, reverse=True)
     columns = [
-        Column(words("effect name")),
-        Column(words("sd"), numeric=True),
-        Column(words("resolved", n=numbers.study.blocks), numeric=True),
+        Column(words("table.effect name")),
+        Column(words("table.sd"), numeric=True),
+        Column(words("table.resolved", n=numbers.study.blocks), numeric=True),
     ]
     for margin in margins:
         columns += [
-            Column(words("blocks at", margin=f"{margin:g}"), numeric=True),
-            Column(words("hours at", margin=f"{margin:g}"), numeric=True),
+            Column(words("table.blocks at", margin=f"{margin:g}"), numeric=True),
+            Column(words("table.hours at", margin=f"{margin:g}"), numeric=True),
         ]
     rows = []
     for need, estimate in zip(needs, numbers.judgement.estimates, strict=True):
@@ -600,30 +610,30 @@ def needs_table(numbers: StudyNumbers, words: Words) -> Table:
             blocks, hours = need.margins.get(margin, (None, None))
             cells += [none if blocks is None else count_text(blocks), none if hours is None else hours_text(hours)]
         rows.append(_row(Cell(need.contrast, mark=contrast_mark(estimate, numbers, words)), *cells))
-    note = words("needs note", power=format_level(POWER))
-    return Table(words("needs title"), tuple(columns), tuple(rows), (note,))
+    note = words("table.needs note", power=format_level(POWER))
+    return Table(words("table.needs title"), tuple(columns), tuple(rows), (note,))
 
 
-def watch_sentences(numbers: StudyNumbers, words: Words) -> tuple[str, ...]:
+def watch_sentences(numbers: StudyNumbers, words: Catalogue) -> tuple[str, ...]:
     """Return what a reader must know beside the verdicts: state, notes of judgement, findings of runs."""
-    said = [words.known(note) for note in numbers.judgement.notes]
+    said = [known(note, words.lang) for note in numbers.judgement.notes]
     for sentence, arms in findings(numbers):
         names = words.join([named(arm, numbers, words) for arm in arms])
-        said.append(words("finding", arms=names, sentence=words.known(sentence)))
-    return tuple(said) or (words("nothing"),)
+        said.append(words("report.finding", arms=names, sentence=known(sentence, words.lang)))
+    return tuple(said) or (words("report.nothing"),)
 
 
-def md_facts(numbers: StudyNumbers, words: Words) -> tuple[str, ...]:
+def md_facts(numbers: StudyNumbers, words: Catalogue) -> tuple[str, ...]:
     """Return the sentences above the tables: cost, margin, use of text, what was scored, and what is missing."""
     score = numbers.score
     facts = [cost_sentence(numbers, words), margin_sentence(numbers, words)]
     text = text_sentences(numbers, words, Digits(numbers.study.margin))
     if text:
-        facts.append(words("md text", sentence=" ".join(text)))
+        facts.append(words("report.md text", sentence=" ".join(text)))
     if numbers.has_images:
         data = data_sentence(numbers, words)
-        facts.append(words("md scored", split=score.split, images=count_text(len(score.images)), data=data))
+        facts.append(words("report.md scored", split=score.split, images=count_text(len(score.images)), data=data))
     state = state_sentences(numbers, words)
     if state:
-        facts.append(words("md state", state=" ".join(state)))
+        facts.append(words("report.md state", state=" ".join(state)))
     return tuple(facts)
