@@ -5,6 +5,7 @@ Plain values.  It knows nothing of what the files hold beyond their names and of
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 # ---- a run's folder ----
@@ -28,8 +29,10 @@ TRACKERS: Final = "trackers.json"
 
 # ---- the folder of a run whose maker is a command line of the user ----
 
+COMMAND_OUT: Final = "out"
+"""Folder that the command writes into."""
 SCORE: Final = "score.json"
-"""What the command writes."""
+"""What the command writes, in `COMMAND_OUT`."""
 LOG: Final = "log.txt"
 """What the command prints."""
 
@@ -63,6 +66,28 @@ JUDGEMENT: Final = "judgement.json"
 """Estimates and verdicts as plain values."""
 REPORT: Final = "report.html"
 """The report."""
+
+STUDIES: Final = "studies"
+"""Folder of the studies where the user names none: ``studies/NAME``."""
+
+
+def slug(arm: str) -> str:
+    """Return the name of an arm or a study as a folder name.
+
+    >>> slug("no text"), slug("A/B ü")
+    ('no-text', 'a-b-ü')
+    """
+    return re.sub(r"[\W_]+", "-", arm.lower()).strip("-") or "arm"
+
+
+def run_folder(arm: str, seed: int, root: str = RUNS) -> str:
+    """Return the folder of a run relative to its study's; ``root`` is `RUNS` or `PILOT_RUNS`.
+
+    >>> run_folder("no text", 3)
+    'runs/no-text/seed-3'
+    """
+    return f"{root}/{slug(arm)}/seed-{seed}"
+
 
 # ---- both ----
 

@@ -37,8 +37,8 @@ def test_layouts_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[str, int, str]] = []
     clock = iter(range(1000))
 
-    def run_planned(runs: list[Any], data: str, folder: Any, *, device: str, scan: bool, engine: Any) -> None:
-        seen.append((f"{engine.workers} x {engine.threads}", len(runs), device))
+    def run_planned(runs: list[Any], data: str, folder: Any, execution: Any, engine: Any) -> None:
+        seen.append((f"{engine.workers} x {engine.threads}", len(runs), execution.device))
 
     monkeypatch.setattr(study, "run_planned", run_planned)
     # Every call takes one second, so that two runs at a time take half a second each.

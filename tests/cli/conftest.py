@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pytest
 
 from semalign.cli import main
-from semalign.study import runner
+from semalign.study import engines, worker
 from semalign.study.engines import local
 from tests.study.here import Here
 
@@ -40,10 +40,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def semalign(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Semalign:
     """Return a function that calls the command line with the given words; runs of studies stay in this process."""
     monkeypatch.setattr(local, "ProcessPoolExecutor", Here)
-    monkeypatch.setattr(runner, "threads_per_worker", lambda workers: 1)
+    monkeypatch.setattr(engines, "threads_per_worker", lambda workers: 1)
 
     def call(*words: object) -> Said:
-        runner.cached_inputs.cache_clear()
+        worker.cached_inputs.cache_clear()
         monkeypatch.setattr(sys, "argv", ["semalign", *map(str, words)])
         capsys.readouterr()
         with pytest.raises(SystemExit) as stop:

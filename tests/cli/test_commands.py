@@ -20,7 +20,7 @@ from rich.console import Console
 import semalign as package
 from semalign.cli import main, show
 from semalign.results import read_result
-from semalign.study import design, plan, runner
+from semalign.study import design, engines, plan
 from tests.cli.conftest import Said, Semalign
 from tests.small import CLASSES, TINY
 
@@ -472,7 +472,7 @@ def test_an_error_of_a_worker(own: Path, here: Path) -> None:
 
 def test_the_default_number_of_workers() -> None:
     """One process per processor that this process may use."""
-    assert runner.default_workers() >= 1
+    assert engines.default_workers() >= 1
 
 
 @pytest.mark.parametrize(

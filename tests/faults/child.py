@@ -90,10 +90,10 @@ def command_line() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     from semalign import api, report  # noqa: F401 (loaded before the command begins, whatever it is)
     from semalign.cli import main
-    from semalign.study import runner
+    from semalign.study import engines
 
     # Several threads that share a busy processor wait for each other at every small step.
-    runner.threads_per_worker = lambda workers: 1
+    engines.threads_per_worker = lambda workers: 1
     if "fsize" in FAULT:
         import resource
 

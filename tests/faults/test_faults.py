@@ -13,6 +13,7 @@ import pytest
 
 from semalign.cli import main
 from semalign.errors import CheckpointError, OutputError, is_out_of_memory
+from semalign.execution import Execution
 from semalign.files import remove_strays, write_folder_aside, write_text
 from semalign.locks import folder_lock
 from semalign.results import read_result
@@ -60,7 +61,7 @@ def test_an_arm_whose_loss_is_no_number(tmp_path: Path, in_this_process: None) -
     file = tmp_path / "diverging.yaml"
     file.write_text(DIVERGING)
     folder = tmp_path / "study"
-    carry_out(read_study(str(file)), folder, workers=1, audit=False)
+    carry_out(read_study(str(file)), folder, Execution(workers=1, audit=False))
 
     for seed in range(2):
         failed = read_result(folder / "runs" / "diverging" / f"seed-{seed}" / "result.json")

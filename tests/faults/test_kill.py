@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from semalign.execution import Execution
 from semalign.report import write_report
 from semalign.study.carry_out import carry_out
 from semalign.study.design import read_study
@@ -40,7 +41,7 @@ def study(tmp_path: Path) -> Path:
 def uninterrupted(study: Path, tmp_path: Path, in_this_process: None) -> Path:
     """Return the folder of the study carried out at one go."""
     folder = tmp_path / "uninterrupted"
-    carry_out(read_study(str(study)), folder, workers=1)
+    carry_out(read_study(str(study)), folder, Execution(workers=1))
     write_report(folder, lang="en")
     return folder
 

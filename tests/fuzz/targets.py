@@ -29,8 +29,8 @@ from semalign.judge.table import read_image_counts_csv, read_results_csv
 from semalign.model.dropin import SemanticAlignmentModule
 from semalign.results import RunResult, Score, read_result, write_result
 from semalign.share.original import import_original
-from semalign.study.command import read_score
 from semalign.study.design import planned_runs, read_study, study_contrasts
+from semalign.study.score_file import read_score
 from semalign.tensors_file import read_tensors, write_tensors
 from semalign.train.run import load_run
 

@@ -26,8 +26,8 @@ from semalign.errors import CheckpointError, ConfigError, DataError, ResultsErro
 from semalign.judge.table import read_results_csv
 from semalign.report.images import picture_of
 from semalign.results import read_result
-from semalign.study.command import read_score
 from semalign.study.design import planned_runs, read_study
+from semalign.study.score_file import read_score
 from semalign.tensors_file import read_tensors
 from semalign.text.bank import load_bank
 from semalign.text.encoders import make_encoder

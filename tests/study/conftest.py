@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from semalign.config.study import StudyOptions
-from semalign.study import runner
+from semalign.study import engines, worker
 from semalign.study.design import read_study
 from semalign.study.engines import local
 from tests.small import TINY
@@ -21,11 +21,11 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Run a study's runs here, one after the other."""
     monkeypatch.setattr(local, "ProcessPoolExecutor", Here)
     # Several threads that share a busy processor wait for each other at every small step.
-    monkeypatch.setattr(runner, "threads_per_worker", lambda workers: 1)
+    monkeypatch.setattr(engines, "threads_per_worker", lambda workers: 1)
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
-    runner.cached_inputs.cache_clear()
+    worker.cached_inputs.cache_clear()
 
 
 @pytest.fixture

@@ -11,10 +11,12 @@ import torch
 from semalign.audit.findings import Finding, make_report
 from semalign.config.study import StudyOptions
 from semalign.errors import AuditError, ConfigError, DataError, OutputError, StudyError
+from semalign.execution import Events, Execution
 from semalign.inspection import options as inspected
 from semalign.report import write_report
 from semalign.results import RunResult, Score, read_result
-from semalign.study.carry_out import carry_out, check_models
+from semalign.study.carry_out import carry_out
+from semalign.study.checks import check_models
 from semalign.study.design import planned_runs, read_study
 from semalign.tensors_file import read_tensors
 from semalign.train import loop
@@ -37,7 +39,12 @@ def test_a_whole_study(tmp_path: Path, small_study: StudyOptions) -> None:
         told.append((arm, seed, status))
 
     folder = tmp_path / "study"
-    carry_out(small_study, folder, workers=1, command="semalign study run ablation-1", progress=progress)
+    carry_out(
+        small_study,
+        folder,
+        Execution(workers=1, events=Events(run_done=progress)),
+        command="semalign study run ablation-1",
+    )
     write_report(folder, lang="en")
     first = files(folder)
 
@@ -54,14 +61,14 @@ def test_a_whole_study(tmp_path: Path, small_study: StudyOptions) -> None:
     assert {"study.yaml", "tables.md", "report.html", "timings.csv", "judgement.json"} <= first.keys()
 
     told.clear()
-    carry_out(small_study, folder, workers=1, progress=progress)
+    carry_out(small_study, folder, Execution(workers=1, events=Events(run_done=progress)))
     write_report(folder, lang="en")
     assert told == []
     assert files(folder) == first
 
     gone = folder / "runs" / "a" / "seed-1" / "result.json"
     gone.unlink()
-    carry_out(small_study, folder, workers=1, progress=progress)
+    carry_out(small_study, folder, Execution(workers=1, events=Events(run_done=progress)))
     write_report(folder, lang="en")
     assert told == [("A", 1, "finished")]
     again = files(folder)
@@ -79,7 +86,7 @@ def test_a_whole_study(tmp_path: Path, small_study: StudyOptions) -> None:
 @pytest.mark.usefixtures("in_this_process")
 def test_the_pilot_alone(tmp_path: Path, small_study: StudyOptions) -> None:
     """Identical recipes first; the study goes on from there without running them again."""
-    carry_out(small_study, tmp_path, workers=1, pilot_only=True)
+    carry_out(small_study, tmp_path, Execution(workers=1), pilot_only=True)
 
     assert (tmp_path / "pilot.json").exists()
     assert not (tmp_path / "runs" / "a").exists()
@@ -114,7 +121,7 @@ def test_a_study_with_a_failed_run_is_reported(
         return _fit(inputs, options, **kwargs)
 
     monkeypatch.setattr(loop, "fit", fit)
-    carry_out(small_study, tmp_path, workers=1)
+    carry_out(small_study, tmp_path, Execution(workers=1))
 
     write_report(tmp_path, lang="en")
 
@@ -181,14 +188,14 @@ def test_changed_data_stop_a_study(tmp_path: Path) -> None:
     """A study that was begun on other masks is not gone on with."""
     root = make_data(tmp_path / "set")
     study = read_study("ablation-1", data=str(root), seeds=1, assignments=[*SHORT, "pilot_blocks=0"])
-    carry_out(study, tmp_path / "study", workers=1)
+    carry_out(study, tmp_path / "study", Execution(workers=1))
     mask = root / "masks" / "train" / "train-0.png"
     mask.write_bytes((root / "masks" / "train" / "train-1.png").read_bytes())
 
     with pytest.raises(StudyError, match="the split 'train' of the data has changed"):
-        carry_out(study, tmp_path / "study", workers=1)
+        carry_out(study, tmp_path / "study", Execution(workers=1))
     with pytest.raises(OutputError, match="holds another study"):
-        carry_out(study.model_copy(update={"margin": 0.3}), tmp_path / "study", workers=1)
+        carry_out(study.model_copy(update={"margin": 0.3}), tmp_path / "study", Execution(workers=1))
 
 
 def scripted(monkeypatch: pytest.MonkeyPatch, effect: list[float]) -> None:
@@ -239,7 +246,7 @@ def test_a_study_grows_until_it_is_decided(
     folder = tmp_path / "study"
 
     for _ in range(2):
-        carry_out(study, folder, workers=1)
+        carry_out(study, folder, Execution(workers=1))
         write_report(folder, lang="en")
         judgement = json.loads((folder / "judgement.json").read_text())
 
@@ -253,7 +260,7 @@ def test_a_study_grows_until_it_is_decided(
 def test_learned_values_without_learning(tmp_path: Path, data: Path) -> None:
     """The matched arm has, from its first step to its last, what the learnable run of its seed ended with."""
     study = read_study("value-matched", data=str(data), seeds=2, assignments=[*SHORT, "pilot_blocks=0"])
-    carry_out(study, tmp_path, workers=1)
+    carry_out(study, tmp_path, Execution(workers=1))
 
     for seed in range(2):
         learned, _ = read_tensors(tmp_path / f"runs/learnable/seed-{seed}" / "weights.safetensors")
@@ -277,7 +284,7 @@ def test_a_run_whose_source_failed_is_failed(tmp_path: Path, data: Path, monkeyp
 
     monkeypatch.setattr(loop, "fit", fit)
     study = read_study("value-matched", data=str(data), seeds=1, assignments=[*SHORT, "pilot_blocks=0"])
-    carry_out(study, tmp_path, workers=1)
+    carry_out(study, tmp_path, Execution(workers=1))
 
     result = read_result(tmp_path / "runs/fixed-at-the-learned-value/seed-0/result.json")
     assert result.status == "failed"
@@ -298,7 +305,7 @@ def test_arms_alike_are_refused(tmp_path: Path, data: Path) -> None:
 def test_every_arm_is_audited_first(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the audit found of each arm stands in audit.json; an undeclared error stops before anything is written."""
     study = read_study("ablation-1", data=str(data), seeds=1, assignments=[*SHORT, "pilot_blocks=0"])
-    carry_out(study, tmp_path / "one", workers=1)
+    carry_out(study, tmp_path / "one", Execution(workers=1))
     found = json.loads((tmp_path / "one" / "audit.json").read_text())
 
     assert found.keys() == {"Baseline", "A"}
@@ -307,7 +314,7 @@ def test_every_arm_is_audited_first(tmp_path: Path, data: Path, monkeypatch: pyt
     stuck = make_report([Finding("zero-gradient", ("decoder.x",), "gradient exactly 0")])
     monkeypatch.setattr(inspected, "audit_options", lambda options: stuck)
     with pytest.raises(AuditError, match=r"the audit of arm 'Baseline' found zero-gradient at decoder\.x"):
-        carry_out(study, tmp_path / "two", workers=1)
+        carry_out(study, tmp_path / "two", Execution(workers=1))
     assert not (tmp_path / "two").exists()
-    carry_out(study, tmp_path / "two", workers=1, audit=False)
+    carry_out(study, tmp_path / "two", Execution(workers=1, audit=False))
     assert not (tmp_path / "two" / "audit.json").exists()

@@ -15,22 +15,17 @@ import yaml
 
 from semalign.config.study import StudyOptions
 from semalign.errors import ConfigError, OutputError, StudyError
+from semalign.execution import Events, Execution
 from semalign.report import write_report
 from semalign.results import RunResult, read_result
 from semalign.study import guard
 from semalign.study.carry_out import carry_out
-from semalign.study.command import (
-    CommandFailed,
-    CommandOptions,
-    _tail,
-    check_command,
-    command_options,
-    read_score,
-    run_command,
-)
+from semalign.study.command import CommandOptions, check_command, command_options
+from semalign.study.command_run import CommandFailed, _tail, run_command
 from semalign.study.design import PlannedRun, pilot_runs, planned_runs, read_study
 from semalign.study.engines import local
 from semalign.study.plan import plan_study
+from semalign.study.score_file import read_score
 from tests.study.here import Here
 
 SCRIPT = """\
@@ -200,7 +195,7 @@ def test_a_whole_study(here: Path) -> None:
     def progress(arm: str, seed: int, status: str, miou: float | None, done: int, total: int) -> None:
         told.append((arm, seed, status))
 
-    carry_out(study, here / "out", workers=1, command="semalign study run", progress=progress)
+    carry_out(study, here / "out", Execution(workers=1, events=Events(run_done=progress)), command="semalign study run")
     write_report(here / "out", lang="en")
 
     found = outcomes(here / "out")
@@ -230,7 +225,7 @@ def test_a_whole_study(here: Path) -> None:
     told.clear()
     before = (here / "out" / "results.csv").read_bytes()
     (run / "result.json").unlink()
-    carry_out(study, here / "out", workers=1, progress=progress)
+    carry_out(study, here / "out", Execution(workers=1, events=Events(run_done=progress)))
     write_report(here / "out", lang="en")
     assert told == [("large rate", 2, "finished")]
     assert (here / "out" / "results.csv").read_bytes() == before
@@ -240,14 +235,14 @@ def test_a_whole_study(here: Path) -> None:
 def test_a_study_grows_by_looks(here: Path) -> None:
     """A clear effect ends the study at its first look."""
     study = study_of(here, seeds=None, looks=[3, 4])
-    carry_out(study, here / "out", workers=1)
+    carry_out(study, here / "out", Execution(workers=1))
 
     assert len(outcomes(here / "out")) == 2 * 3
 
 
 def test_a_pilot_of_a_deterministic_script(here: Path) -> None:
     """The same command line twice gives the same score, which the pilot says."""
-    carry_out(study_of(here, pilot_blocks=2), here / "out", workers=1, pilot_only=True)
+    carry_out(study_of(here, pilot_blocks=2), here / "out", Execution(workers=1), pilot_only=True)
 
     pilot = json.loads((here / "out" / "pilot.json").read_text())
     assert pilot["sd_paired"] == 0
@@ -263,13 +258,13 @@ def test_a_crash_stops_the_study(here: Path) -> None:
         match=r"arm large rate, seed 0: the command ended with exit code 1, expected exit code 0, nothing is recorded: "
         r"mend it .* the last lines of .*log\.txt are: seed 0 threads .* \| boom at rate 11$",
     ):
-        carry_out(study, here / "out", workers=1)
+        carry_out(study, here / "out", Execution(workers=1))
     # What has begun finishes, nothing more is begun.
     assert list(outcomes(here / "out")) == ["runs/small-rate/seed-0"]
 
     (here / "script.py").write_text(SCRIPT.replace("lr > 10", "lr > 100"))
     with pytest.warns(UserWarning, match=r"script\.py has changed since the study was begun"):
-        carry_out(study, here / "out", workers=1)
+        carry_out(study, here / "out", Execution(workers=1))
     found = outcomes(here / "out")
     assert len(found) == 6
     assert found["runs/small-rate/seed-0"].facts["notes"] == []
@@ -289,9 +284,9 @@ def test_a_script_mended_before_its_first_run(here: Path) -> None:
     """Where nothing has finished, the mended script is the study's script."""
     study = study_of(here, options={"lr": 12}, arms={"small rate": {}, "large rate": {"lr": 11}})
     with pytest.raises(CommandFailed, match="boom"):
-        carry_out(study, here / "out", workers=1)
+        carry_out(study, here / "out", Execution(workers=1))
     (here / "script.py").write_text(SCRIPT.replace("lr > 10", "lr > 100"))
-    carry_out(study, here / "out", workers=1)
+    carry_out(study, here / "out", Execution(workers=1))
 
     assert all(result.facts["notes"] == [] for result in outcomes(here / "out").values())
 
@@ -315,7 +310,7 @@ def test_runs_of_which_nothing_is_known(here: Path, body: str, message: str) -> 
     (here / "script.py").write_text(f"import os, sys\nout = sys.argv[3]\n{body}\n")
 
     with pytest.raises(CommandFailed, match=message):
-        carry_out(study, here / "out", workers=1)
+        carry_out(study, here / "out", Execution(workers=1))
     assert outcomes(here / "out") == {}
 
 
@@ -324,7 +319,7 @@ def test_a_failure_may_end_with_any_code(here: Path) -> None:
     study = study_of(here)
     body = "import sys\nopen(sys.argv[3] + '/score.json', 'w').write('{\"failed\": \"nan\"}')\nsys.exit(1)\n"
     (here / "script.py").write_text(body)
-    carry_out(study, here / "out", workers=1)
+    carry_out(study, here / "out", Execution(workers=1))
 
     assert {result.status for result in outcomes(here / "out").values()} == {"failed"}
 
@@ -336,11 +331,10 @@ def test_a_score_of_an_attempt_that_was_cut_off_is_not_taken(here: Path) -> None
     run.mkdir(parents=True)
     (run / "score.json").write_text('{"miou": 0.9}')
     (run / "checkpoint").write_text("half")
-    options = planned_runs(study)[0].options.model_dump(mode="json")
 
     (here / "script.py").write_text("")
     with pytest.raises(CommandFailed, match="left no score"):
-        run_command(str(here / "out"), "small rate", 0, options, "runs/small-rate/seed-0", 1)
+        run_command(planned_runs(study)[0], here / "out", 1)
     assert (run / "checkpoint").read_text() == "half"
 
 
@@ -351,9 +345,9 @@ def test_what_is_found_before_anything_is_run(here: Path) -> None:
     with pytest.raises(ConfigError, match=r"starts with 'pyhton', and there is no such program here \("):
         carry_out(study_of(here, command="pyhton x.py {seed} {arm.lr} {out}"), here / "out")
     with pytest.raises(StudyError, match="--device got cuda and the study own runs a command"):
-        carry_out(study, here / "out", device="cuda")
+        carry_out(study, here / "out", Execution("cuda"))
     assert not (here / "out").exists()
-    carry_out(study, here / "out", workers=1)
+    carry_out(study, here / "out", Execution(workers=1))
     with pytest.raises(OutputError, match="holds another study"):
         carry_out(study_of(here, options={"lr": 0.2}), here / "out")
 
@@ -364,24 +358,24 @@ def test_changed_data_stop_a_study(here: Path) -> None:
     (here / "set" / "deep" / "a.png").write_bytes(b"12")
     command = f"'{sys.executable}' script.py {{seed}} {{arm.lr}} {{out}} {{data}}"
     study = study_of(here, command=command, data="set", seeds=1)
-    carry_out(study, here / "out", workers=1)
-    carry_out(study, here / "out", workers=1)
+    carry_out(study, here / "out", Execution(workers=1))
+    carry_out(study, here / "out", Execution(workers=1))
     (here / "set" / "deep" / "b.png").write_bytes(b"")
 
     with pytest.raises(StudyError, match="of the data has changed"):
-        carry_out(study, here / "out", workers=1)
+        carry_out(study, here / "out", Execution(workers=1))
     named = study_of(here, command=command, data="cityscapes", seeds=1)
-    carry_out(named, here / "named", workers=1)
+    carry_out(named, here / "named", Execution(workers=1))
     assert json.loads((here / "named" / "facts.json").read_text())["data"] == {"fingerprints": {}, "kind": "cityscapes"}
 
 
 def test_the_plan_knows_hours_from_finished_runs(here: Path) -> None:
     """Nothing is probed: hours are unknown, then those of the runs that have finished."""
     study = study_of(here)
-    before = plan_study(study, here / "out", workers=1)
-    carry_out(study, here / "out", workers=1)
+    before = plan_study(study, here / "out", Execution(workers=1))
+    carry_out(study, here / "out", Execution(workers=1))
     (here / "out" / "runs" / "large-rate" / "seed-2" / "result.json").unlink()
-    after = plan_study(study, here / "out", workers=1)
+    after = plan_study(study, here / "out", Execution(workers=1))
 
     assert (before["runs"], before["missing"], before["hours"], before["seconds_per_run"]) == (6, 6, None, None)
     assert after["missing"] == 1

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from semalign.errors import ConfigError, StudyError
+from semalign.layout import slug
 from semalign.presets import PILOT_ARMS
 from semalign.study.design import (
     DEMO_FILE,
@@ -13,7 +14,6 @@ from semalign.study.design import (
     pilot_runs,
     planned_runs,
     read_study,
-    slug,
 )
 
 MINE = """

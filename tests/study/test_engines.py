@@ -15,9 +15,10 @@ import pytest
 import semalign
 from semalign.config.study import StudyOptions
 from semalign.errors import DataError, OutputError, StudyError
+from semalign.execution import Events, Execution
 from semalign.locks import LOCK_FILE, folder_lock, run_lock
 from semalign.report import write_report
-from semalign.study import runner
+from semalign.study import engines, runner, worker
 from semalign.study.carry_out import carry_out
 from semalign.study.design import planned_runs, read_study
 from semalign.study.engines import Engine, WorkerDied, local
@@ -55,7 +56,7 @@ def hang(fifo: str) -> None:
 
 def die_once(*arguments: Any) -> Any:
     """Be killed in a study's first run, once; run all others."""
-    folder = Path(arguments[1])
+    folder = Path(arguments[2])
     try:
         (folder / "died").touch(exist_ok=False)
     except FileExistsError:
@@ -63,7 +64,7 @@ def die_once(*arguments: Any) -> Any:
     return die()
 
 
-_run_one = runner.run_one
+_run_one = worker.run_one
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +98,7 @@ def study(data: Path) -> StudyOptions:
 
 def test_tasks(tmp_path: Path, engine_name: str) -> None:
     """Results and errors come back as they were; a dead process is told, and takes no other's task along."""
-    with runner.open_engine(engine_name, 2) as engine:
+    with engines.open_engine(Execution(engine=engine_name, workers=2)) as engine:
         assert (engine.name, engine.workers, engine.threads) == (engine_name, 2, max(1, engine.cpus // 2))
         engine.keep_threads(1)
         assert engine.begin(tmp_path, "scenes", None) == {}
@@ -122,7 +123,10 @@ def test_an_interrupt_ends_the_tasks(tmp_path: Path, engine_name: str) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
 
-    with contextlib.suppress(KeyboardInterrupt), runner.open_engine(engine_name, 1) as engine:
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        engines.open_engine(Execution(engine=engine_name, workers=1)) as engine,
+    ):
         engine.begin(tmp_path, "scenes", None)
         engine.submit(hang, str(fifo))
         reader = fifo.open()
@@ -139,19 +143,16 @@ def test_a_worker_killed_in_a_study(
     tmp_path: Path, study: StudyOptions, engine_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its run is tried again, and all files that are compared are those of the local engine undisturbed."""
-    monkeypatch.setattr(runner, "threads_per_worker", lambda workers: 1)
-    carry_out(study, tmp_path / "whole", workers=1)
+    monkeypatch.setattr(engines, "threads_per_worker", lambda workers: 1)
+    carry_out(study, tmp_path / "whole", Execution(workers=1))
     write_report(tmp_path / "whole", lang="en")
     monkeypatch.setattr(runner, "run_one", die_once)
     told: list[tuple[str, int, int]] = []
 
-    carry_out(
-        study,
-        tmp_path / "died",
-        workers=1 if engine_name == "local" else 2,
-        engine=engine_name,
-        progress=lambda arm, seed, status, miou, done, total: told.append((status, done, total)),
-    )
+    events = Events(run_done=lambda arm, seed, status, miou, done, total: told.append((status, done, total)))
+    workers = 1 if engine_name == "local" else 2
+
+    carry_out(study, tmp_path / "died", Execution(engine=engine_name, workers=workers, events=events))
     write_report(tmp_path / "died", lang="en")
 
     assert (tmp_path / "died" / "died").exists(), "nothing was killed"
@@ -171,7 +172,7 @@ def test_a_run_that_always_kills(
     monkeypatch.setattr(runner, "run_one", die)
 
     with pytest.raises(StudyError, match=r"^arm (Baseline|A), seed 0: its worker process died 3 times"):
-        carry_out(study, tmp_path / "study", workers=1, engine=engine_name)
+        carry_out(study, tmp_path / "study", Execution(workers=1, engine=engine_name))
     assert not (tmp_path / "study" / LOCK_FILE).exists()
     assert not list((tmp_path / "study").glob(".engine-*"))
 
@@ -182,9 +183,9 @@ def test_a_run_that_always_kills(
 def test_unknown_engines() -> None:
     """All known ones are named."""
     with pytest.raises(StudyError, match="--engine got 'spark', known: local, ray"):
-        runner.open_engine("spark")
+        engines.open_engine(Execution(engine="spark"))
     with pytest.raises(StudyError, match="--workers got 0"):
-        runner.open_engine("local", 0)
+        engines.open_engine(Execution(workers=0))
 
 
 def test_without_ray(tmp_path: Path, study: StudyOptions, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,7 +193,7 @@ def test_without_ray(tmp_path: Path, study: StudyOptions, monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "ray", None)
 
     with pytest.raises(StudyError, match=r"--engine ray needs the package ray, .* pip install 'semalign\[ray\]'$"):
-        carry_out(study, tmp_path / "study", engine="ray")
+        carry_out(study, tmp_path / "study", Execution(engine="ray"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -293,9 +294,9 @@ def test_a_cluster_that_cannot_be_reached(ray: Any, monkeypatch: pytest.MonkeyPa
 def test_what_a_cluster_cannot_do(ray: Any) -> None:
     """A device that no machine has and threads that no machine has are refused before anything is run."""
     with pytest.raises(StudyError, match="--device got cuda, which no machine of the Ray cluster has"):
-        runner.open_engine("ray", 1, "cuda")
+        engines.open_engine(Execution("cuda", engine="ray", workers=1))
     with (
-        runner.open_engine("ray", 1) as engine,
+        engines.open_engine(Execution(engine="ray", workers=1)) as engine,
         pytest.raises(
             StudyError, match="begun with 64 threads per run and the largest machine of the Ray cluster has 2"
         ),

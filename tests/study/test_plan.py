@@ -8,13 +8,15 @@ import pytest
 
 from semalign.config.study import StudyOptions
 from semalign.errors import ConfigError, OutputError, ResultsError, StudyError
+from semalign.execution import Execution
 from semalign.files import write_json
 from semalign.judge import judge_pilot
 from semalign.judge.statistics import blocks_needed, resolvable_margin
 from semalign.study import plan
 from semalign.study.design import planned_runs, read_study
-from semalign.study.plan import plan_study, probe_seconds
-from semalign.study.runner import claim_study_folder
+from semalign.study.folder import claim_study_folder
+from semalign.study.plan import plan_study
+from semalign.study.probe import probe_seconds
 from tests.report.study_folder import StudyFolder
 from tests.small import TINY
 
@@ -34,13 +36,13 @@ def probed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 def test_runs_and_hours_by_hand(small_study: StudyOptions, probed: list[Any]) -> None:
     """Two arms and two blocks, and one more run per block of the pilot: six runs of 90 s by three workers."""
-    value = plan_study(small_study, None, workers=3)
+    value = plan_study(small_study, None, Execution(workers=3))
 
     assert (value["runs"], value["missing"], value["blocks"], value["workers"]) == (6, 6, 2, 3)
     assert value["hours"] == pytest.approx(6 * 90 / 3 / 3600)
     assert value["arms"] == ["Baseline", "A"]
     assert value["families"] == {"primary": 1}
-    assert probed[0][1] == planned_runs(small_study)[0].options
+    assert probed[0][1] == planned_runs(small_study)[0].training
     json.dumps(value, allow_nan=False)
 
 
@@ -48,8 +50,8 @@ def test_precision_is_that_of_the_judge(data: Path, probed: list[Any]) -> None:
     """Without a pilot three spreads are shown; with one, its own; the figures are the statistics' own."""
     study = read_study("ablations", data=str(data), seeds=8, assignments=TINY)
 
-    assumed = plan_study(study, None, workers=1)
-    piloted = plan_study(study, None, workers=1, pilot_sd=1.3)
+    assumed = plan_study(study, None, Execution(workers=1))
+    piloted = plan_study(study, None, Execution(workers=1), pilot_sd=1.3)
 
     assert assumed["families"] == {"primary": 4, "controls": 3}
     plain = [row for row in assumed["precision"] if "A - Baseline" in row["effects"]]
@@ -73,14 +75,14 @@ def test_what_cannot_answer_is_refused(tmp_path: Path, data: Path, probed: list[
     """One block has no interval, and two arms alike cannot differ; nothing is probed for them."""
     study = read_study("ablation-1", data=str(data), seeds=1, assignments=TINY)
     with pytest.raises(StudyError, match="has 1 block, which gives no interval, expected at least 2: add --seeds"):
-        plan_study(study, None, workers=1)
+        plan_study(study, None, Execution(workers=1))
 
     (tmp_path / "same.yaml").write_text(
         "name: x\nquestion: q?\nbaseline: a\narms: {a: {}, b: {train.average: 0.995}, c: {train.lr: 0.1}}\n"
     )
     study = read_study(str(tmp_path / "same.yaml"), data=str(data), seeds=2, assignments=TINY)
     with pytest.raises(StudyError, match="the arms 'a' and 'b' have the same options"):
-        plan_study(study, None, workers=1)
+        plan_study(study, None, Execution(workers=1))
     assert probed == []
 
 
@@ -96,7 +98,7 @@ def test_the_plan_uses_the_pilot(tmp_path: Path, data: Path, probed: list[Any]) 
     claim_study_folder(tmp_path, study, {})
     write_pilot(tmp_path, sd_paired=1.6, sd_paired_low=0.9)
 
-    value = plan_study(study, tmp_path, workers=1)
+    value = plan_study(study, tmp_path, Execution(workers=1))
 
     assert value["sd_from"] == "pilot"
     assert [(row["family"], len(row["effects"])) for row in value["precision"]] == [("primary", 4), ("interactions", 6)]
@@ -106,18 +108,20 @@ def test_the_plan_uses_the_pilot(tmp_path: Path, data: Path, probed: list[Any]) 
     with pytest.raises(
         StudyError, match=r"12 blocks cannot decide 'encoder temperature: learnable - fixed' at a margin"
     ):
-        plan_study(study, tmp_path, workers=1)
+        plan_study(study, tmp_path, Execution(workers=1))
     with pytest.raises(StudyError, match=r"the least that the pilot leaves possible; plan more blocks \(--seeds\)"):
-        plan_study(study, tmp_path, workers=1)
+        plan_study(study, tmp_path, Execution(workers=1))
     (tmp_path / "pilot.json").write_text("{}")
     with pytest.raises(ResultsError, match="expected what `study pilot` wrote"):
-        plan_study(study, tmp_path, workers=1)
+        plan_study(study, tmp_path, Execution(workers=1))
 
 
 def test_assumed_noise_is_no_reason_to_refuse(data: Path, probed: list[Any]) -> None:
     """Without a pilot a design that decides at none of the assumed spreads is planned, and the plan says so."""
-    hopeless = plan_study(read_study("ablation-1", data=str(data), seeds=2, assignments=TINY), None, workers=1)
-    sound = plan_study(read_study("ablation-1", data=str(data), seeds=8, assignments=TINY), None, workers=1)
+    hopeless = plan_study(
+        read_study("ablation-1", data=str(data), seeds=2, assignments=TINY), None, Execution(workers=1)
+    )
+    sound = plan_study(read_study("ablation-1", data=str(data), seeds=8, assignments=TINY), None, Execution(workers=1))
 
     (note,) = hopeless["notes"]
     assert note.startswith("2 blocks cannot decide 'A - Baseline' at a margin of 1 points: even at a noise of sd 0.50")
@@ -127,7 +131,7 @@ def test_assumed_noise_is_no_reason_to_refuse(data: Path, probed: list[Any]) -> 
 
 def test_aliases_are_planned_openly(data: Path, probed: list[Any]) -> None:
     """The plan of a half fraction names which two-factor effects share an estimate."""
-    value = plan_study(read_study("half-fraction", data=str(data), assignments=TINY), None, workers=1)
+    value = plan_study(read_study("half-fraction", data=str(data), assignments=TINY), None, Execution(workers=1))
 
     assert value["aliases"]["encoder temperature x encoder gate"] == "decoder temperature x decoder gate"
     assert len(value["aliases"]) == 4 + 3
@@ -138,10 +142,10 @@ def test_finished_runs_are_not_planned_again(tmp_path: Path, small_study: StudyO
     claim_study_folder(tmp_path, small_study, {})
     StudyFolder(tmp_path).run("baseline", 0, ["1/2", "1/3", "1/4"])
 
-    value = plan_study(small_study, tmp_path, workers=1)
+    value = plan_study(small_study, tmp_path, Execution(workers=1))
 
     assert (value["runs"], value["missing"]) == (6, 5)
-    assert plan_study(small_study, tmp_path / "new", workers=1)["missing"] == 6
+    assert plan_study(small_study, tmp_path / "new", Execution(workers=1))["missing"] == 6
     assert not (tmp_path / "new").exists()
 
 
@@ -152,7 +156,7 @@ def test_a_folder_of_another_study(tmp_path: Path, small_study: StudyOptions, pr
     with pytest.raises(OutputError, match="holds another study"):
         plan_study(small_study, tmp_path)
     with pytest.raises(StudyError, match="--workers got 0"):
-        plan_study(small_study, None, workers=0)
+        plan_study(small_study, None, Execution(workers=0))
 
 
 def test_the_probe_measures(small_study: StudyOptions) -> None:
@@ -160,11 +164,11 @@ def test_the_probe_measures(small_study: StudyOptions) -> None:
     import torch
 
     threads = torch.get_num_threads()
-    options = planned_runs(small_study)[0].options
+    options = planned_runs(small_study)[0].training
 
-    seconds = probe_seconds(str(small_study.data), options, 1, "cpu", True)
+    seconds = probe_seconds(str(small_study.data), options, Execution("cpu", threads=1))
 
     assert 0 < seconds < 600
     assert torch.get_num_threads() == threads
     with pytest.raises(ConfigError, match="--device got 'foo'"):
-        probe_seconds(str(small_study.data), options, 1, "foo", True)
+        probe_seconds(str(small_study.data), options, Execution("foo", threads=1))

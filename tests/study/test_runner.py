@@ -17,18 +17,15 @@ from semalign.align.temperature import DeadKnobWarning
 from semalign.config import merge, to_dict
 from semalign.config.study import StudyOptions
 from semalign.errors import DataError, OutputError, ResultsError, StudyError
+from semalign.execution import Events, Execution
 from semalign.results import RunResult, read_result, write_result
-from semalign.study import runner
+from semalign.study import engines, folder
 from semalign.study.design import PlannedRun, planned_runs, read_study
-from semalign.study.engines import local
-from semalign.study.runner import (
-    check_study_folder,
-    claim_study_folder,
-    run_planned,
-    run_study,
-    unfinished,
-    worker_count,
-)
+from semalign.study.engines import local, worker_count
+from semalign.study.folder import check_study_folder, claim_study_folder, unfinished
+from semalign.study.runner import run_planned
+from semalign.study.same_bits import check_blocks, keep_threads
+from semalign.study.worker import input_key, run_one
 from semalign.train import loop
 from tests.small import TINY
 from tests.study.here import Here
@@ -124,7 +121,7 @@ def test_a_full_disk_leaves_no_folder(
     def full(path: Path, text: str) -> None:
         raise OutputError("no space left")
 
-    monkeypatch.setattr(runner, "write_text", full)
+    monkeypatch.setattr(folder, "write_text", full)
     with pytest.raises(OutputError, match="no space left"):
         claim_study_folder(tmp_path / "study", small_study, FACTS)
     assert list(tmp_path.iterdir()) == []
@@ -137,7 +134,7 @@ def test_worker_count() -> None:
     for count in (0, -2):
         with pytest.raises(StudyError, match=f"--workers got {count}, expected at least 1"):
             worker_count(count)
-    assert runner.threads_per_worker(10_000) == 1
+    assert engines.threads_per_worker(10_000) == 1
 
 
 # ---- running ----
@@ -149,10 +146,10 @@ def test_only_what_is_missing_is_run(tmp_path: Path, small_study: StudyOptions) 
     runs = planned_runs(small_study)
     told: list[tuple[str, int, str, int, int]] = []
 
-    def progress(run: PlannedRun, status: str, miou: float | None, done: int, total: int) -> None:
-        told.append((run.arm, run.seed, status, done, total))
+    def progress(arm: str, seed: int, status: str, miou: float | None, done: int, total: int) -> None:
+        told.append((arm, seed, status, done, total))
 
-    run_planned(runs, str(small_study.data), tmp_path, workers=1, progress=progress)
+    run_planned(runs, str(small_study.data), tmp_path, Execution(workers=1, events=Events(run_done=progress)))
     # What a pool has finished at one time comes in any order.
     assert sorted(run[:3] for run in told) == [
         ("A", 0, "finished"),
@@ -168,7 +165,7 @@ def test_only_what_is_missing_is_run(tmp_path: Path, small_study: StudyOptions) 
     assert unfinished(tmp_path, runs) == [runs[3]]
 
     told.clear()
-    run_planned(runs, str(small_study.data), tmp_path, workers=1, progress=progress)
+    run_planned(runs, str(small_study.data), tmp_path, Execution(workers=1, events=Events(run_done=progress)))
 
     assert told == [("A", 1, "finished", 4, 4)]
     after = content(tmp_path)
@@ -199,7 +196,7 @@ def test_a_diverged_run_is_an_outcome(
         return real(logits, *args, **options)
 
     monkeypatch.setattr(F, "cross_entropy", once)
-    run_study(small_study, tmp_path, workers=1, pilot=False)
+    run_planned(planned_runs(small_study), str(small_study.data), tmp_path, Execution(workers=1))
 
     results = [read_result(tmp_path / run.folder / "result.json") for run in planned_runs(small_study)]
     assert [result.status for result in results] == ["failed", "finished", "finished", "finished"]
@@ -225,13 +222,13 @@ def test_a_run_that_was_stopped_goes_on(
     with monkeypatch.context() as patch:
         patch.setattr(loop, "_score", broken)
         with pytest.raises(DataError, match=r"^val-1\.png is corrupt$"):
-            run_planned(runs, str(small_study.data), study, workers=1, scan=False)
+            run_planned(runs, str(small_study.data), study, Execution(scan=False, workers=1))
     assert (study / "runs/baseline/seed-0/state.safetensors").exists()
     assert not (study / "runs/baseline/seed-0/result.json").exists()
     steps: list[int] = []
     monkeypatch.setattr(loop, "Events", lambda: loop_events(stepped=lambda step, *_: steps.append(step)), raising=True)
 
-    run_planned(runs, str(small_study.data), study, workers=1, scan=False)
+    run_planned(runs, str(small_study.data), study, Execution(scan=False, workers=1))
 
     # The first had been trained before its scoring failed; the second is trained now.
     assert steps == [1, 2]
@@ -251,7 +248,7 @@ def test_a_damaged_result_is_not_run_over(tmp_path: Path, small_study: StudyOpti
     for text in ("{", "[]", '{"format": 99}', '{"format": 1}'):
         file.write_text(text)
         with pytest.raises(ResultsError, match=r"remove .*result\.json to have it run again"):
-            run_planned([run], "scenes", tmp_path, workers=1)
+            run_planned([run], "scenes", tmp_path, Execution(workers=1))
         assert file.read_text() == text
 
 
@@ -277,13 +274,9 @@ def test_a_dead_worker_is_replaced(tmp_path: Path, small_study: StudyOptions, mo
     Dying.deaths = 2
     told: list[tuple[int, int]] = []
 
-    run_planned(
-        planned_runs(small_study)[:2],
-        str(small_study.data),
-        tmp_path,
-        workers=1,
-        progress=lambda run, status, miou, done, total: told.append((done, total)),
-    )
+    events = Events(run_done=lambda arm, seed, status, miou, done, total: told.append((done, total)))
+
+    run_planned(planned_runs(small_study)[:2], str(small_study.data), tmp_path, Execution(workers=1, events=events))
 
     assert told == [(1, 2), (2, 2)]
     assert unfinished(tmp_path, planned_runs(small_study)[:2]) == []
@@ -300,7 +293,7 @@ def test_a_run_that_kills_its_workers(
         StudyError,
         match=r"^arm Baseline, seed 0: its worker process died 3 times \(out of memory\?\), 4 runs are missing: start",
     ):
-        run_planned(planned_runs(small_study), str(small_study.data), tmp_path, workers=1)
+        run_planned(planned_runs(small_study), str(small_study.data), tmp_path, Execution(workers=1))
     assert Dying.deaths == 997
     Dying.deaths = 0
 
@@ -309,14 +302,14 @@ def test_a_run_that_kills_its_workers(
 def test_a_run_that_another_process_has_finished(tmp_path: Path, small_study: StudyOptions) -> None:
     """It is not run again: its result is told, and stays."""
     run = planned_runs(small_study)[0]
-    arguments = (str(small_study.data), str(tmp_path), run.arm, run.seed, to_dict(run.options), run.folder, 1, "cpu")
-    first = runner.run_one(*arguments, True)
+    execution = Execution("cpu", threads=1)
+    first = run_one(run, str(small_study.data), tmp_path, execution)
     before = content(tmp_path)
 
-    again = runner.run_one(*arguments, True)
+    again = run_one(run, str(small_study.data), tmp_path, execution)
 
     assert first[:2] == again[:2]
-    assert again[2:] == (0.0, [])
+    assert again[2:] == (0.0, ())
     assert content(tmp_path) == before
 
 
@@ -335,12 +328,12 @@ def test_the_threads_that_a_study_was_begun_with(tmp_path: Path) -> None:
         with pytest.warns(
             UserWarning, match=rf"begun with {begun} threads per run, which are kept \({expected[1]} runs"
         ):
-            runner.keep_threads(tmp_path, engine)
+            keep_threads(tmp_path, engine)
         assert (engine.threads, engine.workers) == expected
-        runner.keep_threads(tmp_path, engine)
+        keep_threads(tmp_path, engine)
     for text in ("{", "[]", "{}", '{"machine": {}}', '{"machine": {"threads": "2"}}', '{"machine": {"threads": 0}}'):
         (tmp_path / "facts.json").write_text(text)
-        runner.keep_threads(tmp_path, engine)
+        keep_threads(tmp_path, engine)
     assert (engine.threads, engine.workers) == (16, 1)
 
 
@@ -356,7 +349,7 @@ def test_defaults_that_have_changed_are_not_mixed(tmp_path: Path, small_study: S
 
     def check(config: dict[str, Any]) -> None:
         write_result(file, RunResult(runs[0].arm, runs[0].seed, "failed", None, {}, {"config": config}, {}))
-        runner.check_blocks(tmp_path, runs, {})
+        check_blocks(tmp_path, runs, {})
 
     check(own)
     check({name: value for name, value in own.items() if name != "text"})
@@ -392,16 +385,16 @@ def test_a_block_is_not_mixed(
         file.parent.mkdir(parents=True)
         write_result(file, RunResult(run.arm, run.seed, "failed", None, {}, facts, {}))
 
-    runner.check_blocks(tmp_path, runs, NOW)
+    check_blocks(tmp_path, runs, NOW)
     finish(runs[0])
     if message is None:
-        runner.check_blocks(tmp_path, runs, NOW)
+        check_blocks(tmp_path, runs, NOW)
     else:
         with pytest.raises(StudyError, match=rf"^block 0 of the study in .* was {message}"):
-            runner.check_blocks(tmp_path, runs, NOW)
-        runner.check_blocks(tmp_path, runs, {})
+            check_blocks(tmp_path, runs, NOW)
+        check_blocks(tmp_path, runs, {})
     finish(runs[1])
-    runner.check_blocks(tmp_path, runs, NOW)
+    check_blocks(tmp_path, runs, NOW)
 
 
 @pytest.mark.usefixtures("in_this_process")
@@ -412,7 +405,7 @@ def test_warnings_of_workers_reach_the_caller(tmp_path: Path, data: Path) -> Non
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        run_planned(planned_runs(study)[:1], str(data), tmp_path, workers=1)
+        run_planned(planned_runs(study)[:1], str(data), tmp_path, Execution(workers=1))
 
     assert {warning.category for warning in caught} == {DeadKnobWarning}
     assert all("never learns" in str(warning.message) for warning in caught)
@@ -423,8 +416,8 @@ def test_inputs_are_shared_by_runs_that_read_the_same(small_study: StudyOptions)
     runs = planned_runs(small_study)
     other = read_study("ablations", data=str(small_study.data), seeds=1, assignments=TINY)
 
-    keys = {runner._input_key(run.options.model_dump(mode="json", exclude_none=True)) for run in runs}
-    others = {runner._input_key(run.options.model_dump(mode="json", exclude_none=True)) for run in planned_runs(other)}
+    keys = {input_key(run.training) for run in runs}
+    others = {input_key(run.training) for run in planned_runs(other)}
     assert len(keys) == 1
     assert len(others) == 4
 
@@ -433,12 +426,12 @@ def test_real_processes(tmp_path: Path, small_study: StudyOptions) -> None:
     """Two spawned workers give the very bytes that this process gives; an error of theirs keeps its class."""
     runs = planned_runs(small_study)[:2]
 
-    run_planned(runs, str(small_study.data), tmp_path / "two", workers=2)
+    run_planned(runs, str(small_study.data), tmp_path / "two", Execution(workers=2))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(local, "ProcessPoolExecutor", Here)
-        patch.setattr(runner, "threads_per_worker", lambda workers: 1)
-        run_planned(runs, str(small_study.data), tmp_path / "one", workers=1)
+        patch.setattr(engines, "threads_per_worker", lambda workers: 1)
+        run_planned(runs, str(small_study.data), tmp_path / "one", Execution(workers=1))
     for run in runs:
         one, two = (tmp_path / name / run.folder / "weights.safetensors" for name in ("one", "two"))
         assert one.read_bytes() == two.read_bytes()

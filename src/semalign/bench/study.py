@@ -15,9 +15,12 @@ from semalign.api import resolve
 from semalign.bench.tables import Table
 from semalign.bench.timing import ratio, seconds
 from semalign.config import Options
+from semalign.execution import Execution
+from semalign.layout import RUNS
 from semalign.study.design import PlannedRun
+from semalign.study.engines import default_workers
 from semalign.study.engines.local import LocalEngine
-from semalign.study.runner import default_workers, run_planned
+from semalign.study.runner import run_planned
 
 __all__ = ["LAYOUTS", "Layout", "bench_study", "layouts", "study_tables"]
 
@@ -91,7 +94,7 @@ def bench_study(
                 progress(f"{layout}, round {number} of {rounds}" if number else f"{layout}, starting")
                 runs = planned(layout, number, options)
                 start = time.perf_counter()
-                run_planned(runs, data, folder, device=device, scan=False, engine=engine)
+                run_planned(runs, data, folder, Execution(device, scan=False), engine)
                 if number:
                     times[layout].append((time.perf_counter() - start) / layout.processes)
     rows = []
@@ -117,7 +120,7 @@ def planned(layout: Layout, number: int, options: Options) -> list[PlannedRun]:
     for place in range(layout.processes):
         seed = 100 * number + place
         own = options.model_copy(update={"train": options.train.model_copy(update={"seed": seed})})
-        runs.append(PlannedRun("timed", seed, own, f"runs/{layout.processes}-{layout.threads}/seed-{seed}"))
+        runs.append(PlannedRun("timed", seed, own, f"{RUNS}/{layout.processes}-{layout.threads}/seed-{seed}"))
     return runs
 
 

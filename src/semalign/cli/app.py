@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +17,10 @@ from semalign.cli.original import import_original
 from semalign.cli.sets import data_import
 from semalign.cli.show import console, line, percent, print_json, progress_bar, share, table
 from semalign.errors import ConfigError, StudyError
+from semalign.layout import PILOT, STUDIES, slug
+
+if TYPE_CHECKING:
+    from semalign.study.carry_out import Done
 
 __all__ = ["app"]
 
@@ -342,12 +346,14 @@ def study_plan(
     device: Device = "auto",
 ) -> None:
     """Say what a study will cost and which margin its budget resolves."""
+    from semalign.execution import Execution
     from semalign.study.design import read_study
     from semalign.study.plan import plan_study
 
     _check_engine(engine)
     options = read_study(study, data=data, seeds=seeds, assignments=settings or ())
-    plan = plan_study(options, out or default_folder(options.name), workers=workers, device=device, scan=scan)
+    execution = Execution(device, scan, engine=engine, workers=workers)
+    plan = plan_study(options, out or default_folder(options.name), execution)
     if engine != "local":
         plan["notes"].append(
             f"the hours are those of {plan['workers']} workers on this machine: the cluster's own are not measured"
@@ -393,17 +399,14 @@ def study_plan(
 
 
 def _check_engine(engine: str) -> None:
-    from semalign.study.engines import ENGINES
+    from semalign.study.engines import check_engine
 
-    if engine not in ENGINES:
-        raise StudyError(f"--engine got '{engine}', known: {', '.join(ENGINES)}")
+    check_engine(engine)
 
 
 def default_folder(name: str) -> Path:
     """Return where a study of this name lives unless --out says otherwise."""
-    from semalign.study.design import slug
-
-    return Path("studies") / slug(name)
+    return Path(STUDIES) / slug(name)
 
 
 def _run(
@@ -419,7 +422,8 @@ def _run(
     *,
     pilot_only: bool,
     audit: bool,
-) -> Path:
+) -> Done:
+    from semalign.execution import Events, Execution
     from semalign.study.carry_out import carry_out
     from semalign.study.design import read_study
 
@@ -434,19 +438,8 @@ def _run(
             bar.update(task, completed=done, total=total)
             line(f"[{done}/{total}] {arm}, seed {seed}: {shown}")
 
-        carry_out(
-            options,
-            folder,
-            workers=workers,
-            device=device,
-            scan=scan,
-            command=command_line(),
-            pilot_only=pilot_only,
-            progress=progress,
-            engine=engine,
-            audit=audit,
-        )
-    return folder
+        execution = Execution(device, scan, audit, engine, workers, events=Events(run_done=progress))
+        return carry_out(options, folder, execution, command=command_line(), pilot_only=pilot_only)
 
 
 @study_app.command("pilot")
@@ -464,13 +457,9 @@ def study_pilot(
     device: Device = "auto",
 ) -> None:
     """Run the baseline's recipe twice per block, to see how much identical recipes differ."""
-    folder = _run(study, data, seeds, workers, engine, out, scan, settings, device, pilot_only=True, audit=audit)
-    if not (folder / "pilot.json").exists():
-        raise StudyError(
-            f"fewer than two blocks of the pilot in {folder} finished, expected at least two: result.json in each "
-            "run's folder says why it failed"
-        )
-    value = json.loads((folder / "pilot.json").read_text(encoding="utf-8"))
+    done = _run(study, data, seeds, workers, engine, out, scan, settings, device, pilot_only=True, audit=audit)
+    assert done.pilot is not None, "a pilot without figures is an error"
+    value = done.pilot.to_dict()
     if as_json:
         print_json(value)
         return
@@ -478,7 +467,7 @@ def study_pilot(
         f"{value['n']} blocks of identical recipes: paired difference {value['mean_difference']:+.2f} points, "
         f"sd {value['sd_paired']:.2f}; single runs sd {value['sd_single']:.2f}; pairing {value['pairing']}"
     )
-    print(folder / "pilot.json")
+    print(done.folder / PILOT)
 
 
 @study_app.command("run")
@@ -498,8 +487,8 @@ def study_run(
 ) -> None:
     """Run what a study lacks (the pilot first), judge it and write its report."""
     _check_language(lang)
-    folder = _run(study, data, seeds, workers, engine, out, scan, settings, device, pilot_only=False, audit=audit)
-    _report(folder, lang, as_json)
+    done = _run(study, data, seeds, workers, engine, out, scan, settings, device, pilot_only=False, audit=audit)
+    _report(done.folder, lang, as_json)
 
 
 @study_app.command("report")
@@ -649,10 +638,10 @@ def demo(
     from semalign.study.design import DEMO_FILE
 
     _check_language(lang)
-    folder = _run(
+    done = _run(
         str(DEMO_FILE), None, None, workers, "local", out, True, settings, device, pilot_only=False, audit=audit
     )
-    _report(folder, lang, as_json)
+    _report(done.folder, lang, as_json)
 
 
 # ---- audit ----
@@ -826,7 +815,7 @@ def bench_study(
 ) -> None:
     """Say how many runs an hour finish, by processes and threads of each; some minutes, with --quick two."""
     from semalign.bench import study
-    from semalign.study.runner import worker_count
+    from semalign.study.engines import worker_count
 
     _show_bench(
         study.bench_study,

@@ -2,72 +2,81 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import platform
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import semalign
+from semalign import layout
 from semalign.config.study import StudyOptions
 from semalign.errors import StudyError
+from semalign.execution import Execution
 from semalign.files import remove_strays, write_json
 from semalign.judge.contrasts import family_sizes
 from semalign.judge.growth import Outcomes, blocks_wanted, judge_study
 from semalign.judge.pilot import Pilot, judge_pilot
 from semalign.locks import folder_lock
 from semalign.results import read_result
-from semalign.study.command import check_program, command_facts
-from semalign.study.design import PlannedRun, pilot_runs, planned_runs, study_contrasts
-from semalign.study.plan import check_arms_differ, check_device
-from semalign.study.runner import (
-    FACTS_FILE,
-    RESULT_FILE,
-    check_blocks,
-    check_study_folder,
-    claim_study_folder,
-    keep_threads,
-    machine_facts,
-    open_engine,
-    run_planned,
-    training_facts,
-    worker_count,
-)
+from semalign.study.checks import audit_arms, check_arms_differ, check_device, facts_of_training
+from semalign.study.command import check_program
+from semalign.study.command_run import command_facts
+from semalign.study.design import pilot_runs, planned_runs, study_contrasts
+from semalign.study.engines import open_engine, worker_count
+from semalign.study.folder import check_study_folder, claim_study_folder
+from semalign.study.runner import run_planned
+from semalign.study.same_bits import check_blocks, keep_threads, machine_facts, training_facts
 
-__all__ = ["carry_out"]
+__all__ = ["Done", "carry_out"]
 
-AUDIT_FILE = "audit.json"
 STRAY_SECONDS = 3600.0
 
-Progress = Callable[[str, int, str, float | None, int, int], None]
-"""Called with (arm, seed, what happened, mIoU in [0, 1] or None, runs done, runs)."""
+
+@dataclasses.dataclass(frozen=True)
+class Done:
+    """What `carry_out` did.
+
+    Attributes:
+        folder: the study's folder.
+        blocks: blocks whose runs have finished; 0 where only the pilot was asked for.
+        pilot: the pilot's figures, kept in pilot.json; None with fewer than two finished blocks of it.
+    """
+
+    folder: Path
+    blocks: int
+    pilot: Pilot | None
 
 
 def carry_out(
     study: StudyOptions,
     folder: Path,
+    execution: Execution | None = None,
     *,
-    workers: int | None = None,
-    device: str = "auto",
-    scan: bool = True,
     command: str = "",
     pilot_only: bool = False,
-    progress: Progress | None = None,
-    engine: str = "local",
-    audit: bool = True,
-) -> None:
+) -> Done:
     """Run the pilot, then what the study lacks; what has finished stays as it is.
 
     Every arm is audited first, and what was found is kept in audit.json.
 
+    Args:
+        study: the study.
+        folder: its folder, made where there is none.
+        execution: how to run; its event ``run_done`` is called for each run that has finished.
+        command: the command line, kept among the study's facts.
+        pilot_only: run the pilot alone.
+
     Raises:
+        StudyError: fewer than two blocks of a pilot that alone was asked for have finished.
         AuditError: a knob of an arm cannot turn, and the arm does not declare it.
         OutputError: another process carries out a study in the folder.
         SemalignError: options, data, the folder or the engine do not fit; nothing has been written then.
     """
-    worker_count(workers)
+    execution = execution or Execution()
+    worker_count(execution.workers)
     # The machines of a cluster have devices of their own.
-    check_device(study, device if engine == "local" or study.command is not None else "auto")
+    check_device(study, execution.device if execution.engine == "local" or study.command is not None else "auto")
     study_contrasts(study)
     check_study_folder(folder, study)
     runs, pilot = planned_runs(study), pilot_runs(study)
@@ -81,20 +90,16 @@ def carry_out(
         check_program(study)
         own = {**command_facts(study), "versions": {"python": platform.python_version()}}
     else:
-        own = _facts_of_training(study, runs, scan)
+        own = facts_of_training(study, runs, execution.scan)
     data = study.data or ""
     audited = None
-    if audit and study.command is None and not (folder / AUDIT_FILE).exists():
+    if execution.audit and study.command is None and not (folder / layout.AUDIT).exists():
         audited = audit_arms(study, runs)
 
-    def tell(run: PlannedRun, status: str, miou: float | None, done: int, total: int) -> None:
-        if progress is not None:
-            progress(run.arm, run.seed, status, miou, done, total)
-
     # Let go of last: when it is free, no worker writes any more.
-    with folder_lock(folder), open_engine(engine, workers, device) as pool:
+    with folder_lock(folder), open_engine(execution) as pool:
         # Another process may be writing a report.
-        for place in (folder, folder / "figures"):
+        for place in (folder, folder / layout.FIGURES):
             remove_strays(place, older_than=STRAY_SECONDS)
         facts = {
             "command": command,
@@ -104,43 +109,32 @@ def carry_out(
         }
         claim_study_folder(folder, study, facts)
         if audited is not None:
-            write_json(folder / AUDIT_FILE, audited)
+            write_json(folder / layout.AUDIT, audited)
         both = [*pilot, *runs]
-        if study.command is not None and not any((folder / run.folder / RESULT_FILE).exists() for run in both):
+        if study.command is not None and not any((folder / run.folder / layout.RESULT).exists() for run in both):
             # A script that was mended before its first run finished is the study's script.
-            write_json(folder / FACTS_FILE, facts)
+            write_json(folder / layout.FACTS, facts)
         keep_threads(folder, pool)
-        depends = functools.partial(training_facts, device=device) if study.command is None else None
+        depends = functools.partial(training_facts, device=execution.device) if study.command is None else None
         check_blocks(folder, both, pool.begin(folder, data, depends))
 
-        run_planned(pilot, data, folder, device=device, scan=scan, progress=tell, engine=pool)
+        run_planned(pilot, data, folder, execution, pool)
         judged = pilot_figures(study, folder)
         if judged is not None:
-            write_json(folder / "pilot.json", judged.to_dict())
+            write_json(folder / layout.PILOT, judged.to_dict())
         if pilot_only:
-            return
+            if judged is None:
+                raise StudyError(
+                    f"fewer than two blocks of the pilot in {folder} finished, expected at least two: result.json in "
+                    "each run's folder says why it failed"
+                )
+            return Done(folder, 0, judged)
         for blocks in study.looks or (study.blocks,):
             here = [run for run in runs if run.seed < blocks]
-            run_planned(here, data, folder, device=device, scan=scan, progress=tell, engine=pool)
+            run_planned(here, data, folder, execution, pool)
             if has_ended(study, folder, blocks):
                 break
-
-
-def _facts_of_training(study: StudyOptions, runs: list[PlannedRun], scan: bool) -> dict[str, Any]:
-    """Return what is known of the data and of the libraries that train, once every arm has been looked at."""
-    from semalign.api import open_source
-    from semalign.train.loop import versions
-
-    check_models(study, runs, scan)
-    assert study.data is not None
-    options = runs[0].training
-    source = open_source(study.data, options, scan=scan)
-    splits = (options.data.train_split, options.data.val_split)
-    prints = {split: source.fingerprint(split) for split in splits}
-    data: dict[str, Any] = {**source.describe(), "fingerprints": prints}
-    if data.get("clusters"):
-        data["cluster_of"] = {options.data.val_split: source.clusters(options.data.val_split)}
-    return {"data": data, "versions": versions()}
+    return Done(folder, blocks, judged)
 
 
 def has_ended(study: StudyOptions, folder: Path, blocks: int) -> bool:
@@ -166,55 +160,18 @@ def outcomes_of(study: StudyOptions, folder: Path, blocks: int) -> Outcomes:
     found = {}
     for run in planned_runs(study):
         if run.seed < blocks:
-            score = read_result(folder / run.folder / "result.json").score
+            score = read_result(folder / run.folder / layout.RESULT).score
             found[run.arm, run.seed] = None if score is None else score.miou
     return found
-
-
-def audit_arms(study: StudyOptions, runs: list[PlannedRun]) -> dict[str, Any]:
-    """Return by arm what the audit of its model found on a made-up batch.
-
-    Raises:
-        AuditError: a knob of an arm cannot turn, and the arm does not declare it.
-    """
-    from semalign.inspection.options import audit_options, refuse_errors
-
-    found = {}
-    for run in runs[: len(study.arms)]:
-        report = audit_options(run.training)
-        refuse_errors(report, f"arm '{run.arm}'")
-        found[run.arm] = report.to_dict()
-    return found
-
-
-def check_models(study: StudyOptions, runs: list[PlannedRun], scan: bool) -> None:
-    """Prepare the text and build the model of every arm once, so that a bad arm is known before anything is run."""
-    from semalign.api import open_source
-    from semalign.train.loop import check_source, prepare_text
-    from semalign.train.run import build_model
-
-    assert study.data is not None
-    for run in runs[: len(study.arms)]:
-        options = run.training
-        source = open_source(study.data, options, scan=scan)
-        check_source(source, options)
-        guidance, classes = prepare_text(source, options)
-        build_model(
-            options,
-            len(source.class_names),
-            None if guidance.bank is None else guidance.bank.dim,
-            None if classes is None else classes.dim,
-            seed=run.seed,
-        )
 
 
 def pilot_figures(study: StudyOptions, folder: Path) -> Pilot | None:
     """Return what the pilot's finished blocks say; None with fewer than two."""
     scores: dict[int, dict[str, Any]] = {}
     for run in pilot_runs(study):
-        result = read_result(folder / run.folder / "result.json")
+        result = read_result(folder / run.folder / layout.RESULT)
         if result.score is not None:
-            side = "first" if run.folder.startswith("runs/") else "second"
+            side = "first" if run.folder.startswith(f"{layout.RUNS}/") else "second"
             scores.setdefault(run.seed, {})[side] = result.score.miou
     pairs = [pair for _, pair in sorted(scores.items()) if len(pair) == 2]
     if len(pairs) < 2:

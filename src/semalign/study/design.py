@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from semalign.config import Options, merge, read_yaml, resolve_defaults, to_dict, validate
 from semalign.config.reader import nested, settings
@@ -15,17 +14,18 @@ from semalign.config.study import StudyOptions, arm_options
 from semalign.errors import ConfigError, StudyError, nearest
 from semalign.judge.contrasts import contrasts_of
 from semalign.judge.types import Contrast
+from semalign.layout import PILOT_RUNS, run_folder, slug
 from semalign.presets import PILOT_ARMS
 from semalign.study.command import CommandOptions, check_command, command_options
 
 __all__ = [
+    "Outcome",
     "PlannedRun",
     "builtin_studies",
     "pilot_runs",
     "planned_runs",
     "read_protocol",
     "read_study",
-    "slug",
     "study_contrasts",
 ]
 
@@ -61,6 +61,22 @@ class PlannedRun:
         """The options of a run that we train ourselves."""
         assert isinstance(self.options, Options), "a study without a command trains its runs"
         return self.options
+
+
+class Outcome(NamedTuple):
+    """What became of one run, as its process tells it.
+
+    Attributes:
+        status: "finished" or "failed".
+        miou: the score in [0, 1], None for a failed run.
+        seconds: wall time in this process.
+        warned: each warning of the process with its category.
+    """
+
+    status: str
+    miou: float | None
+    seconds: float
+    warned: tuple[tuple[str, type[Warning]], ...]
 
 
 def builtin_studies() -> dict[str, Path]:
@@ -153,15 +169,6 @@ def _mapping(value: Any, path: Path) -> Mapping[str, Any]:
     return value
 
 
-def slug(arm: str) -> str:
-    """Return an arm's name as a folder's.
-
-    >>> slug("no text"), slug("A/B ü")
-    ('no-text', 'a-b-ü')
-    """
-    return re.sub(r"[\W_]+", "-", arm.lower()).strip("-") or "arm"
-
-
 def planned_runs(study: StudyOptions) -> list[PlannedRun]:
     """Return all runs, block by block, so that a stopped study has whole blocks.
 
@@ -178,14 +185,14 @@ def planned_runs(study: StudyOptions) -> list[PlannedRun]:
 
 def planned_run(study: StudyOptions, arm: str, seed: int) -> PlannedRun:
     """Return one run; that of a matched arm waits for the run whose learned values it takes."""
-    folder = f"runs/{slug(arm)}/seed-{seed}"
+    folder = run_folder(arm, seed)
     if study.command is not None:
         return PlannedRun(arm, seed, command_options(study, arm, seed), folder)
     options = run_options(study, arm, seed)
     source = study.matched.get(arm)
     if source is None:
         return PlannedRun(arm, seed, options, folder)
-    after = f"runs/{slug(source)}/seed-{seed}"
+    after = run_folder(source, seed)
     options = validate(Options, merge(to_dict(options), {"align": {"values_from": after}}), f"arm {arm}")
     return PlannedRun(arm, seed, options, folder, after)
 
@@ -210,12 +217,12 @@ def pilot_runs(study: StudyOptions) -> list[PlannedRun]:
     for seed in range(min(study.pilot_blocks, study.blocks)):
         if study.command is not None:
             first = planned_run(study, study.baseline, seed)
-            runs += [first, PlannedRun(second, seed, first.options, f"pilot/{slug(second)}/seed-{seed}")]
+            runs += [first, PlannedRun(second, seed, first.options, run_folder(second, seed, PILOT_RUNS))]
             continue
         options = run_options(study, study.baseline, seed)
-        runs.append(PlannedRun(study.baseline, seed, options, f"runs/{slug(study.baseline)}/seed-{seed}"))
+        runs.append(PlannedRun(study.baseline, seed, options, run_folder(study.baseline, seed)))
         changed = validate(Options, merge(to_dict(options), {"train": {"nudge": NUDGE}}), "the pilot")
-        runs.append(PlannedRun(second, seed, changed, f"pilot/{slug(second)}/seed-{seed}"))
+        runs.append(PlannedRun(second, seed, changed, run_folder(second, seed, PILOT_RUNS)))
     return runs
 
 

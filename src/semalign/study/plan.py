@@ -2,42 +2,35 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import itertools
-import json
 import statistics
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from semalign.config import to_dict
 from semalign.config.study import StudyOptions
 from semalign.errors import ResultsError, StudyError
+from semalign.execution import Execution
 from semalign.files import read_json
 from semalign.judge.contrasts import aliases, family_sizes
 from semalign.judge.planning import cannot_decide, effect_sd, precision
 from semalign.judge.types import Contrast
+from semalign.layout import PILOT, RESULT
 from semalign.results import RunResult, read_result
+from semalign.study.checks import check_device, check_sense
 from semalign.study.design import pilot_runs, planned_runs, study_contrasts
-from semalign.study.runner import RESULT_FILE, check_study_folder, threads_per_worker, unfinished, worker_count
+from semalign.study.engines import threads_per_worker, worker_count
+from semalign.study.folder import check_study_folder, unfinished
+from semalign.study.probe import probe_seconds
 
-__all__ = ["PROBE_STEPS", "plan_study"]
+__all__ = ["plan_study"]
 
-PROBE_STEPS = 8
 ASSUMED_SDS = (0.5, 1.0, 2.0)
 """Standard deviations of a paired difference, in mIoU points, that a plan without a pilot is shown for."""
 
 
 def plan_study(
-    study: StudyOptions,
-    folder: Path | None,
-    *,
-    workers: int | None = None,
-    device: str = "auto",
-    scan: bool = True,
-    pilot_sd: float | None = None,
+    study: StudyOptions, folder: Path | None, execution: Execution | None = None, *, pilot_sd: float | None = None
 ) -> dict[str, Any]:
     """Return the plan as plain values: runs, hours from a short measured probe, resolvable margins.
 
@@ -46,17 +39,16 @@ def plan_study(
     Args:
         study: the study.
         folder: where runs may already have finished, or None.
-        workers: processes; by default one per processor.
-        device: where to compute.
-        scan: check the data in full first.
+        execution: how the study would run; by default on this machine, one process per processor.
         pilot_sd: standard deviation of the paired difference in points that a pilot found; None: several are assumed.
 
     Raises:
         SemalignError: options, data or the folder do not fit.
         StudyError: the design cannot decide: one block, two arms alike, or more noise than its blocks can see through.
     """
-    count = worker_count(workers)
-    check_device(study, device)
+    execution = execution or Execution()
+    count = worker_count(execution.workers)
+    check_device(study, execution.device)
     check_sense(study)
     runs = {run.folder: run for run in [*pilot_runs(study), *planned_runs(study)]}
     is_begun = folder is not None and check_study_folder(folder, study)
@@ -64,10 +56,10 @@ def plan_study(
     seconds: float | None
     if study.command is None:
         baseline = next(run for run in planned_runs(study) if run.arm == study.baseline)
-        seconds = probe_seconds(study.data or "", baseline.options, threads_per_worker(count), device, scan)
+        seconds = probe_seconds(study.data or "", baseline.training, execution.for_worker(threads_per_worker(count)))
     else:
         done = runs.keys() - {run.folder for run in missing}
-        seconds = median_seconds(read_result(folder / name / RESULT_FILE) for name in done) if folder else None
+        seconds = median_seconds(read_result(folder / name / RESULT) for name in done) if folder else None
     contrasts = study_contrasts(study)
     families = family_sizes(contrasts)
     pilot = read_pilot(folder)
@@ -108,59 +100,10 @@ def plan_study(
     }
 
 
-def check_device(study: StudyOptions, device: str) -> None:
-    """Refuse a device that is not there, or one that could have no effect.
-
-    Raises:
-        ConfigError: no such device here.
-        StudyError: a study whose command chooses its device itself.
-    """
-    if study.command is None:
-        from semalign.train.loop import make_fabric
-
-        make_fabric(device)
-    elif device != "auto":
-        raise StudyError(
-            f"--device got {device} and the study {study.name} runs a command, which chooses its device itself: put it "
-            "into the command"
-        )
-
-
 def median_seconds(results: Iterable[RunResult]) -> float | None:
     """Return the median of the seconds that finished runs took, all their parts together; None without any."""
     seconds = [sum(result.timings.values()) for result in results if result.status == "finished" and result.timings]
     return statistics.median(seconds) if seconds else None
-
-
-def check_sense(study: StudyOptions) -> None:
-    """Refuse a study that could not answer whatever its runs bring.
-
-    Raises:
-        StudyError: a single block, which has no interval, or two arms with the same options.
-    """
-    if study.blocks < 2:
-        raise StudyError(
-            f"the study {study.name} has {study.blocks} block, which gives no interval, expected at least 2: add "
-            "--seeds"
-        )
-    check_arms_differ(study)
-
-
-def check_arms_differ(study: StudyOptions) -> None:
-    """Refuse two arms whose runs would be the same to the last bit.
-
-    Raises:
-        StudyError: two arms have the same options.
-    """
-    seen: dict[str, str] = {}
-    for run in planned_runs(study)[: len(study.arms)]:
-        options = to_dict(run.options)
-        other = seen.setdefault(json.dumps(options, sort_keys=True), run.arm)
-        if other != run.arm:
-            raise StudyError(
-                f"the arms '{other}' and '{run.arm}' have the same options, so that no run can tell them apart, "
-                "expected a difference: change one, or see `study pilot` for the noise of identical recipes"
-            )
 
 
 def precision_rows(
@@ -222,10 +165,10 @@ def why_undecidable(
 
 def read_pilot(folder: Path | None) -> dict[str, Any] | None:
     """Return the figures of the folder's pilot, None where there is none."""
-    if folder is None or not (folder / "pilot.json").exists():
+    if folder is None or not (folder / PILOT).exists():
         return None
     try:
-        value = read_json(folder / "pilot.json")
+        value = read_json(folder / PILOT)
         return {
             name: value[name]
             for name in (
@@ -243,50 +186,3 @@ def read_pilot(folder: Path | None) -> dict[str, Any] | None:
             f"cannot read {folder / 'pilot.json'} ({type(error).__name__}: {error}), expected what `study pilot` "
             "wrote: remove it and run the pilot again"
         ) from error
-
-
-def probe_seconds(data: str, options: Any, threads: int, device: str, scan: bool) -> float:
-    """Return the estimated seconds of one run of these options, from a few steps and a few scored images.
-
-    The probe runs alone; processes that share memory and cache are slower, up to about twice on small machines.
-    """
-    import torch
-
-    from semalign.api import open_source
-    from semalign.config import merge, validate
-    from semalign.config.options import Options
-    from semalign.train.loop import TRAIN_SCORE_IMAGES, Events, fit, make_fabric, prepare_inputs
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        source = open_source(data, options, scan=scan)
-        inputs = prepare_inputs(source, options)
-        short = validate(
-            Options,
-            merge(to_dict(options), {"train": {"epochs": 1, "val_every": 0, "select_split": None}}),
-            "the probe",
-        )
-        moments: list[float] = []
-
-        class Enough(Exception):  # noqa: N818 (it ends the probe and is no error)
-            pass
-
-        def stepped(step: int, steps: int, loss: float) -> None:
-            moments.append(time.monotonic())
-            if step > PROBE_STEPS:
-                raise Enough
-
-        started = time.monotonic()
-        with contextlib.suppress(Enough):
-            fit(inputs, short, fabric=make_fabric(device), events=Events(stepped=stepped))
-        gaps = sorted(later - earlier for earlier, later in itertools.pairwise(moments))
-        step = gaps[len(gaps) // 2] if gaps else time.monotonic() - started
-    finally:
-        torch.set_num_threads(before)
-    batch = min(options.train.batch_size, len(inputs.images.names))
-    steps = options.train.epochs * (len(inputs.images.names) // batch)
-    # A forward alone costs about a third of a step.
-    looks = 1 + (options.train.epochs // options.train.val_every if options.train.val_every else 0)
-    scored = looks * len(source.names(options.data.val_split)) + min(TRAIN_SCORE_IMAGES, len(inputs.images.names))
-    return float(step * (steps + scored / batch / 3))

@@ -5,13 +5,26 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-__all__ = ["ENGINES", "Engine", "WorkerDied"]
+from semalign.errors import StudyError
+from semalign.execution import Execution
+
+__all__ = [
+    "ENGINES",
+    "Engine",
+    "WorkerDied",
+    "check_engine",
+    "default_workers",
+    "open_engine",
+    "threads_per_worker",
+    "worker_count",
+]
 
 ENGINES = ("local", "ray")
 
@@ -70,3 +83,49 @@ class Engine(Protocol):
     def result(self, future: Future[Any]) -> Any:
         """Return what a finished task returned, or raise what it raised; `WorkerDied` where its process is gone."""
         ...
+
+
+def default_workers() -> int:
+    """Return the number of processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def worker_count(workers: int | None) -> int:
+    """Return the number of processes asked for, by default one per processor.
+
+    Raises:
+        StudyError: fewer than one.
+    """
+    if workers is None:
+        return default_workers()
+    if workers < 1:
+        raise StudyError(f"--workers got {workers}, expected at least 1")
+    return workers
+
+
+def threads_per_worker(workers: int) -> int:
+    """Return the threads of each process: the processors divided among them, at least one."""
+    return max(1, default_workers() // workers)
+
+
+def check_engine(name: str) -> None:
+    """Raise `StudyError` where there is no engine of this name."""
+    if name not in ENGINES:
+        raise StudyError(f"--engine got '{name}', known: {', '.join(ENGINES)}")
+
+
+def open_engine(execution: Execution) -> Engine:
+    """Return the engine that ``execution`` names, with its workers and device.
+
+    Raises:
+        StudyError: an unknown engine, fewer than one worker, or Ray is not installed.
+    """
+    check_engine(execution.engine)
+    count = worker_count(execution.workers)
+    if execution.engine == "ray":
+        from semalign.study.engines.ray import RayEngine
+
+        return RayEngine(execution.workers, execution.device, default_workers())
+    from semalign.study.engines.local import LocalEngine
+
+    return LocalEngine(count, threads_per_worker(count), default_workers())
