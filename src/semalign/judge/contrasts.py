@@ -1,18 +1,21 @@
 """Which effects a study asks for, and which of them share alpha.
 
-This module knows nothing of scores.
+This module does not depend on scores.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from semalign.errors import StudyError
+from semalign.errors import StudyError, nearest
+from semalign.judge.metric import MIOU, Metric
 from semalign.judge.statistics import factor_weights
-from semalign.judge.types import ArmName, Contrast
+from semalign.judge.types import ArmName, Contrast, Text
 from semalign.presets import BASELINE, CONTROL_ARMS, DOCUMENT_ARMS
+from semalign.wording import Message, say
 
 __all__ = [
     "ABLATION_ARMS",
@@ -20,64 +23,48 @@ __all__ = [
     "ablation_contrasts",
     "against_baseline",
     "aliases",
+    "asked_contrasts",
     "contrasts_of",
     "factor_contrasts",
     "factor_effect",
     "family_sizes",
 ]
 
-CONTROLS: dict[ArmName, str] = {
-    "no text": "How does the model score that was trained without text?",
-    "random vectors": "How does the model score whose texts are random vectors of equal norm?",
-    "mask texts": "How does the model score whose texts were made from the image's own mask (leaking)?",
-}
+CONTROLS: dict[ArmName, Message] = {arm: say(f"judge.question {arm}") for arm in CONTROL_ARMS}
 """Control arms with the question that each answers."""
 
 ABLATION_ARMS: tuple[ArmName, ...] = (*DOCUMENT_ARMS, *CONTROL_ARMS)
 """The arms of the study `ablations`: the document's four, then the controls."""
 
-_PRIMARY = (
-    Contrast(
-        "A - Baseline",
-        {"A": 1, BASELINE: -1},
-        "Does a learnable encoder temperature change the mIoU (ablation 1)?",
-    ),
-    Contrast(
-        "B - Baseline",
-        {"B": 1, BASELINE: -1},
-        "Does fixing the gates of encoder and decoder change the mIoU (ablation 2)?",
-    ),
-    Contrast(
-        "C - Baseline",
-        {"C": 1, BASELINE: -1},
-        "Does a learnable encoder temperature with fixed gates change the mIoU against the Baseline (ablation 2)?",
-    ),
-    Contrast(
-        "competition: (A - Baseline) - (C - B)",
-        {"A": 1, BASELINE: -1, "C": -1, "B": 1},
-        "Does a learnable encoder temperature gain less where the gates are learnable too, that is, do they compete?",
-        above="temperature and gate reinforce each other",
-        below="temperature and gate compete",
-    ),
-)
 
-
-def ablation_contrasts(arms: Iterable[ArmName] = ABLATION_ARMS) -> tuple[Contrast, ...]:
+def ablation_contrasts(arms: Iterable[ArmName] = ABLATION_ARMS, metric: Metric = MIOU) -> tuple[Contrast, ...]:
     """Return the pre-registered effects of the document's two ablations for a study with these arms.
 
     Family "primary": A, B and C against the Baseline and the competition of temperature and gate,
-    (A - Baseline) - (C - B), below 0 when they compete: four effects when all arms are planned, one for ablation 1
-    alone (A), two for ablation 2 alone (B, C).  Family "controls": each control minus the Baseline.
+    (A - Baseline) - (C - B), on the worse side of 0 when they compete: four effects when all arms are planned, one for
+    ablation 1 alone (A), two for ablation 2 alone (B, C).  Family "controls": each control minus the Baseline.
 
     Args:
         arms: the planned arms, whether or not their runs succeed; effects of arms that are not planned are left out.
+        metric: what the scores measure.
     """
     planned = set(arms)
-    controls = tuple(
+    primary = [
+        Contrast(f"{arm} - {BASELINE}", {arm: 1, BASELINE: -1}, say(f"judge.question {arm}", metric=metric.name))
+        for arm in ("A", "B", "C")
+    ]
+    competition = Contrast(
+        "competition: (A - Baseline) - (C - B)",
+        {"A": 1, BASELINE: -1, "C": -1, "B": 1},
+        say("judge.question competition"),
+        above=say("judge.reinforce" if metric.higher_is_better else "judge.compete"),
+        below=say("judge.compete" if metric.higher_is_better else "judge.reinforce"),
+    )
+    controls = (
         Contrast(f"{arm} - {BASELINE}", {arm: 1, BASELINE: -1}, question, family="controls")
         for arm, question in CONTROLS.items()
     )
-    return tuple(contrast for contrast in (*_PRIMARY, *controls) if planned.issuperset(contrast.weights))
+    return tuple(contrast for contrast in (*primary, competition, *controls) if planned.issuperset(contrast.weights))
 
 
 def contrasts_of(
@@ -85,6 +72,7 @@ def contrasts_of(
     arms: Iterable[ArmName],
     baseline: ArmName,
     levels: Mapping[ArmName, Mapping[str, str]] | None = None,
+    metric: Metric = MIOU,
 ) -> tuple[Contrast, ...]:
     """Return the effects that a study of this kind judges.
 
@@ -94,6 +82,7 @@ def contrasts_of(
         arms: the planned arms.
         baseline: the arm that the others are compared with.
         levels: by arm the level of each factor, for "factors".
+        metric: what the scores measure.
 
     Raises:
         StudyError: there is none.
@@ -102,9 +91,11 @@ def contrasts_of(
     if not isinstance(kind, str):
         found = tuple(Contrast(**one) for one in kind)
     elif kind == "factors":
-        found = factor_contrasts(levels or {}, baseline)
+        found = factor_contrasts(levels or {}, baseline, metric)
+    elif kind == "ablations":
+        found = ablation_contrasts(arms, metric)
     else:
-        found = ablation_contrasts(arms) if kind == "ablations" else against_baseline(arms, baseline)
+        found = against_baseline(arms, baseline)
     if not found:
         raise StudyError(
             f"the study judges no effect: contrasts are {kind!r} and its arms {', '.join(arms)}, "
@@ -113,7 +104,9 @@ def contrasts_of(
     return found
 
 
-def factor_contrasts(levels: Mapping[ArmName, Mapping[str, str]], baseline: ArmName) -> tuple[Contrast, ...]:
+def factor_contrasts(
+    levels: Mapping[ArmName, Mapping[str, str]], baseline: ArmName, metric: Metric = MIOU
+) -> tuple[Contrast, ...]:
     """Return the effects of a design whose arms are combinations of factor levels.
 
     Family "primary": for each factor and each level but the baseline's, the mean over all arms with that level minus
@@ -124,6 +117,7 @@ def factor_contrasts(levels: Mapping[ArmName, Mapping[str, str]], baseline: ArmN
     Args:
         levels: by arm the level of each factor; arms are balanced over the levels.
         baseline: the arm whose levels the others are compared with.
+        metric: what the scores measure.
 
     Raises:
         StudyError: no such baseline.
@@ -138,7 +132,7 @@ def factor_contrasts(levels: Mapping[ArmName, Mapping[str, str]], baseline: ArmN
             at = [arm for arm, chosen in levels.items() if chosen[factor] == level]
             off = [arm for arm, chosen in levels.items() if chosen[factor] == usual]
             weights = {arm: 1 / len(at) for arm in at} | {arm: -1 / len(off) for arm in off}
-            question = f"Does {factor} {level} in place of {usual} change the mIoU, over all settings of the rest?"
+            question = say("judge.question level", factor=factor, level=level, usual=usual, metric=metric.name)
             found.append(Contrast(f"{factor}: {level} - {usual}", weights, question))
     sizes = [len({chosen[factor] for chosen in levels.values()}) for factor in home]
     if len(home) >= 2 and set(sizes) == {2} and len(levels) == 2 ** len(home):
@@ -146,18 +140,11 @@ def factor_contrasts(levels: Mapping[ArmName, Mapping[str, str]], baseline: ArmN
         signs = {factor: [1 if levels[arm][factor] != usual else -1 for arm in arms] for factor, usual in home.items()}
         for one, other in itertools.combinations(home, 2):
             product = [a * b for a, b in zip(signs[one], signs[other], strict=True)]
-            question = f"Do changes of {one} and of {other} add up, or gain more or less together?"
-            plain = factor_effect(f"{one} x {other}", arms, product)
-            found.append(
-                Contrast(
-                    plain.name,
-                    plain.weights,
-                    question,
-                    family="interactions",
-                    above="more together than apart",
-                    below="less together than apart",
-                )
-            )
+            question = say("judge.question factors", one=one, other=other)
+            effect = factor_effect(f"{one} x {other}", arms, product, question, family="interactions")
+            more, less = say("judge.more together"), say("judge.less together")
+            above, below = (more, less) if metric.higher_is_better else (less, more)
+            found.append(dataclasses.replace(effect, above=above, below=below))
     return tuple(found)
 
 
@@ -212,14 +199,42 @@ def family_sizes(contrasts: Iterable[Contrast]) -> dict[str, int]:
 def against_baseline(arms: Iterable[ArmName], baseline: ArmName) -> tuple[Contrast, ...]:
     """Return one contrast, arm minus baseline, for every arm that is not the baseline, all in one family."""
     return tuple(
-        Contrast(f"{arm} - {baseline}", {arm: 1, baseline: -1}, f"Does {arm} score otherwise than {baseline}?")
+        Contrast(f"{arm} - {baseline}", {arm: 1, baseline: -1}, say("judge.question arm", arm=arm, baseline=baseline))
         for arm in arms
         if arm != baseline
     )
 
 
+def asked_contrasts(
+    contrasts: Iterable[Contrast] | None, arms: Iterable[ArmName], baseline: ArmName, metric: Metric
+) -> tuple[Contrast, ...]:
+    """Return the effects to judge, with names for both sides of 0.
+
+    Args:
+        contrasts: the pre-registered effects; None: every other arm minus the baseline, in alphabetic order.
+        arms: those that have a run.
+        baseline: the arm that the others are compared with.
+        metric: what the scores measure.
+
+    Raises:
+        StudyError: a baseline without a run, no effect, or two of one name.
+    """
+    there = sorted(arms)
+    if baseline not in there:
+        raise StudyError(f"no run of the baseline {baseline!r}{nearest(baseline, there)}")
+    given = against_baseline(there, baseline) if contrasts is None else contrasts
+    asked = tuple(contrast.named(metric) for contrast in given)
+    if not asked:
+        raise StudyError(f"there is nothing to compare with {baseline!r}, expected runs of at least one other arm")
+    names = [contrast.name for contrast in asked]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise StudyError(f"the contrast {twice[0]!r} is asked for twice, expected names that differ")
+    return asked
+
+
 def factor_effect(
-    name: str, arms: Sequence[ArmName], signs: Sequence[int], question: str = "", *, family: str = "primary"
+    name: str, arms: Sequence[ArmName], signs: Sequence[int], question: Text = "", *, family: str = "primary"
 ) -> Contrast:
     """Return the effect of a factor of a 2-level design: mean of the runs at +1 minus mean of the runs at -1.
 

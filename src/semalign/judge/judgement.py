@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from semalign.errors import StudyError, nearest
-from semalign.judge.contrasts import against_baseline, family_sizes
+from semalign.errors import StudyError
+from semalign.judge.contrasts import asked_contrasts, family_sizes
 from semalign.judge.looks import FUTILE, at_fewer_blocks, check_looks, decision_chance, look_boundaries
 from semalign.judge.metric import MIOU, Metric
 from semalign.judge.rows import Rows, Scores, scores_of
@@ -39,9 +39,11 @@ from semalign.judge.types import (
     Judgement,
     LeftOut,
     Look,
+    Text,
     Verdict,
 )
-from semalign.judge.verdict import Decision, count_blocks, decide_blocks, explain, survives_imputation
+from semalign.judge.verdict import Decision, decide_blocks, explain, survives_imputation
+from semalign.wording import Message, say
 
 __all__ = ["judge"]
 
@@ -93,11 +95,7 @@ def judge(
     metric.check_margin(margin)
     check_level("alpha", alpha)
     table = scores_of(rows, metric)
-    if baseline not in table:
-        raise StudyError(f"no run of the baseline {baseline!r}{nearest(baseline, table)}")
-    given = against_baseline(sorted(table), baseline) if contrasts is None else contrasts
-    asked = tuple(contrast.named(metric) for contrast in given)
-    _check_contrasts(asked, baseline)
+    asked = asked_contrasts(contrasts, table, baseline, metric)
     seeds = tuple(sorted({seed for runs in table.values() for seed in runs}))
     unstarted = check_planned(len(seeds), planned_blocks, "results") - len(seeds)
     moments = () if looks is None else check_looks(looks)
@@ -107,12 +105,9 @@ def judge(
             "the last look is the number of blocks planned"
         )
 
-    protocol: tuple[str, ...] = ()
+    protocol: tuple[Message, ...] = ()
     if unstarted:
-        protocol = (
-            f"{unstarted} of {planned_blocks} planned blocks have no run: the study is not finished, "
-            "and a verdict stands only where it holds whatever they may bring.",
-        )
+        protocol = (say("judge.note unfinished", n=unstarted, planned=planned_blocks),)
     elif moments:
         protocol = _protocol(len(seeds), moments)
 
@@ -147,15 +142,6 @@ def judge(
     )
 
 
-def _check_contrasts(contrasts: tuple[Contrast, ...], baseline: ArmName) -> None:
-    if not contrasts:
-        raise StudyError(f"there is nothing to compare with {baseline!r}, expected runs of at least one other arm")
-    names = [contrast.name for contrast in contrasts]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise StudyError(f"the contrast {twice[0]!r} is asked for twice, expected names that differ")
-
-
 # --- one contrast ---------------------------------------------------------------------------------
 
 
@@ -179,7 +165,8 @@ class _Rule:
 
     def explain(self, estimate: Estimate, decision: Decision, lost: int) -> Verdict:
         """Return the verdict with its sentence."""
-        return explain(estimate, decision, self.margin, self.needed(estimate) if decision.code == 0 else None, lost)
+        needed = self.needed(estimate) if decision.code == 0 else None
+        return explain(estimate, decision, self.margin, self.metric, needed, lost)
 
     def needed(self, estimate: Estimate) -> int:
         """Return the blocks of a new study, judged once, that would decide the effect."""
@@ -204,6 +191,7 @@ class _AtLook(_Rule):
             estimate,
             decision,
             self.margin,
+            self.metric,
             # Before the last look this study itself goes on; only after it "more blocks" means a new one.
             self.needed(estimate) if last and decision.code == 0 else None,
             lost,
@@ -217,7 +205,7 @@ class _Judged:
     estimate: Estimate
     verdict: Verdict
     left_out: tuple[LeftOut, ...]
-    notes: tuple[str, ...]
+    notes: tuple[Message, ...]
     looks: tuple[Look, ...] = ()
 
 
@@ -243,14 +231,12 @@ def _judge_at_looks(
     if standing is not None:
         return dataclasses.replace(standing, looks=tuple(looks))
 
-    arms = list(contrast.weights)
-    complete = [seed for seed in seeds if all(table.get(arm, {}).get(seed) is not None for arm in arms)]
-    scores = np.array([[table[arm][seed] for seed in complete] if complete else [] for arm in arms], dtype=np.float64)
+    complete, scores = _complete(contrast, table, seeds)
     values = block_contrasts(scores, list(contrast.weights.values()))
     mean = float(np.mean(values)) if len(values) else None
     estimate = Estimate(contrast, len(complete), tuple(complete), tuple(values.tolist()), 1 - once.alpha / once.m, mean)
-    reason = f"{contrast.name}: inconclusive, not judged yet: {len(seeds)} blocks, the first look is at {moments[0]}."
-    return _Judged(estimate, _undecided(reason), (), ())
+    said = say("verdict.before look", n=len(seeds), first=moments[0])
+    return _Judged(estimate, _undecided(contrast.name, said), (), ())
 
 
 def _chance(judged: _Judged, rule: _AtLook) -> float | None:
@@ -266,52 +252,49 @@ def _chance(judged: _Judged, rule: _AtLook) -> float | None:
     return float(decision_chance(estimate.mean, estimate.sd, estimate.n, complete, boundary, rule.margin))
 
 
-def _protocol(n: int, moments: tuple[int, ...]) -> tuple[str, ...]:
+def _protocol(n: int, moments: tuple[int, ...]) -> tuple[Message, ...]:
     """Return the sentence that says which of ``n`` blocks were judged, none where all of them were."""
-    planned = ", ".join(str(blocks) for blocks in moments)
     reached = max((blocks for blocks in moments if blocks <= n), default=0)
     if n == reached:
         return ()
     if n > moments[-1]:
-        return (
-            f"{n} blocks have runs, and the study was planned for looks at {planned}: the judgement is that of the "
-            f"first {reached} blocks, and more blocks after a look at the results are a new study.",
-        )
+        return (say("judge.note after last look", n=n, looks=moments, reached=reached),)
     after = min(blocks for blocks in moments if blocks > n)
     if not reached:
-        return (f"{n} blocks have runs, and nothing is judged before the first look, at {after} blocks.",)
-    return (
-        f"{n} blocks have runs, and the study is judged at {planned} blocks and at no other moment: "
-        f"the judgement is that of the first {reached} blocks, and the next look is at {after}.",
-    )
+        return (say("judge.note before look", n=n, first=after),)
+    return (say("judge.note between looks", n=n, looks=moments, reached=reached, next=after),)
 
 
 def _judge_one(contrast: Contrast, table: Scores, seeds: tuple[int, ...], unstarted: int, rule: _Rule) -> _Judged:
     arms = list(contrast.weights)
-    complete = [seed for seed in seeds if all(table.get(arm, {}).get(seed) is not None for arm in arms)]
+    complete, scores = _complete(contrast, table, seeds)
     incomplete: list[int | None] = [seed for seed in seeds if seed not in set(complete)]
     incomplete += [None] * unstarted
     left_out = tuple(LeftOut(contrast.name, seed, _why(arms, table, seed)) for seed in incomplete)
     ranges = [_possible(contrast, table, seed, rule.metric.bounds) for seed in incomplete]
-    scores = np.array([[table[arm][seed] for seed in complete] if complete else [] for arm in arms], dtype=np.float64)
 
     estimate = _estimate(contrast, complete, scores, rule)
-    notes = []
+    notes: list[Message] = []
     if estimate.sd == 0 and estimate.mean == 0:
-        notes.append(f"{contrast.name}: the difference is 0 in every block, so these arms compute the same.")
+        notes.append(say("judge.note no difference", name=contrast.name))
     elif estimate.sd == 0:
-        notes.append(
-            f"{contrast.name}: the difference is the same in all {estimate.n} blocks, which real runs hardly ever "
-            "give: check how the scores were made."
-        )
+        notes.append(say("judge.note no spread", name=contrast.name, n=estimate.n))
     absent = [arm for arm in arms if arm not in table]
     copies = len(complete) > 1 and np.ptp(scores, axis=1).max() == 0
     verdict = _verdict(estimate, rule, left_out=left_out, ranges=ranges, absent=absent, copies=copies)
     return _Judged(estimate, verdict, left_out, tuple(notes))
 
 
+def _complete(contrast: Contrast, table: Scores, seeds: tuple[int, ...]) -> tuple[list[int], NDArray[np.float64]]:
+    """Return the seeds of the complete blocks, and arms x complete blocks of scores."""
+    arms = contrast.weights
+    complete = [seed for seed in seeds if all(table.get(arm, {}).get(seed) is not None for arm in arms)]
+    scores = [[table[arm][seed] for seed in complete] if complete else [] for arm in arms]
+    return complete, np.array(scores, dtype=np.float64)
+
+
 def _estimate(contrast: Contrast, seeds: list[int], scores: NDArray[np.float64], rule: _Rule) -> Estimate:
-    """Return the estimate from arms x complete blocks of scores in points."""
+    """Return the estimate from arms x complete blocks of scores in the metric's unit."""
     values = block_contrasts(scores, list(contrast.weights.values()))
     n, level = len(seeds), 1 - rule.alpha / rule.m
     start = Estimate(contrast, n, tuple(seeds), tuple(values.tolist()), level, mean=float(values[0]) if n else None)
@@ -347,18 +330,15 @@ def _verdict(
     name, n, lost = estimate.contrast.name, estimate.n, len(left_out)
     if n < 2 or estimate.sd is None:
         if absent:
-            cause, fix = f"arm {absent[0]!r} has no run", "run it with at least 2 seeds"
-        else:
-            # Enough blocks were planned where the lost ones would make up 2: then seeds are not what is missing.
-            cause = f"{n} of {n + lost} blocks are complete{f' ({_first(left_out)})' if lost else ''}"
-            fix = "run more seeds" if n + lost < 2 else "run what failed or is missing"
-        return _undecided(f"{name}: inconclusive, {cause} and an interval needs at least 2: {fix}.")
+            return _undecided(name, say("verdict.no run", arm=absent[0]))
+        complete = say("verdict.complete", complete=n, started=n + lost)
+        if lost:
+            complete = say("verdict.complete lost", complete=n, started=n + lost, why=_first(left_out))
+        # Where enough blocks were planned, seeds are not what is missing: the lost ones would make up 2.
+        return _undecided(name, say(f"verdict.few {'seeds' if n + lost < 2 else 'complete'}", complete=complete))
     if copies:
         # n copies of one observation have no spread, and would "prove" any difference.
-        return _undecided(
-            f"{name}: inconclusive, every arm scored the same in all {n} blocks to the last digit, "
-            "so they are one observation and not several: let the seed reach the training."
-        )
+        return _undecided(name, say("verdict.copies", n=n))
     decision = rule.decide(estimate)
     if lost and decision.code != 0:
         holds, below = survives_imputation(
@@ -370,32 +350,32 @@ def _verdict(
             higher_is_better=rule.metric.higher_is_better,
         )
         if not holds:
-            return _undecided(
-                f"{name}: inconclusive, {count_blocks(lost)} incomplete ({_first(left_out)}), and what the {n} "
-                "complete blocks say does not hold for every score in 0-100 that the lost runs might have had."
-            )
+            return _undecided(name, say("verdict.lost", n=lost, why=_first(left_out), complete=n))
         decision = Decision(decision.code, np.asarray(below))
     return rule.explain(estimate, decision, lost)
 
 
-def _undecided(reason: str) -> Verdict:
-    return Verdict("inconclusive", False, reason)
+def _undecided(name: str, said: Message) -> Verdict:
+    return Verdict("inconclusive", False, say("verdict.reason", name=name, said=said))
 
 
-def _why(arms: list[ArmName], table: Scores, seed: int | None) -> str:
+def _why(arms: list[ArmName], table: Scores, seed: int | None) -> Message:
     if seed is None:
-        return "planned, but no run of it exists"
+        return say("verdict.no block")
     failed = [arm for arm in arms if seed in table.get(arm, {}) and table[arm][seed] is None]
     missing = [arm for arm in arms if seed not in table.get(arm, {})]
-    said = [f"{arm} failed" for arm in failed] + [f"{arm} was not run" for arm in missing]
-    return ", ".join(said)
+    said = [say("verdict.failed", arm=arm) for arm in failed] + [say("verdict.not run", arm=arm) for arm in missing]
+    return said[0] if len(said) == 1 else say("verdict.arms", arms=tuple(said))
 
 
-def _first(left_out: tuple[LeftOut, ...]) -> str:
-    said = [item.why if item.seed is None else f"seed {item.seed}: {item.why}" for item in left_out]
-    # Blocks that were never started all say the same.
-    shown = list(dict.fromkeys(said))
-    return "; ".join(shown[:3]) + ("; ..." if len(shown) > 3 else "")
+def _first(left_out: tuple[LeftOut, ...]) -> tuple[Text, ...]:
+    """Return why the first three blocks were lost; those that were never started all say the same."""
+    shown: list[Text] = []
+    for item in left_out:
+        said = item.why if item.seed is None else say("verdict.seed", seed=item.seed, why=item.why)
+        if said not in shown:
+            shown.append(said)
+    return (*shown[:3], *(["..."] if len(shown) > 3 else []))
 
 
 def _possible(contrast: Contrast, table: Scores, seed: int | None, bounds: tuple[float, float]) -> tuple[float, float]:

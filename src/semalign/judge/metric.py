@@ -64,7 +64,10 @@ class Metric:
 
     def amount(self, value: float, *, signed: bool = True) -> str | Message:
         """Return a value with its unit: "+1.30 points"."""
-        shown = self.show(value, signed=signed)
+        return self.with_unit(self.show(value, signed=signed))
+
+    def with_unit(self, shown: str) -> str | Message:
+        """Return a value's digits with the unit."""
         return say("judge.amount", value=shown, unit=self.unit) if self.unit else shown
 
     def show(self, value: float, *, signed: bool = True) -> str:

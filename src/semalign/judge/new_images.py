@@ -29,12 +29,12 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from semalign.errors import ResultsError, StudyError, nearest
-from semalign.judge.contrasts import against_baseline, family_sizes
+from semalign.judge.contrasts import asked_contrasts, family_sizes
 from semalign.judge.metric import MIOU
 from semalign.judge.statistics import block_contrasts, check_level, check_planned, direction_p, equivalence_p, summarise
-from semalign.judge.types import WORDS, ArmName, Contrast, Verdict
-from semalign.judge.verdict import decide
-from semalign.wording.numbers import format_interval, format_level, format_points
+from semalign.judge.types import WORDS, ArmName, Contrast, Verdict, plain
+from semalign.judge.verdict import decide, say_decision
+from semalign.wording import say
 
 __all__ = [
     "FEWEST_CLUSTERS",
@@ -120,7 +120,8 @@ class NewImages:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that JSON can hold."""
-        return dataclasses.asdict(self) | {"seeds": list(self.seeds)}
+        value: dict[str, Any] = plain(self)
+        return value
 
 
 # --- arithmetic -----------------------------------------------------------------------------------
@@ -249,18 +250,13 @@ def judge_new_images(
         )
     MIOU.check_margin(margin)
     check_level("alpha", alpha)
-    if baseline not in counts:
-        raise StudyError(f"no run of the baseline {baseline!r}{nearest(baseline, counts)}")
+    asked = asked_contrasts(contrasts, counts, baseline, MIOU)
     n_clusters = len(set(clusters))
     if n_clusters < FEWEST_CLUSTERS:
         raise StudyError(
             f"the images come from {n_clusters} clusters, expected at least {FEWEST_CLUSTERS} to speak of new images: "
             "score more sequences, or judge these images alone"
         )
-    given = against_baseline(sorted(counts), baseline) if contrasts is None else contrasts
-    asked = tuple(contrast.named(MIOU) for contrast in given)
-    if not asked:
-        raise StudyError(f"there is nothing to compare with {baseline!r}, expected runs of at least one other arm")
     families = family_sizes(asked)
     scored = _scored(counts, clusters)
     seeds = sorted({seed for runs in counts.values() for seed in runs})
@@ -324,28 +320,27 @@ def _judge_one(
     wide, narrow = (float(stats.t.isf(tail, df) * se) for tail in (alpha / m / 2, alpha / m))
     low, high = float(mean) - wide, float(mean) + wide
     low_equivalence, high_equivalence = float(mean) - narrow, float(mean) + narrow
+    ends = (low, high, low_equivalence, high_equivalence)
     level = 1 - alpha / m
 
-    called = f"{contrast.name}, on new images too"
-    found = f"{format_points(float(mean))} mIoU points over {len(complete)} blocks and {n_clusters} clusters of images"
-    outer = f"the {format_level(level)} interval {format_interval(low, high)}"
-    inner = f"the {format_level(2 * level - 1)} interval {format_interval(low_equivalence, high_equivalence)}"
-    decision = decide(low, high, low_equivalence, high_equivalence, margin)
+    decision = decide(*ends, margin, higher_is_better=MIOU.higher_is_better)
     word, below = WORDS[int(decision.code)], bool(decision.below_margin)
+    found = say(
+        "verdict.found on new images",
+        mean=MIOU.show(float(mean)),
+        quantity=MIOU.quantity,
+        n=len(complete),
+        clusters=n_clusters,
+    )
     if np.ptp(miou, axis=1).max() == 0:
         word, below = "inconclusive", False
-        said = f"inconclusive, every arm scored the same in all {len(complete)} blocks, which are therefore one"
+        said = say("verdict.copies", n=len(complete))
     elif lost:
         word, below = "inconclusive", False
-        said = f"inconclusive, {found}, but {lost} of {blocks} blocks incomplete"
-    elif word == "inconclusive":
-        said = f"inconclusive, {found}, {outer} holds 0 and {inner} is not inside ±{margin:g}"
-    elif word == "equivalent":
-        said = f"equivalent, {found}, and {inner} lies inside ±{margin:g}"
+        said = say("verdict.new images lost", found=found, lost=lost, blocks=blocks)
     else:
-        side = contrast.above if word == "better" else contrast.below
-        but = f", but by less than the margin of {margin:g}" if below else ""
-        said = f"{side}{but}, {found}, and {outer} lies {'above' if word == 'better' else 'below'} 0"
+        called = contrast.above if low > 0 else contrast.below
+        said = say_decision(decision, ends, level, margin, MIOU, found=found, called=called)
     return NewImages(
         contrast=contrast,
         seeds=tuple(complete),
@@ -364,5 +359,5 @@ def _judge_one(
         high_equivalence=high_equivalence,
         p=float(direction_p(mean, se, df)),
         p_equivalence=float(equivalence_p(mean, se, df, margin)),
-        verdict=Verdict(word, below, f"{called}: {said}."),
+        verdict=Verdict(word, below, say("verdict.reason new images", name=contrast.name, said=said)),
     )

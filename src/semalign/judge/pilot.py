@@ -1,6 +1,6 @@
-"""What an A/A pilot, two arms with the same recipe, says about noise before a study is planned.
+"""The noise that an A/A pilot shows, two arms with the same recipe, before a study is planned.
 
-This module knows nothing of arms that differ.
+This module does not depend on arms that differ.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from semalign.errors import ResultsError
+from semalign.judge.metric import MIOU, Metric
 from semalign.judge.statistics import block_contrasts, direction_p, resolvable_margin, summarise
 from semalign.judge.types import Judgement
 from semalign.seeds import numpy_generator
+from semalign.wording import Message, say
 
 __all__ = ["Pilot", "judge_pilot", "pilot_doubts"]
 
@@ -28,7 +30,7 @@ MOST_ENUMERATED = 12
 
 @dataclasses.dataclass(frozen=True)
 class Pilot:
-    """Noise of identical recipes, in mIoU points.
+    """Noise of identical recipes, in the metric's unit.
 
     Attributes:
         n: blocks.
@@ -63,14 +65,14 @@ class Pilot:
     level: float
     pairing: Literal["pays", "costs", "open"]
     margins: dict[int, float]
-    notes: tuple[str, ...]
+    notes: tuple[Message, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that JSON can hold; the keys of ``margins`` become texts."""
         value = dataclasses.asdict(self)
         return value | {
             "margins": {str(n): margin for n, margin in self.margins.items()},
-            "notes": list(self.notes),
+            "notes": [str(note) for note in self.notes],
         }
 
 
@@ -82,19 +84,21 @@ def judge_pilot(
     m: int = 1,
     power: float = 0.8,
     planned_blocks: Sequence[int] = PLANNED_BLOCKS,
+    metric: Metric = MIOU,
 ) -> Pilot:
     """Judge the noise of two runs per block that differ in nothing but their randomness.
 
     Args:
-        first: scores in [0, 1] of one run per block.
+        first: scores of one run per block, in the metric's range.
         second: scores of the other run of the same blocks.
         alpha: family-wise level of the study that is planned.
         m: effects in its family.
         power: see `resolvable_margin`.
         planned_blocks: numbers of blocks to plan with.
+        metric: what the scores measure.
 
     Raises:
-        ResultsError: scores that do not pair up, fewer than two blocks, or scores outside [0, 1].
+        ResultsError: scores that do not pair up, fewer than two blocks, or scores outside the range.
         StudyError: alpha, m or power out of range.
     """
     scores = [np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)]
@@ -103,37 +107,28 @@ def judge_pilot(
             f"the pilot's scores have shapes {scores[0].shape} and {scores[1].shape}, "
             "expected two lists with one score per block and at least 2 blocks"
         )
-    points = 100 * np.stack(scores)
-    if not np.all((points >= 0) & (points <= 100)):
-        raise ResultsError("a pilot's score lies outside [0, 1] or is no number, expected fractions of finished runs")
+    points = metric.scale * np.stack(scores)
+    low_end, high_end = metric.bounds
+    if not np.all(np.isfinite(points) & (points >= low_end) & (points <= high_end)):
+        raise ResultsError(f"a pilot's score is out of range, expected of each finished run {metric.expected}")
 
-    mean, sd, se, df = summarise(block_contrasts(points, [1, -1]))
+    differences = block_contrasts(points, [1, -1])
+    mean, sd, se, df = summarise(differences)
     variances = summarise(points).sd ** 2
     chi_low, chi_high = (float(stats.chi2.ppf(q, df)) for q in ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
     correlation, low, high = _correlation(points)
     notes = []
     if sd == 0:
-        notes.append(
-            "The paired runs are identical to the last digit, so this pilot shows no noise of an effect: "
-            "arms that differ will show more."
-        )
-    differences = block_contrasts(points, [1, -1])
+        notes.append(say("judge.pilot no noise"))
     level = alpha / m
     false_positives = _false_positives(differences, level)
-    if false_positives is not None and false_positives > 2 * level + 2 / 2 ** (df + 1):
-        notes.append(
-            f"Swapping the two runs of each block in all ways, the t test finds a direction in {false_positives:.1%} "
-            f"of them, twice or more what it should ({level:.1%}): this noise has heavier tails than the normal one, "
-            "and a verdict near its boundary is to be doubted."
-        )
+    if _has_heavy_tails(false_positives, level, df + 1):
+        notes.append(say("judge.pilot heavy tails", found=false_positives, level=level))
     p = float(direction_p(mean, se, df))
     if p < 0.01:
-        notes.append(
-            f"The two identical recipes differ by {float(mean):+.2f} points (p {p:.2g}): look for what differs between "
-            "them before believing any effect of that size."
-        )
+        notes.append(say("judge.pilot differs", amount=metric.amount(float(mean)), p=p))
     if low is None:
-        notes.append("Whether pairing pays cannot be told: it takes 4 blocks whose scores vary.")
+        notes.append(say("judge.pilot pairing unknown"))
     return Pilot(
         n=df + 1,
         mean_difference=float(mean),
@@ -153,35 +148,36 @@ def judge_pilot(
     )
 
 
-def pilot_doubts(pilot: Pilot, judgement: Judgement) -> tuple[str, ...]:
-    """Return what the noise of identical recipes says against a study's verdicts; empty where it says nothing.
+def pilot_doubts(pilot: Pilot, judgement: Judgement) -> tuple[Message, ...]:
+    """Return the doubts that the noise of identical recipes raises about a study's verdicts; empty without any.
 
     Args:
         pilot: of the study's baseline.
         judgement: of the study.
     """
     doubts = []
-    heavy = pilot.false_positives is not None and pilot.false_positives > 2 * pilot.level + 2 / 2**pilot.n
+    metric = judgement.metric
+    heavy = _has_heavy_tails(pilot.false_positives, pilot.level, pilot.n)
     for estimate, verdict in zip(judgement.estimates, judgement.verdicts, strict=True):
         name, mean = estimate.contrast.name, estimate.mean
         directed = verdict.word in ("better", "worse")
+        word = say(f"verdict.{verdict.word}")
         size = float(np.sqrt(sum(weight * weight for weight in estimate.contrast.weights.values()) / 2))
         if directed and mean is not None and abs(mean) <= size * abs(pilot.mean_difference):
-            doubts.append(
-                f"{name} is called {verdict.word} at {mean:+.2f} points, and two identical recipes of the pilot differ "
-                f"by {pilot.mean_difference:+.2f}: an effect of that size has been seen where there is none."
-            )
+            amount, seen = metric.amount(mean), metric.show(pilot.mean_difference)
+            doubts.append(say("judge.doubt size", name=name, word=word, amount=amount, pilot=seen))
         if directed and heavy:
-            doubts.append(
-                f"{name} is called {verdict.word}, and the pilot's noise has heavier tails than the test takes it to "
-                "have: see the share of false positives there."
-            )
-        if estimate.sd is not None and pilot.sd_paired_high > 0 and estimate.sd > size * pilot.sd_paired_high:
-            doubts.append(
-                f"{name} varies by {estimate.sd:.2f} points from seed to seed, more than identical recipes can explain "
-                f"(at most {size * pilot.sd_paired_high:.2f}): the effect itself depends on the seed."
-            )
+            doubts.append(say("judge.doubt tails", name=name, word=word))
+        most = size * pilot.sd_paired_high
+        if estimate.sd is not None and 0 < most < estimate.sd:
+            amount, limit = metric.amount(estimate.sd, signed=False), metric.show(most, signed=False)
+            doubts.append(say("judge.doubt spread", name=name, amount=amount, most=limit))
     return tuple(doubts)
+
+
+def _has_heavy_tails(false_positives: float | None, level: float, n: int) -> bool:
+    """Return whether swapped pairs of ``n`` blocks give at least twice as many directions as the level allows."""
+    return false_positives is not None and false_positives > 2 * level + 2 / 2**n
 
 
 def _false_positives(differences: NDArray[np.float64], level: float) -> float | None:

@@ -1,6 +1,6 @@
 """What a budget of blocks can decide, before anything is run: by formula for a fixed number, by simulation at looks.
 
-This module knows nothing of scores that have been measured; their spread is given to it.
+This module does not depend on measured scores; their spread is given to it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semalign.judge.looks import check_looks, look_boundaries
+from semalign.judge.metric import MIOU, Metric
 from semalign.judge.statistics import (
     blocks_needed,
     fixed_boundary,
@@ -22,6 +23,7 @@ from semalign.judge.statistics import (
 )
 from semalign.judge.types import Contrast
 from semalign.seeds import numpy_generator
+from semalign.wording import Message, say
 
 __all__ = ["Precision", "cannot_decide", "effect_sd", "precision"]
 
@@ -32,7 +34,7 @@ DRAWN = 20000
 
 @dataclasses.dataclass(frozen=True)
 class Precision:
-    """What a design finds out about one effect whose per-block contrast has the spread ``sd``; all in points.
+    """What a design finds out about one effect whose per-block contrast has the spread ``sd``, in the metric's unit.
 
     Attributes:
         sd: standard deviation of the per-block contrast.
@@ -69,10 +71,10 @@ def precision(
     """Return what a design can find out about one of ``m`` effects.
 
     Args:
-        sd: true standard deviation of the per-block contrast, points, above 0.
+        sd: true standard deviation of the per-block contrast, above 0.
         seeds: blocks of a study judged once; else None.
         looks: moments of a growing study, in blocks; else None.
-        margin: points.
+        margin: in the unit of ``sd``.
         alpha: family-wise level.
         m: effects in the family.
 
@@ -104,7 +106,7 @@ def precision(
     return Precision(sd, resolved, sd * found, needed, half, float(ended.mean()))
 
 
-def cannot_decide(best: Precision, margin: float, blocks: int, name: str) -> str | None:
+def cannot_decide(best: Precision, margin: float, blocks: int, name: str, metric: Metric = MIOU) -> Message | None:
     """Return why a design cannot decide an effect, None where it may.
 
     Equivalence is out of reach when already half the width of the last interval exceeds the margin; an effect as large
@@ -115,13 +117,19 @@ def cannot_decide(best: Precision, margin: float, blocks: int, name: str) -> str
         margin: points.
         blocks: the largest number of blocks.
         name: the effect.
+        metric: what the scores measure.
     """
     if best.half_width < margin:
         return None
-    return (
-        f"{blocks} blocks cannot decide '{name}' at a margin of {margin:g} points: even at a noise of sd {best.sd:.2f} "
-        f"its interval is ±{best.half_width:.2f} points wide, expected less than the margin, for which about "
-        f"{best.blocks_for_margin} blocks are needed, or a margin of at least {best.resolvable_margin:.2f}"
+    return say(
+        "judge.cannot decide",
+        blocks=blocks,
+        name=name,
+        margin=metric.with_unit(f"{margin:g}"),
+        sd=metric.show(best.sd, signed=False),
+        half=metric.amount(best.half_width, signed=False),
+        needed=best.blocks_for_margin,
+        resolved=metric.show(best.resolvable_margin, signed=False),
     )
 
 

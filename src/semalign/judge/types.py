@@ -154,7 +154,7 @@ class Verdict:
 
     word: Word
     below_margin: bool
-    reason: str
+    reason: Text
     blocks_needed: int | None = None
 
 
@@ -206,7 +206,7 @@ class LeftOut:
 
     contrast: str
     seed: int | None
-    why: str
+    why: Text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -268,7 +268,7 @@ class Judgement:
     failures: tuple[FailureTest, ...]
     left_out: tuple[LeftOut, ...]
     absent_arms: tuple[ArmName, ...]
-    notes: tuple[str, ...]
+    notes: tuple[Text, ...]
     moments: tuple[int, ...] = ()
     looks: tuple[Look, ...] = ()
     metric: Metric = MIOU
@@ -290,6 +290,14 @@ class Judgement:
     def looks_of(self, contrast: str) -> tuple[Look, ...]:
         """Return every look at the contrast of this name, the first one first."""
         return tuple(look for look in self.looks if look.estimate.contrast.name == contrast)
+
+    def moment_of(self, estimate: Estimate) -> tuple[int, int] | None:
+        """Return number, from 1, and blocks of the look that gave the estimate; None without looks or before one."""
+        looks = self.looks_of(estimate.contrast.name)
+        return next(
+            ((n, look.blocks) for n, look in enumerate(looks, start=1) if look.judged and look.estimate == estimate),
+            None,
+        )
 
     def next_look(self, *, futility: bool = False) -> int | None:
         """Return the blocks that the study needs for its next look; None when it has ended, or has no looks.

@@ -18,11 +18,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from semalign.judge.metric import Metric
 from semalign.judge.statistics import Boundary, summarise
-from semalign.judge.types import WORDS, Estimate, Verdict
-from semalign.wording.numbers import format_interval, format_level, format_points
+from semalign.judge.types import WORDS, Estimate, Text, Verdict
+from semalign.wording import Message, say
 
-__all__ = ["Decision", "count_blocks", "decide", "decide_blocks", "explain", "survives_imputation"]
+__all__ = ["Decision", "decide", "decide_blocks", "explain", "say_decision", "survives_imputation"]
 
 MOST_IMPUTED_BLOCKS = 16  # 2^16 corners are checked; a study that lost more than 16 blocks of one effect is not rescued
 
@@ -128,6 +129,7 @@ def explain(
     estimate: Estimate,
     decision: Decision,
     margin: float,
+    metric: Metric,
     blocks_needed: int | None = None,
     lost: int = 0,
     *,
@@ -139,7 +141,8 @@ def explain(
     Args:
         estimate: of at least two complete blocks.
         decision: of its intervals; where blocks are incomplete, one that survives imputation.
-        margin: points.
+        margin: in the metric's unit.
+        metric: what the scores measure.
         blocks_needed: see `Verdict`; used when the decision is inconclusive.
         lost: incomplete blocks.
         look: the number of this look and of all looks, for a study that has any.
@@ -151,45 +154,64 @@ def explain(
     assert estimate.high is not None
     assert estimate.low_equivalence is not None
     assert estimate.high_equivalence is not None
-    word, below = WORDS[int(decision.code)], bool(decision.below_margin)
-    contrast, beyond = estimate.contrast, f"the margin of {margin:g}"
-    found = f"{format_points(estimate.mean)} mIoU points over {estimate.n} blocks"
-    interval = "interval"
-    if look is not None:
-        found += f" at look {look[0]} of {look[1]}"
-        interval = "repeated interval"
-    wide = f"the {format_level(estimate.level)} {interval} {format_interval(estimate.low, estimate.high)}"
-    narrow = (
-        f"the {format_level(2 * estimate.level - 1)} {interval} "
-        f"{format_interval(estimate.low_equivalence, estimate.high_equivalence)}"
-    )
-    side = "above" if estimate.mean > 0 else "below"
-    called = estimate.called
-    nearest_end = max(estimate.low, -estimate.high)
-
-    if word == "inconclusive":
-        said = f"inconclusive, {found}, {wide} holds 0 and {narrow} is not inside ±{margin:g}"
-        if lost:
-            said += f", and {count_blocks(lost)} incomplete"
-        if blocks_needed is not None:
-            spread = format_points(estimate.sd, signed=False)
-            said += f": at this spread (sd {spread}) a new study needs at least {blocks_needed} blocks"
-        if next_look is not None:
-            said += f": the next look is at {next_look} blocks"
-        return Verdict(word, False, f"{contrast.name}: {said}.", blocks_needed)
-    if word == "equivalent":
-        said = f"equivalent, {found}, and {narrow} lies inside ±{margin:g}"
-    elif below:
-        said = f"{called}, but by less than the margin, {found}, {wide} lies {side} 0 and {narrow} inside ±{margin:g}"
-    elif nearest_end > margin:
-        said = f"{called}, {found}, and {wide} lies beyond {beyond}"
+    word, name = WORDS[int(decision.code)], estimate.contrast.name
+    values = {"mean": metric.show(estimate.mean), "quantity": metric.quantity, "n": estimate.n}
+    if look is None:
+        found = say("verdict.found", **values)
     else:
-        said = f"{called}, {found}, and {wide} lies {side} 0, but whether the effect reaches {beyond} stays open"
+        found = say("verdict.found at look", look=look[0], looks=look[1], **values)
+    ends = (estimate.low, estimate.high, estimate.low_equivalence, estimate.high_equivalence)
+    said = say_decision(
+        decision, ends, estimate.level, margin, metric, found=found, called=estimate.called, repeated=look is not None
+    )
+    if word == "inconclusive":
+        if lost:
+            said = say("verdict.open lost", said=said, n=lost)
+        if blocks_needed is not None:
+            spread = metric.show(estimate.sd, signed=False)
+            said = say("verdict.open needs", said=said, sd=spread, blocks=blocks_needed)
+        if next_look is not None:
+            said = say("verdict.open next", said=said, blocks=next_look)
+        return Verdict(word, False, say("verdict.reason", name=name, said=said), blocks_needed)
     if lost:
-        said += f", which holds whatever the lost runs had scored ({count_blocks(lost)} incomplete)"
-    return Verdict(word, below, f"{contrast.name}: {said}.")
+        said = say("verdict.holds", said=said, n=lost)
+    return Verdict(word, bool(decision.below_margin), say("verdict.reason", name=name, said=said))
 
 
-def count_blocks(n: int) -> str:
-    """Return "1 block is" or "2 blocks are"."""
-    return "1 block is" if n == 1 else f"{n} blocks are"
+def say_decision(
+    decision: Decision,
+    ends: tuple[float, float, float, float],
+    level: float,
+    margin: float,
+    metric: Metric,
+    *,
+    found: Message,
+    called: Text | None,
+    repeated: bool = False,
+) -> Message:
+    """Return what two intervals say about an effect.
+
+    Args:
+        decision: of the intervals.
+        ends: of the interval that judges direction, then of the one that judges equivalence.
+        level: coverage of the first.
+        margin: in the metric's unit.
+        metric: what the scores measure.
+        found: the mean, and how many blocks it is of.
+        called: what an effect on this side of 0 is called.
+        repeated: whether these are repeated confidence intervals.
+    """
+    word, kind = WORDS[int(decision.code)], "verdict.repeated interval" if repeated else "verdict.interval"
+    low, high = ends[:2]
+    wide = say(kind, level=level, ends=metric.interval(low, high))
+    narrow = say(kind, level=2 * level - 1, ends=metric.interval(*ends[2:]))
+    if word == "inconclusive":
+        return say("verdict.open", found=found, wide=wide, narrow=narrow, margin=margin)
+    if word == "equivalent":
+        return say("verdict.no difference", found=found, narrow=narrow, margin=margin)
+    side = "above" if low > 0 else "below"
+    if decision.below_margin:
+        key = f"verdict.small {side}"
+        return say(key, called=called, found=found, wide=wide, narrow=narrow, margin=margin)
+    key = "verdict.beyond" if max(low, -high) > margin else f"verdict.{side}"
+    return say(key, called=called, found=found, wide=wide, margin=margin)

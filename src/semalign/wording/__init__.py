@@ -6,8 +6,8 @@ language.  The sentences are in ``en/SUBJECT.yaml`` and ``zh/SUBJECT.yaml``, wit
 key before the first dot is the SUBJECT.  Nothing parses rendered text.
 
 In a sentence ``{name}`` is replaced by a value and ``{name:STYLE}`` by a number in one of `STYLES` or in a format of
-Python (``{mean:.2f}``).  A sentence whose form depends on a number is a mapping of plural categories (``one``,
-``other``), chosen by the value ``n``.
+Python (``{mean:.2f}``); ``{name:;}`` is a list with semicolons.  A sentence whose form depends on a number is a
+mapping of plural categories (``one``, ``other``), chosen by the value ``n``.
 
 This module knows nothing of torch, of studies or of files other than its own.
 """
@@ -32,6 +32,7 @@ Language: TypeAlias = Literal["en", "zh"]
 LANGUAGES: Final[tuple[Language, ...]] = get_args(Language)
 
 _LIST_SEPARATOR: Final[Mapping[Language, str]] = {"en": ", ", "zh": "、"}
+_SEMICOLON: Final[Mapping[Language, str]] = {"en": "; ", "zh": "；"}
 _SENTENCE_SEPARATOR: Final[Mapping[Language, str]] = {"en": " ", "zh": ""}
 
 
@@ -106,9 +107,10 @@ class Catalogue:
             return self.join(value)
         return str(value)
 
-    def join(self, items: Iterable[Any]) -> str:
-        """Return the items as a list in a sentence."""
-        return _LIST_SEPARATOR[self.lang].join(self.text(item) for item in items)
+    def join(self, items: Iterable[Any], *, semicolons: bool = False) -> str:
+        """Return the items as a list in a sentence, with commas or with semicolons."""
+        separator = _SEMICOLON if semicolons else _LIST_SEPARATOR
+        return separator[self.lang].join(self.text(item) for item in items)
 
     def run_on(self, *sentences: Any) -> str:
         """Return sentences one after the other; empty ones are left out."""
@@ -165,6 +167,8 @@ class _Formatter(string.Formatter):
         self._catalogue = catalogue
 
     def format_field(self, value: Any, format_spec: str) -> str:
+        if format_spec == ";":
+            return self._catalogue.join(value, semicolons=True)
         if format_spec in STYLES:
             return STYLES[format_spec](value)
         if format_spec:

@@ -5,10 +5,11 @@ This module knows nothing of where the numbers come from.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-__all__ = ["STYLES", "format_interval", "format_level", "format_p", "format_points"]
+__all__ = ["STYLES", "format_amount", "format_factor", "format_interval", "format_level", "format_p", "format_points"]
 
 
 def format_p(p: float) -> str:
@@ -56,11 +57,35 @@ def format_level(level: float) -> str:
     return f"{100 * level:.4g} %"
 
 
+def format_amount(value: float) -> str:
+    """Return a count with three significant digits.
+
+    >>> format_amount(28932), format_amount(303.4), format_amount(1_524_000)
+    ('28,900', '303', '1,520,000')
+    """
+    return f"{float(f'{value:.3g}'):,.0f}"
+
+
+def format_factor(mean: float, low: float, high: float) -> str:
+    """Return a change of a natural logarithm, and its interval, as factors.
+
+    >>> format_factor(-1.0, -1.2, -0.8), format_factor(0.0004, 0.0001, 0.0007)
+    ('x 0.368 [0.301, 0.449]', 'x 1.0004 [1.0001, 1.0007]')
+    """
+    values = [math.exp(value) for value in (mean, low, high)]
+    # More digits near 1, where three would show an interval as a point.
+    digits = next((n for n in range(3, 9) if len({f"{value:.{n}g}" for value in values}) == 3), 3)
+    shown = [f"{value:.{digits}g}" for value in values]
+    return f"x {shown[0]} [{shown[1]}, {shown[2]}]"
+
+
 STYLES: Final[Mapping[str, Callable[[Any], str]]] = {
     "p": format_p,
     "points": format_points,
     "unsigned": lambda value: format_points(value, signed=False),
     "interval": lambda ends: format_interval(*ends),
     "level": format_level,
+    "amount": format_amount,
+    "factor": lambda change: format_factor(*change),
 }
 """How a number can be written in a sentence, by the name that a placeholder gives: ``{p:p}``, ``{mean:points}``."""
