@@ -52,7 +52,7 @@ def test_competition_by_hand() -> None:
 
     assert estimate.mean == pytest.approx(-2.0)
     assert verdict.word == "worse"
-    assert ": temperature and gate compete, -2.00 mIoU points over 5 blocks" in verdict.reason
+    assert ": temperature and gate compete, -2.00 mIoU points over 5 blocks" in str(verdict.reason)
 
 
 def test_every_other_arm() -> None:

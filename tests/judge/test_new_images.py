@@ -185,8 +185,8 @@ def test_judged_as_the_arithmetic_says() -> None:
     assert found.mean == pytest.approx(effects.mean())
     assert (found.low, found.high) == pytest.approx((effects.mean() - half, effects.mean() + half))
     assert found.verdict.word == "better"
-    assert found.verdict.reason.startswith("wide - plain, on new images too: better, +")
-    assert "over 5 blocks and 23 clusters of images, and the 95 % interval [" in found.verdict.reason
+    assert str(found.verdict.reason).startswith("wide - plain, on new images too: better, +")
+    assert "over 5 blocks and 23 clusters of images, and the 95 % interval [" in str(found.verdict.reason)
 
 
 def test_clusters_widen_the_interval() -> None:
@@ -210,7 +210,7 @@ def test_lost_runs_leave_it_open() -> None:
 
     assert found.seeds == (0, 1, 3)
     assert found.verdict.word == "inconclusive"
-    assert "but 1 of 4 blocks incomplete" in found.verdict.reason
+    assert "but 1 of 4 blocks incomplete" in str(found.verdict.reason)
 
 
 def test_planned_blocks_without_a_run_leave_it_open() -> None:
@@ -224,7 +224,7 @@ def test_planned_blocks_without_a_run_leave_it_open() -> None:
     assert whole == judge_new_images(study, clusters, **options)[0]
     assert whole.verdict.word == "better"
     assert early.verdict.word == "inconclusive"
-    assert "but 3 of 7 blocks incomplete" in early.verdict.reason
+    assert "but 3 of 7 blocks incomplete" in str(early.verdict.reason)
     with pytest.raises(StudyError, match="hold 4 blocks, planned were 3, expected no more than planned"):
         judge_new_images(study, clusters, **options, planned_blocks=3)
 
@@ -236,7 +236,7 @@ def test_copied_runs_are_one() -> None:
     (found,) = judge_new_images(_study(copies), [str(index) for index in range(23)], baseline="plain", margin=1.0)
 
     assert found.verdict.word == "inconclusive"
-    assert "scored the same in all 3 blocks" in found.verdict.reason
+    assert "scored the same in all 3 blocks" in str(found.verdict.reason)
 
 
 def test_refused() -> None:

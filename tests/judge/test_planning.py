@@ -79,7 +79,7 @@ def test_what_cannot_be_decided() -> None:
     fine = precision(0.5, seeds=5, looks=None, margin=1.0, alpha=0.05, m=1)
 
     assert cannot_decide(fine, 1.0, 5, "A - B") is None
-    reason = cannot_decide(wide, 1.0, 5, "A - B")
+    reason = str(cannot_decide(wide, 1.0, 5, "A - B"))
     assert reason is not None
     assert reason.startswith("5 blocks cannot decide 'A - B' at a margin of 1 points: ")
     assert f"about {wide.blocks_for_margin} blocks are needed" in reason

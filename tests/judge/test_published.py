@@ -63,4 +63,4 @@ def test_scenes_say_what_they_said(name: str) -> None:
     judgement, _ = judge_table(RESULTS / f"{name}.csv", protocol_of_study(str(STUDIES / "text.yaml")))
 
     (verdict,) = judgement.verdicts
-    assert f"- `{name}`: {verdict.reason}\n" in (RESULTS / "scenes.md").read_text(encoding="utf-8")
+    assert f"- `{name}`: {verdict.reason!s}\n" in (RESULTS / "scenes.md").read_text(encoding="utf-8")

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from semalign.align.knobs import resolve_knobs
-from semalign.judge.claims import Evidence, judge_claims
+from semalign.judge.claims import judge_claims
+from semalign.judge.evidence import Evidence
 from semalign.presets import PRESETS
 from semalign.report.evidence import (
     KNOBS,
@@ -92,7 +93,7 @@ def test_half_fraction_is_aliased(tmp_path: Path) -> None:
     assert evidence.competition is not None
     assert evidence.competition.aliased
     (claim,) = [claim for claim in judge_claims(evidence) if claim.id == "compete"]
-    assert (claim.answer, claim.key) == ("undecided", "aliased")
+    assert (claim.answer, claim.word.key) == ("undecided", "verdict.aliased")
 
 
 def test_value_matched(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ class Claim:
     @property
     def word(self) -> Message:
         """The answer as a word, which says so where the design cannot tell the effect from others."""
-        return say("claim.aliased" if self.finding.key == "claim.effect aliased" else f"claim.{self.answer}")
+        return say("verdict.aliased" if self.finding.key == "claim.effect aliased" else f"claim.{self.answer}")
 
 
 def judge_claims(evidence: Evidence) -> tuple[Claim, ...]:

@@ -1,4 +1,4 @@
-"""What a study's folder says about the source document's statements, as `semalign.judge.claims` wants it.
+"""What a study's folder says about the source document's statements, as `semalign.judge.evidence` takes it.
 
 Arms are told apart by their options, not by their names, so that a factorial, a value-matched study or a user's own
 arms speak like the document's four.  A field stays None where the study cannot speak to it.  This module knows nothing
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from semalign.config.reader import flatten
 from semalign.judge import Estimate
-from semalign.judge.claims import (
+from semalign.judge.evidence import (
     AlignmentCost,
     Change,
     Effect,
@@ -196,7 +196,7 @@ def study_evidence(numbers: StudyNumbers) -> Evidence:
     where it is fixed, over blocks in which all of them finished, at the level 1 - alpha each.
     """
     study = numbers.study
-    none = Evidence(study.margin, study.alpha)
+    none = Evidence(study.margin, study.alpha, metric=numbers.judgement.metric)
     if study.command is not None:
         return none  # the options of a user's own command mean what they mean to it
     arms = _Arms({arm: knobs_of(numbers, arm) for arm in numbers.arms})

@@ -48,7 +48,6 @@ from semalign.report.numbers import (
     site_groups,
 )
 from semalign.report.protocol import Fact, protocol_card
-from semalign.report.reasons import moment_of, reason_of
 from semalign.report.sections import (
     advice_table,
     aliases_table,
@@ -325,25 +324,25 @@ def _card(estimate: Estimate, verdict: Verdict, numbers: StudyNumbers, words: Ca
             plain_sentence(estimate, verdict, numbers.judgement, words, digits),
             look_sentence(numbers.judgement, estimate, words),
         ),
-        reason=reason_of(numbers.judgement, estimate, verdict, words),
+        reason=words.text(verdict.reason),
         mark=words("report.leaking") if numbers.leaking & set(contrast.weights) else "",
     )
 
 
 def _question(contrast: Contrast, words: Catalogue) -> str:
-    question = known(str(contrast.question), words.lang)
+    question = known(contrast.question, words.lang)
     weights = list(contrast.weights.items())
     if question == contrast.question and sorted(contrast.weights.values()) == [-1.0, 1.0]:
         (first,) = (arm for arm, weight in weights if weight > 0)
         (second,) = (arm for arm, weight in weights if weight < 0)
         if words.lang == "zh" or not contrast.question:
-            return words("report.question generic", first=first, second=second)
+            return words("judge.question arm", arm=first, baseline=second)
     return question
 
 
 def plain_sentence(estimate: Estimate, verdict: Verdict, judgement: Judgement, words: Catalogue, digits: Digits) -> str:
     """Return the answer in plain words, from the same numbers as the verdict's reason."""
-    moment, margin = moment_of(judgement, estimate), judgement.margin
+    moment, margin = judgement.moment_of(estimate), judgement.margin
     if judgement.moments and moment is None:
         return words("answer.plain before look", n=estimate.n, first=judgement.moments[0])
     if estimate.mean is None or estimate.low is None or estimate.high is None:
@@ -354,12 +353,8 @@ def plain_sentence(estimate: Estimate, verdict: Verdict, judgement: Judgement, w
         "margin": f"{margin:g}",
     }
     if verdict.word in ("better", "worse"):
-        called = str(estimate.called)
-        if called in ("better", "worse"):
-            called = words(f"answer.{called} called")
-        else:
-            called = known(called, words.lang)
-            called = called[:1].upper() + called[1:]
+        called = known(estimate.called or verdict.word, words.lang)
+        called = called[:1].upper() + called[1:]
         beyond = max(estimate.low, -estimate.high) > margin
         key = "below" if verdict.below_margin else "beyond" if beyond else "direction"
         return words(f"answer.plain {key}", called=called, **values)

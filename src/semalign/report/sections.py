@@ -17,19 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semalign.judge import Estimate, Judgement, Look, Verdict, format_points
-from semalign.judge.claims import STATEMENTS, Claim, Evidence, Reason, advise, judge_claims
+from semalign.judge.advice import advise
+from semalign.judge.claims import STATEMENTS, Claim, judge_claims, needs_of
 from semalign.judge.contrasts import aliases
+from semalign.judge.evidence import Evidence
 from semalign.judge.looks import FUTILE
 from semalign.judge.new_images import FEWEST_CLUSTERS
 from semalign.report.change import LARGEST_SHIFT, Change, changes_of
-from semalign.report.claim_words import (
-    finding_text,
-    need_text,
-    reason_text,
-    recommendation_text,
-    situation_text,
-    statement_text,
-)
 from semalign.report.differences import ImageChange, ImageChanges, NewImagesAnswer, class_changes, primary_estimates
 from semalign.report.evidence import SPIKE, gate_effects
 from semalign.report.images import picture_of, picture_of_scene, scenes_of
@@ -46,7 +40,7 @@ from semalign.report.tables import (
     level_of_means,
     verdict_text,
 )
-from semalign.wording import Catalogue
+from semalign.wording import Catalogue, Message
 
 __all__ = [
     "Interaction",
@@ -473,12 +467,12 @@ def claims_table(numbers: StudyNumbers, evidence: Evidence, words: Catalogue) ->
 
 
 def _claim_row(identity: str, claim: Claim | None, words: Catalogue) -> Row:
-    statement = Cell(statement_text(identity, words))
+    statement = Cell(words(f"claim.statement {identity}"))
     if claim is None:
-        need = words("claim.silent why", need=need_text(identity, words))
+        need = words("claim.silent why", need=needs_of(identity))
         return Row((statement, Cell(words("claim.silent")), Cell(need)))
-    answer = words("verdict.aliased") if claim.key == "aliased" else words(f"claim.{claim.answer}")
-    return Row((statement, Cell(answer, word=_TONES[claim.answer]), Cell(finding_text(claim, words))))
+    answer = Cell(words.text(claim.word), word=_TONES[claim.answer])
+    return Row((statement, answer, Cell(words.text(claim.finding))))
 
 
 def advice_table(numbers: StudyNumbers, evidence: Evidence, words: Catalogue, digits: Digits) -> Table:
@@ -489,9 +483,9 @@ def advice_table(numbers: StudyNumbers, evidence: Evidence, words: Catalogue, di
         rows.append(
             Row(
                 (
-                    Cell(situation_text(advice.situation, words)),
-                    Cell(recommendation_text(advice.recommendations, words)),
-                    Cell(("" if words.lang == "zh" else " ").join(reasons)),
+                    Cell(words.text(advice.when)),
+                    Cell(words.run_on(*advice.recommendations)),
+                    Cell(words.run_on(*reasons)),
                 )
             )
         )
@@ -499,10 +493,10 @@ def advice_table(numbers: StudyNumbers, evidence: Evidence, words: Catalogue, di
     return Table(words("report.advice"), columns, tuple(rows), (words("report.advice text"),))
 
 
-def _reason(reason: Reason, numbers: StudyNumbers, words: Catalogue, digits: Digits) -> str:
-    apart = gate_effects(numbers) if reason.key == "gates unknown" else ()
+def _reason(reason: Message, numbers: StudyNumbers, words: Catalogue, digits: Digits) -> str:
+    apart = gate_effects(numbers) if reason.key == "claim.why gates unknown" else ()
     if not apart:
-        return reason_text(reason, words)
+        return words.text(reason)
     shown = []
     for name in apart:
         estimate, verdict = numbers.judgement.of(name)

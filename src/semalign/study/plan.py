@@ -22,6 +22,7 @@ from semalign.study.design import pilot_runs, planned_runs, study_contrasts
 from semalign.study.engines import threads_per_worker, worker_count
 from semalign.study.folder import check_study_folder, unfinished
 from semalign.study.probe import probe_seconds
+from semalign.wording import Message
 
 __all__ = ["plan_study"]
 
@@ -136,7 +137,7 @@ def precision_rows(
 
 def why_undecidable(
     study: StudyOptions, contrasts: tuple[Contrast, ...], families: dict[str, int], least_sd: float
-) -> str | None:
+) -> Message | None:
     """Return why the design decides none of its primary effects, or of all where none is primary; None where it may.
 
     Args:
