@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from semalign.errors import ConfigError, ResultsError
-from semalign.files import read_json, write_json
+from semalign.files import read_json
 from semalign.judge import Judgement
 from semalign.report import FIGURES, load_study, write_report
 from semalign.report.html import render
@@ -229,19 +229,6 @@ def test_damaged_result_leaves_the_old_report(tmp_path: Path) -> None:
         write_report(folder)
 
     assert {name: (folder / name).read_bytes() for name in OUTPUTS} == before
-
-
-def test_plan_is_shown(tmp_path: Path) -> None:
-    """What was planned before the first run stands in the method."""
-    folder = paired(tmp_path / "study").path
-    row = {"sd": 1.5, "resolvable_margin": 4.321, "minimum_detectable_effect": 3.0, "blocks_for_margin": 37}
-    plan = {"runs": 6, "hours": 0.51, "workers": 2, "sd_from": "pilot", "precision": [row]}
-    write_json(folder / "plan.json", plan)
-    text = Outline(page(folder)).text
-
-    assert "Before the first run: 6 runs, about 0.51 hours with 2 at a time." in text
-    assert "At a spread of 1.50 points (from the pilot) it was to resolve ±4.32" in text
-    assert "would take 37 blocks" in text
 
 
 def test_unfinished_study_says_so_at_the_top(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def test_built_in_studies_are_there_and_read() -> None:
     assert {"ablation-1", "ablation-2", "ablations", "demo"} <= known.keys()
     for name in known:
         study = read_study(name, data="scenes")
-        assert study.question.endswith("?")
+        assert str(study.question).endswith("?")
         assert study.source
         assert planned_runs(study)
     assert known["demo"] == DEMO_FILE

@@ -8,7 +8,7 @@ import torch
 
 from semalign.data.open import open_data
 from semalign.errors import TextError
-from semalign.train.run_text import KINDS, encode_classes, prepare_run_text, text_cache, without_text
+from semalign.train.run_text import encode_classes, prepare_run_text, text_cache, without_text
 from tests.small import CLASSES, make_data, scenes
 
 
@@ -18,7 +18,12 @@ def test_no_text(data: Path) -> None:
 
     assert guidance.bank is None
     assert guidance.batch("train", torch.tensor([0, 1])) == (None, None)
-    assert guidance.facts() == {"kind": "none", "meaning": KINDS["none"], "shared": False, "leaking": False}
+    assert guidance.facts() == {
+        "kind": "none",
+        "meaning": "no text: the model is built without it",
+        "shared": False,
+        "leaking": False,
+    }
     assert not guidance.is_shared
 
 

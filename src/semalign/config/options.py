@@ -25,6 +25,7 @@ __all__ = [
     "Options",
     "SideOptions",
     "TemperatureOptions",
+    "TextKind",
     "TextOptions",
     "TrainOptions",
 ]
@@ -52,6 +53,7 @@ BelowOne = Annotated[Finite, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 Side = Annotated[int, Field(ge=32, le=4096)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
+TextKind = Literal["none", "classes", "images", "masks", "random"]
 
 
 class Frozen(BaseModel):
@@ -140,7 +142,7 @@ class DataOptions(Frozen):
 
     size: tuple[Side, Side] | None = None
     """Input height and width; by default [144, 192] for a folder and [48, 64] for scenes."""
-    text: Literal["none", "classes", "images", "masks", "random"] | None = None
+    text: TextKind | None = None
     """Text: none; one sentence per class for all images; the images' own texts; class names read off each mask (this
     leaks the answer); random vectors in place of the class sentences.  By default the images' own texts for scenes,
     the classes for a folder."""

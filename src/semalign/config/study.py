@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from semalign.config.options import Finite, Frozen, Options, Positive
 from semalign.config.reader import merge, nested, validate
 from semalign.presets import EARLIEST_LOOK, LOOKS
+from semalign.wording import LANGUAGES, Translated
 
 __all__ = ["ContrastOptions", "StudyOptions", "TableOptions", "TableRow", "arm_options"]
 
@@ -20,18 +21,34 @@ MOST_RUNS = 100_000
 """More is a slip of the pen, or a file that was made to fill the memory."""
 
 
+def _text(value: Any) -> str | Translated:
+    if isinstance(value, str | Translated):
+        return value
+    if (
+        isinstance(value, dict)
+        and set(value) == set(LANGUAGES)
+        and all(isinstance(text, str) for text in value.values())
+    ):
+        return Translated(**value)
+    raise ValueError(f"expected a text, or a mapping with a text for each of {', '.join(LANGUAGES)}")
+
+
+Text: TypeAlias = Annotated[str | Translated, BeforeValidator(_text)]
+"""A text of the report: one string for all languages, or a mapping ``{en: ..., zh: ...}``."""
+
+
 class TableRow(Frozen):
     """One row of a table of the report: an arm and the cells before its figures."""
 
     arm: str
-    cells: tuple[str, ...]
+    cells: tuple[Text, ...]
 
 
 class TableOptions(Frozen):
     """A table of the report; the columns mIoU, effect and verdict are added."""
 
-    title: str
-    columns: tuple[str, ...]
+    title: Text
+    columns: tuple[Text, ...]
     """Heads of the cells, the arm's name first."""
     rows: tuple[TableRow, ...]
 
@@ -43,13 +60,13 @@ class ContrastOptions(Frozen):
     """What it is called, unique in the study."""
     weights: dict[str, Finite]
     """By arm."""
-    question: str = ""
+    question: Text = ""
     """One sentence that ends with a question mark."""
     family: str = "primary"
     """Effects of one family share alpha."""
-    above: str | None = None
+    above: Text | None = None
     """What an effect above 0 is called; without it "better" or "worse"."""
-    below: str | None = None
+    below: Text | None = None
     """What an effect below 0 is called."""
 
 
@@ -57,9 +74,9 @@ class StudyOptions(Frozen):
     """A question with arms, seeds, margin and data."""
 
     name: str
-    question: str
+    question: Text
     """What the study is to answer, one sentence."""
-    source: str = ""
+    source: Text = ""
     """Where the question comes from."""
     data: str | None = None
     """A folder or 'scenes'; --data overrides it."""
@@ -188,7 +205,7 @@ class StudyOptions(Frozen):
         """Which effects are judged: the name of a rule, or the effects as plain values."""
         if isinstance(self.contrasts, str):
             return self.contrasts
-        return tuple(contrast.model_dump() for contrast in self.contrasts)
+        return tuple(dict(contrast) for contrast in self.contrasts)
 
     @property
     def blocks(self) -> int:

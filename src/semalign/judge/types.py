@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, TypeAlias
 from semalign.errors import ResultsError, StudyError
 from semalign.judge.metric import MIOU, Metric
 from semalign.layout import JUDGEMENT_FORMAT
-from semalign.wording import Message, say
+from semalign.wording import Message, Text, Translated, say
 
 __all__ = [
     "WORDS",
@@ -32,8 +32,6 @@ __all__ = [
 ]
 
 ArmName: TypeAlias = str
-Text: TypeAlias = str | Message
-"""What a user wrote, as it is, or a sentence of ours in every language."""
 Word: TypeAlias = Literal["better", "worse", "equivalent", "inconclusive"]
 
 WORDS: tuple[Word, ...] = ("inconclusive", "equivalent", "better", "worse")
@@ -365,7 +363,7 @@ def _estimate(item: Mapping[str, Any]) -> Estimate:
 
 def plain(value: Any) -> Any:
     """Return a value of this module as JSON can hold it: mappings, lists, numbers and English texts."""
-    if isinstance(value, Message):
+    if isinstance(value, Message | Translated):
         return str(value)
     if dataclasses.is_dataclass(value):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}

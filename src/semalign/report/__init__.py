@@ -16,7 +16,6 @@ from semalign.report.numbers import StudyNumbers, load_study, results_csv, timin
 from semalign.report.page import Page, build_page
 from semalign.report.paper import paper_md
 from semalign.report.tables import md_facts, watch_sentences
-from semalign.report.words import known
 from semalign.wording import LANGUAGES, Catalogue, check_language
 
 __all__ = [
@@ -92,7 +91,7 @@ def page_md(numbers: StudyNumbers, words: Catalogue) -> str:
 def _tables_md(numbers: StudyNumbers, page: Page, words: Catalogue) -> str:
     return tables_md(
         numbers.study.name,
-        known(numbers.study.question, words.lang),
+        words.text(numbers.study.question),
         str(numbers.facts.get("command") or words("report.no command")),
         md_facts(numbers, words),
         page.all_tables,

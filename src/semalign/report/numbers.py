@@ -31,6 +31,7 @@ from semalign.judge.pilot import pilot_doubts
 from semalign.judge.statistics import blocks_needed, resolvable_margin, t_interval
 from semalign.presets import PILOT_ARMS
 from semalign.results import Curve, RunResult, Score, read_result
+from semalign.wording import Message, Text
 
 __all__ = [
     "Band",
@@ -79,7 +80,6 @@ class StudyNumbers:
         folder: where it was read from.
         study: the resolved study.
         facts: plain facts of the whole study (command, data, versions, machine); empty where none were recorded.
-        plan: what `study plan` said before the first run, None where it was not kept.
         finished: finished runs by (arm, seed) in planned order, each with a score.
         failed: failed runs by (arm, seed) in planned order.
         missing: planned runs without an outcome, in planned order.
@@ -91,7 +91,6 @@ class StudyNumbers:
     folder: Path
     study: StudyOptions
     facts: Mapping[str, Any]
-    plan: Mapping[str, Any] | None
     finished: Mapping[RunKey, RunResult]
     failed: Mapping[RunKey, RunResult]
     missing: tuple[RunKey, ...]
@@ -216,7 +215,6 @@ def load_study(folder: Path) -> StudyNumbers:
         folder=folder,
         study=study,
         facts=_facts(folder / "facts.json") or {},
-        plan=_facts(folder / "plan.json"),
         finished=finished,
         failed=failed,
         missing=missing,
@@ -591,26 +589,35 @@ def _distinct(runs: Iterable[RunResult], name: str) -> tuple[int, ...]:
     return tuple(sorted({run.facts[name] for run in runs if isinstance(run.facts.get(name), int)}))
 
 
-def findings(numbers: StudyNumbers) -> tuple[tuple[str, tuple[str, ...]], ...]:
+def findings(numbers: StudyNumbers) -> tuple[tuple[Text, tuple[str, ...]], ...]:
     """Return what the runs noted or the audit found, each sentence once with the arms that it concerns."""
-    said: dict[str, dict[str, None]] = {}
+    said: dict[str, Text] = {}
+    arms: dict[str, set[str]] = {}
     for (arm, _), run in (*numbers.finished.items(), *numbers.failed.items()):
         audit = run.facts.get("audit")
         if isinstance(audit, dict):
             audit = audit.get("findings")
         for item in (*_list(audit), *_list(run.facts.get("notes"))):
-            sentence = _finding(item)
-            if sentence:
-                said.setdefault(sentence, {})[arm] = None
-    order = {arm: place for place, arm in enumerate(numbers.arms)}
-    return tuple((sentence, tuple(sorted(arms, key=order.__getitem__))) for sentence, arms in said.items())
+            found = _finding(item)
+            if sentence := str(found):
+                said.setdefault(sentence, found)
+                arms.setdefault(sentence, set()).add(arm)
+    return tuple((found, tuple(arm for arm in numbers.arms if arm in arms[key])) for key, found in said.items())
 
 
 def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [] if value is None else [value]
 
 
-def _finding(item: Any) -> str:
+def _finding(item: Any) -> Text:
+    """Return a note of a run as a message, and a finding of the audit as a text."""
+    if isinstance(item, Mapping) and "key" in item:
+        try:
+            message = Message.from_dict(item)
+            str(message)
+        except (KeyError, TypeError, ValueError):  # damaged, or a sentence of another version
+            return str(item.get("text", item["key"]))
+        return message
     if isinstance(item, Mapping):
         parts = [str(item[key]) for key in ("where", "evidence", "fix") if item.get(key)]
         return ": ".join(parts[:2]) + (f"; {parts[2]}" if len(parts) > 2 else "")

@@ -8,10 +8,11 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
+from semalign.config.options import TextKind
 from semalign.config.reader import flatten
 from semalign.judge import Contrast, Estimate, Judgement, Pilot, Verdict, format_level, format_p, format_points
 from semalign.judge.claims import judge_claims
@@ -91,7 +92,6 @@ from semalign.report.tables import (
     verdict_text,
     watch_sentences,
 )
-from semalign.report.words import known
 from semalign.wording import Catalogue
 
 __all__ = ["Card", "Figure", "Group", "Legend", "Page", "Section", "Titled", "build_page"]
@@ -245,8 +245,8 @@ def build_page(numbers: StudyNumbers, words: Catalogue) -> Page:
     return Page(
         lang="zh-CN" if words.lang == "zh" else "en",
         name=numbers.study.name,
-        question=known(numbers.study.question, words.lang),
-        source=words("report.source", source=known(numbers.study.source, words.lang)) if numbers.study.source else "",
+        question=words.text(numbers.study.question),
+        source=words("report.source", source=words.text(numbers.study.source)) if numbers.study.source else "",
         summary=data_sentence(numbers, words),
         state=state_sentences(numbers, words),
         text_sentences=text_sentences(numbers, words, digits),
@@ -330,14 +330,10 @@ def _card(estimate: Estimate, verdict: Verdict, numbers: StudyNumbers, words: Ca
 
 
 def _question(contrast: Contrast, words: Catalogue) -> str:
-    question = known(contrast.question, words.lang)
-    weights = list(contrast.weights.items())
-    if question == contrast.question and sorted(contrast.weights.values()) == [-1.0, 1.0]:
-        (first,) = (arm for arm, weight in weights if weight > 0)
-        (second,) = (arm for arm, weight in weights if weight < 0)
-        if words.lang == "zh" or not contrast.question:
-            return words("judge.question arm", arm=first, baseline=second)
-    return question
+    if not contrast.question and sorted(contrast.weights.values()) == [-1.0, 1.0]:
+        second, first = sorted(contrast.weights, key=contrast.weights.__getitem__)
+        return words("judge.question arm", arm=first, baseline=second)
+    return words.text(contrast.question)
 
 
 def plain_sentence(estimate: Estimate, verdict: Verdict, judgement: Judgement, words: Catalogue, digits: Digits) -> str:
@@ -353,7 +349,7 @@ def plain_sentence(estimate: Estimate, verdict: Verdict, judgement: Judgement, w
         "margin": f"{margin:g}",
     }
     if verdict.word in ("better", "worse"):
-        called = known(estimate.called or verdict.word, words.lang)
+        called = words.text(estimate.called or verdict.word)
         called = called[:1].upper() + called[1:]
         beyond = max(estimate.low, -estimate.high) > margin
         key = "below" if verdict.below_margin else "beyond" if beyond else "direction"
@@ -744,7 +740,7 @@ def _pilot_sentences(numbers: StudyNumbers, words: Catalogue) -> tuple[str, ...]
     complete, started = numbers.pilot_blocks
     if numbers.pilot is None:
         return (words("method.pilot none", complete=complete, started=started),)
-    return (words("method.pilot text"), *(known(note, words.lang) for note in numbers.pilot.notes))
+    return (words("method.pilot text"), *(words.text(note) for note in numbers.pilot.notes))
 
 
 def _pilot_table(numbers: StudyNumbers, words: Catalogue, digits: Digits) -> Table | None:
@@ -832,40 +828,15 @@ def _method(numbers: StudyNumbers, words: Catalogue) -> tuple[Fact, ...]:
         Fact(words("method.command"), code=(str(command),))
         if command
         else Fact(words("method.command"), (words("report.not recorded"),)),
-        _plan(numbers, words),
         Fact(words("method.machine"), (cost_sentence(numbers, words),)),
     ]
     return tuple(fact for fact in found if fact is not None)
 
 
-def _plan(numbers: StudyNumbers, words: Catalogue) -> Fact | None:
-    """Return what was planned before the first run; None where the plan was not kept."""
-    plan = numbers.plan
-    if plan is None or not {"runs", "hours", "workers", "precision"} <= plan.keys():
-        return None
-    said = [words("method.plan text", runs=plan["runs"], hours=f"{plan['hours']:.2g}", workers=plan["workers"])]
-    said += [
-        words(
-            "method.plan precision",
-            sd=format_points(row["sd"], signed=False),
-            origin=words(f"method.sd {plan.get('sd_from', 'assumed')}"),
-            resolved=format_points(row["resolvable_margin"], signed=False),
-            blocks=row["blocks_for_margin"],
-        )
-        for row in plan["precision"]
-    ]
-    return Fact(words("method.plan"), tuple(said))
-
-
 def _text_sentence(numbers: StudyNumbers, arm: str, words: Catalogue) -> str:
     text = numbers.text_of(arm)
-    shown = (
-        [known(str(text["meaning"]), words.lang)]
-        if text.get("meaning")
-        else [str(text["kind"])]
-        if text.get("kind")
-        else []
-    )
+    kind = text.get("kind")
+    shown = [] if kind is None else [words(f"common.text {kind}") if kind in get_args(TextKind) else str(kind)]
     shown += [f"{key}: {_value(text[key])}" for key in ("encoder", "sentences", "tokens") if text.get(key) is not None]
     return words("report.detail separator").join(shown) or words("report.not recorded")
 

@@ -74,7 +74,7 @@ def paper_text(numbers: StudyNumbers, answer: NewImagesAnswer, words: Catalogue)
     state = state_sentences(numbers, words)
     if numbers.missing:
         said.append(words("paper.state", state=state[0]))
-    return ("" if words.lang == "zh" else " ").join(said)
+    return words.run_on(*said)
 
 
 def _effect(estimate: Estimate, verdict: Verdict, words: Catalogue, digits: Digits) -> str:

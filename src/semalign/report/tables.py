@@ -24,7 +24,6 @@ from semalign.report.numbers import (
     needs_of,
     text_use,
 )
-from semalign.report.words import known
 from semalign.wording import Catalogue
 
 __all__ = [
@@ -323,7 +322,7 @@ def margin_sentence(numbers: StudyNumbers, words: Catalogue) -> str:
     sentence = words("report.md margin", margin=f"{study.margin:g}", blocks=study.blocks, resolved=shown)
     if numbers.pilot is not None and study.blocks in numbers.pilot.margins:
         expected = format_points(numbers.pilot.margins[study.blocks], signed=False)
-        sentence += ("" if words.lang == "zh" else " ") + words("report.md margin pilot", margin=expected)
+        sentence = words.run_on(sentence, words("report.md margin pilot", margin=expected))
     return sentence
 
 
@@ -383,7 +382,7 @@ def study_tables(numbers: StudyNumbers, words: Catalogue, digits: Digits) -> tup
 
 def _study_table(table: TableOptions, numbers: StudyNumbers, words: Catalogue, digits: Digits) -> Table:
     columns = (
-        *(Column(known(head, words.lang)) for head in table.columns),
+        *(Column(words.text(head)) for head in table.columns),
         Column(words("table.miou"), numeric=True),
         Column(words("table.effect"), numeric=True),
         Column(words("table.verdict")),
@@ -391,7 +390,7 @@ def _study_table(table: TableOptions, numbers: StudyNumbers, words: Catalogue, d
     rows = []
     for row in table.rows:
         mark = words("report.leaking") if row.arm in numbers.leaking else ""
-        cells = [known(cell, words.lang) for cell in row.cells]
+        cells = [words.text(cell) for cell in row.cells]
         head = Cell(cells[0], mark=mark) if cells else Cell(row.arm, mark=mark)
         rows.append(_row(head, *cells[1:], *_figures(row.arm, numbers, words, digits)))
     notes = [
@@ -404,7 +403,7 @@ def _study_table(table: TableOptions, numbers: StudyNumbers, words: Catalogue, d
     ]
     if any(row.arm in numbers.leaking for row in table.rows):
         notes.append(words("table.leaking note"))
-    return Table(known(table.title, words.lang), columns, tuple(rows), tuple(notes))
+    return Table(words.text(table.title), columns, tuple(rows), tuple(notes))
 
 
 def _figures(arm: str, numbers: StudyNumbers, words: Catalogue, digits: Digits) -> tuple[Cell, Cell, Cell]:
@@ -616,10 +615,10 @@ def needs_table(numbers: StudyNumbers, words: Catalogue) -> Table:
 
 def watch_sentences(numbers: StudyNumbers, words: Catalogue) -> tuple[str, ...]:
     """Return what a reader must know beside the verdicts: state, notes of judgement, findings of runs."""
-    said = [known(note, words.lang) for note in numbers.judgement.notes]
+    said = [words.text(note) for note in numbers.judgement.notes]
     for sentence, arms in findings(numbers):
         names = words.join([named(arm, numbers, words) for arm in arms])
-        said.append(words("report.finding", arms=names, sentence=known(sentence, words.lang)))
+        said.append(words("report.finding", arms=names, sentence=words.text(sentence)))
     return tuple(said) or (words("report.nothing"),)
 
 

@@ -80,7 +80,7 @@ def plan_study(
         notes.append(f"{reason}: this noise is assumed, `study pilot` measures it")
     return {
         "study": study.name,
-        "question": study.question,
+        "question": str(study.question),
         "data": study.data,
         "arms": list(study.arms),
         "blocks": study.blocks,

@@ -9,13 +9,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from semalign.config.options import TextOptions
+from semalign.config.options import TextKind, TextOptions
 from semalign.data.cache import cache_folder
 from semalign.data.sample import DataSource, texts_from_masks
 from semalign.errors import OutputError, TextError, nearest
@@ -32,6 +32,7 @@ from semalign.text.bank import (
 )
 from semalign.text.encoders import BankEncoder, make_encoder
 from semalign.text.lengths import Long
+from semalign.wording import say
 
 __all__ = [
     "KINDS",
@@ -48,13 +49,7 @@ __all__ = [
 
 Level = Literal["sentence", "token"]
 
-KINDS = {
-    "none": "no text: the model is built without it",
-    "classes": "one sentence per class, the same for every image",
-    "images": "each image's own texts",
-    "masks": "names of the classes in each image's mask (leaks the answer)",
-    "random": "random vectors of equal norm in place of the class sentences",
-}
+KINDS: Final = get_args(TextKind)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,14 +88,15 @@ class RunText:
 
     def facts(self) -> dict[str, Any]:
         """Return plain facts for the run's result."""
+        meaning = str(say(f"common.text {self.kind}"))
         if self.bank is None:
-            return {"kind": self.kind, "meaning": KINDS[self.kind], "shared": False, "leaking": False}
+            return {"kind": self.kind, "meaning": meaning, "shared": False, "leaking": False}
         tokens = len(self.bank.sentences)
         if self.index is not None:
             tokens = max(table.shape[1] for table in self.index.values())
         return {
             "kind": self.kind,
-            "meaning": KINDS[self.kind],
+            "meaning": meaning,
             "encoder": self.bank.encoder,
             "level": "sentence" if self.bank.owners is None else "token",
             "tokens": tokens,

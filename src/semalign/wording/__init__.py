@@ -26,7 +26,18 @@ import yaml
 from semalign.errors import ConfigError
 from semalign.wording.numbers import STYLES
 
-__all__ = ["LANGUAGES", "Catalogue", "Language", "Message", "check_language", "say", "sentences", "subjects"]
+__all__ = [
+    "LANGUAGES",
+    "Catalogue",
+    "Language",
+    "Message",
+    "Text",
+    "Translated",
+    "check_language",
+    "say",
+    "sentences",
+    "subjects",
+]
 
 Language: TypeAlias = Literal["en", "zh"]
 LANGUAGES: Final[tuple[Language, ...]] = get_args(Language)
@@ -77,6 +88,26 @@ class Message:
         return cls(key, {name: _read(item) for name, item in values.items()})
 
 
+@dataclasses.dataclass(frozen=True)
+class Translated:
+    """A text that its writer gave in every language, such as a question of a built-in study.
+
+    Attributes:
+        en: the text in English, which `str` returns.
+        zh: the text in Chinese.
+    """
+
+    en: str
+    zh: str
+
+    def __str__(self) -> str:
+        return self.en
+
+
+Text: TypeAlias = str | Message | Translated
+"""What a user wrote, as it is, or a sentence in every language."""
+
+
 def say(key: str, /, **values: Any) -> Message:
     """Return the message ``key`` with its values."""
     return Message(key, values)
@@ -100,9 +131,11 @@ class Catalogue:
         return _Formatter(self).vformat(entry, (), values)
 
     def text(self, value: Any) -> str:
-        """Return a message, a list of values or a plain value in this language."""
+        """Return a message, a translated text, a list of values or a plain value in this language."""
         if isinstance(value, Message):
             return self(value.key, **value.values)
+        if isinstance(value, Translated):
+            return value.zh if self.lang == "zh" else value.en
         if isinstance(value, tuple | list):
             return self.join(value)
         return str(value)
@@ -179,10 +212,12 @@ class _Formatter(string.Formatter):
 def _plain(value: Any) -> Any:
     if isinstance(value, Message):
         return {"key": value.key, "values": {name: _plain(item) for name, item in value.values.items()}}
+    if isinstance(value, Translated):
+        return dataclasses.asdict(value)
     return [_plain(item) for item in value] if isinstance(value, tuple | list) else value
 
 
 def _read(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return Message.from_dict(value)
+        return Message.from_dict(value) if "key" in value else Translated(**value)
     return tuple(_read(item) for item in value) if isinstance(value, list) else value
