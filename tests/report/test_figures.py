@@ -3,14 +3,14 @@ from __future__ import annotations
 import re
 import sys
 import xml.etree.ElementTree as ET
-from importlib.resources import files
 
 import matplotlib
 import numpy as np
 import pytest
 
-from semalign.report.figures import (
-    PALETTE,
+from semalign.palette import line_style
+from semalign.report.figures.draw import draw, export
+from semalign.report.figures.shapes import (
     EffectMark,
     EffectsPlot,
     FactorPanel,
@@ -22,9 +22,6 @@ from semalign.report.figures import (
     LooksPlot,
     Panel,
     PanelsPlot,
-    draw,
-    export,
-    line_style,
 )
 
 
@@ -35,7 +32,7 @@ def _panel(key: str = "p-1") -> Panel:
 
 
 def test_panel_is_an_element_of_a_page() -> None:
-    """Text is text in the page's font, colours are CSS variables, and nothing has a fixed size or an address."""
+    """Text is text in the page's font, colors are CSS variables, and nothing has a fixed size or an address."""
     svg = draw(_panel())
     root = ET.fromstring(svg)
     texts = [element.text for element in root.iter("text")]
@@ -115,7 +112,7 @@ def test_single_point_is_drawn() -> None:
 
 
 def test_forty_lines_differ() -> None:
-    """No two of 40 arms share colour and dashes."""
+    """No two of 40 arms share color and dashes."""
     assert len({line_style(index) for index in range(40)}) == 40
 
 
@@ -153,7 +150,7 @@ DRAWINGS = (
 
 @pytest.mark.parametrize("drawing", DRAWINGS, ids=lambda drawing: drawing.key)
 def test_files_are_whole_and_the_same_each_time(drawing: Panel) -> None:
-    """A file has colours of its own, no date, no foreign metadata, and the same bytes when it is drawn again."""
+    """A file has colors of its own, no date, no foreign metadata, and the same bytes when it is drawn again."""
     found = export(drawing)
     svg, pdf = found["svg"].decode(), found["pdf"]
 
@@ -184,11 +181,3 @@ def test_what_lies_beyond_the_axis_ends_in_an_arrow() -> None:
         return len(re.findall(r'<path id="k-[^"]*"[^>]*d="[^"]*z', svg))
 
     assert shapes((-9.0, 11.0)) > shapes((-2.0, 1.0))
-
-
-def test_palette_is_the_pages() -> None:
-    """Figures in files have the colours of the page in light."""
-    style = files("semalign.report").joinpath("templates/style.css").read_text(encoding="utf-8")
-    light = dict(re.findall(r"--([a-z0-9-]+): (#[0-9a-f]{6});", style[: style.index("@media")]))
-
-    assert {name: light[name] for name in PALETTE} == PALETTE

@@ -5,7 +5,6 @@ import re
 import shutil
 from collections import Counter
 from html.parser import HTMLParser
-from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -282,8 +281,8 @@ def test_unknown_language_writes_nothing(tmp_path: Path) -> None:
     assert not (folder / "report.html").exists()
 
 
-def _luminance(colour: str) -> float:
-    parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+def _luminance(color: str) -> float:
+    parts = [int(color[place : place + 2], 16) / 255 for place in (1, 3, 5)]
     red, green, blue = (part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
@@ -293,9 +292,9 @@ def _contrast(one: str, other: str) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
-def test_contrast() -> None:
+def test_contrast(tmp_path: Path) -> None:
     """WCAG 2 AA in light, dark and print: 4.5 for text, 3 for lines of figures."""
-    style = files("semalign.report").joinpath("templates/style.css").read_text(encoding="utf-8")
+    style = page(paired(tmp_path / "study").path)
     schemes = [
         dict(re.findall(r"--([a-z0-9-]+): (#[0-9a-f]{6});", part)) for part in re.findall(r":root {[^}]*}", style)
     ]

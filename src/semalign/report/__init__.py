@@ -8,7 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from semalign.files import make_folder, write_bytes, write_json, write_text
-from semalign.report.figures import can_write, export
+from semalign.report.figures.canvas import can_write
+from semalign.report.figures.draw import export
 from semalign.report.html import render
 from semalign.report.latex import tables_tex
 from semalign.report.markdown import tables_md

@@ -10,7 +10,9 @@ import functools
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from semalign.report.figures import Drawing, draw
+from semalign.palette import DARK, LIGHT
+from semalign.report.figures.draw import draw
+from semalign.report.figures.shapes import Drawing
 from semalign.report.page import Page
 from semalign.wording import Catalogue
 
@@ -35,4 +37,4 @@ def render(page: Page, words: Catalogue) -> str:
         return Markup(draw(drawing))
 
     template = _environment().get_template("report.html.jinja")
-    return template.render(page=page, words=words, draw=figure)
+    return template.render(page=page, words=words, draw=figure, light=LIGHT, dark=DARK)

@@ -47,7 +47,7 @@ def picture_of(root: Path, split: str, name: str) -> str | None:
             with Image.open(parts[1]) as opened:
                 if opened.width * opened.height > _MOST_PIXELS or opened.mode not in ("L", "P"):
                     return None
-                # The indices themselves, whatever colours a palette gives them.
+                # The indices themselves, whatever colors a palette gives them.
                 mask = Image.frombytes("L", opened.size, opened.tobytes())
     except Exception:
         # Pillow raises nearly every kind on damaged files and on bombs; a report does without the picture.

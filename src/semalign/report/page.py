@@ -16,6 +16,7 @@ from semalign.config.options import TextKind
 from semalign.config.reader import flatten
 from semalign.judge import Contrast, Estimate, Judgement, Pilot, Verdict, format_level, format_p, format_points
 from semalign.judge.claims import judge_claims
+from semalign.palette import line_style
 from semalign.report.differences import (
     ImageChanges,
     NewImagesAnswer,
@@ -25,7 +26,7 @@ from semalign.report.differences import (
     primary_estimates,
 )
 from semalign.report.evidence import study_evidence
-from semalign.report.figures import (
+from semalign.report.figures.shapes import (
     Drawing,
     EffectMark,
     EffectsPlot,
@@ -38,7 +39,6 @@ from semalign.report.figures import (
     LooksPlot,
     Panel,
     PanelsPlot,
-    line_style,
 )
 from semalign.report.numbers import (
     Band,
@@ -104,7 +104,7 @@ class Card:
     Attributes:
         name: of the contrast.
         question: that it answers.
-        word: the verdict in English, which colours it.
+        word: the verdict in English, which colors it.
         verdict: the verdict as it is read.
         sentence: the answer in plain words, and at which look of a study with looks.
         reason: the verdict's full sentence with all numbers.
@@ -138,11 +138,11 @@ class Titled:
 
 @dataclasses.dataclass(frozen=True)
 class Legend:
-    """One entry of a legend: the arm, its line's index, colour (of --c0 to --c7) and dashes."""
+    """One entry of a legend: the arm, its line's index, color (of --c0 to --c7) and dashes."""
 
     label: str
     style: int
-    colour: int
+    color: int
     dashes: str
 
 
@@ -690,10 +690,10 @@ def _group(key: str, text: str, rows: list[list[Titled | None]], numbers: StudyN
     legend = []
     for index, arm in enumerate(numbers.arms):
         if index in styles:
-            colour, dashes = line_style(index)
+            color, dashes = line_style(index)
             # Dashes are in widths of the line, which is 2 pixels in the legend.
             pattern = " ".join(f"{2 * length:g}" for length in dashes)
-            legend.append(Legend(named(arm, numbers, words), index, colour, pattern))
+            legend.append(Legend(named(arm, numbers, words), index, color, pattern))
     return Group(key, words(f"figure.{key}"), text if drawn else words("figure.no curves"), tuple(legend), drawn)
 
 

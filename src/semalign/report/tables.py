@@ -81,7 +81,7 @@ class Cell:
 
     Attributes:
         text: the whole text.
-        word: an English verdict, which colours it; "" for none.
+        word: an English verdict, which colors it; "" for none.
         mark: a warning that stands after the text, such as "leaking"; "" for none.
         picture: what stands before the text; None for none, and only a page can show it.
     """
