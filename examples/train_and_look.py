@@ -22,7 +22,7 @@ evaluation = semalign.evaluate(run, "scenes", settings=settings, counterfactuals
 print(evaluation.text_use.sentence)
 
 # One picture, two texts, two answers.
-scenes = semalign.open_data("scenes", n_train=120, n_val=40)
+scenes = semalign.open_data("scenes", n_train=120, n_val=40, scenes_size=(96, 128))
 name = next(name for name in scenes.names("val") if "drum" in " ".join(scenes.load("val", name).texts))
 picture = Path("picture.png")
 Image.fromarray(scenes.load("val", name).image).save(picture)

@@ -4,7 +4,7 @@ from PIL import Image
 
 import semalign
 
-scenes = semalign.open_data("scenes")
+scenes = semalign.open_data("scenes", scenes_size=(96, 128))
 name = next(name for name in scenes.names("val") if "drum" in " ".join(scenes.load("val", name).texts))
 sample = scenes.load("val", name)
 Image.fromarray(sample.image).save("picture.png")

@@ -1,4 +1,4 @@
-"""The names of every file that a run's folder and a study's folder hold, and the versions of their formats.
+"""The names of every file that a run's, a study's and a data folder hold, and the versions of their formats.
 
 Plain values.  It knows nothing of what the files hold beyond their names and of how they are read and written.
 """
@@ -92,6 +92,27 @@ def run_folder(arm: str, seed: int, root: str = RUNS) -> str:
 LOCK: Final = ".lock"
 """Held by the process that writes into the folder."""
 
+# ---- a data folder ----
+
+IMAGES: Final = "images"
+"""Folder of the images: ``images/SPLIT/NAME.jpg``."""
+MASKS: Final = "masks"
+"""Folder of the masks: ``masks/SPLIT/NAME.png``."""
+DEPTH: Final = "depth"
+"""Folder of the depth: ``depth/SPLIT/NAME.png``."""
+CLASS_NAMES: Final = "classes.txt"
+"""One class name per line; line k is class k-1."""
+TEXTS: Final = "texts.jsonl"
+"""Texts of single images."""
+CLUSTERS: Final = "clusters.txt"
+"""The sequence that each image belongs to."""
+CLASS_COLORS: Final = ("colors.txt", "label_colors.txt")
+"""Which color is which class, ``R G B NAME`` per line; the second is CamVid's own name for it."""
+FIXES: Final = "fixes.json"
+"""What was changed in a corrected copy."""
+IMPORTED: Final = "import.json"
+"""What an imported folder was made from."""
+
 # ---- versions of the formats ----
 
 RESULT_FORMAT: Final = 2
@@ -100,3 +121,7 @@ TENSORS_FORMAT: Final = 1
 """Of `STATE`, `WEIGHTS` and `BEST`."""
 JUDGEMENT_FORMAT: Final = 2
 """Of `JUDGEMENT`."""
+FIXES_FORMAT: Final = 1
+"""Of `FIXES`."""
+IMPORTED_FORMAT: Final = 1
+"""Of `IMPORTED`."""

@@ -46,13 +46,13 @@ def save(path: Path, array: Array, **options: Any) -> None:
     Image.fromarray(array).save(path, **options)
 
 
-def grey_png(bits: int, width: int, height: int, rows: bytes, colour_type: int = 0) -> bytes:
-    """Return a PNG, grey or of another colour type, from its packed rows, also such as Pillow does not write."""
+def grey_png(bits: int, width: int, height: int, rows: bytes, color_type: int = 0) -> bytes:
+    """Return a PNG, grey or of another color type, from its packed rows, also such as Pillow does not write."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
     stride = len(rows) // height
     lines = b"".join(b"\0" + rows[start : start + stride] for start in range(0, len(rows), stride))
-    header = struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, bits, color_type, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")

@@ -264,8 +264,8 @@ def test_all_arms_see_the_same_images(scenes: Scenes) -> None:
     assert torch.equal(plain.mask, batch(rgb, [2, 0, 4]).mask[:2])
 
 
-def test_colour_does_not_touch_masks_or_places(scenes: Scenes) -> None:
-    """Colours have a stream of their own: without them the same views are shown."""
+def test_color_does_not_touch_masks_or_places(scenes: Scenes) -> None:
+    """Colors have a stream of their own: without them the same views are shown."""
     images = load_images(scenes, "train", depth=False, size=(13, 19))
 
     def views(color: float) -> Batch:

@@ -15,8 +15,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semalign.data import folder as folder_module
-from semalign.data.folder import Folder, decode_depth, decode_image, decode_mask, read_image
+from semalign.data import images as images_module
+from semalign.data.depth import decode_depth
+from semalign.data.folder import Folder
+from semalign.data.images import decode_image, read_image
+from semalign.data.masks import decode_mask
 from semalign.data.sample import texts_from_masks
 from semalign.errors import DataError, TextError
 
@@ -90,7 +93,7 @@ def test_order_of_splits_and_names(root: Path) -> None:
 
     assert Folder(root).splits == ("train", "val", "extra", "zoo")
     assert Folder(root).names("train") == ("a", "b", "c")
-    assert Folder(root).pairing_problems() == []
+    assert Folder(root).listing.problems() == []
 
 
 def test_symlinks(root: Path, tmp_path: Path) -> None:
@@ -131,7 +134,7 @@ def test_image_modes(mode: str) -> None:
 
 
 def test_palette_with_transparency() -> None:
-    """A palette image whose palette holds transparency gives its colours, without a warning."""
+    """A palette image whose palette holds transparency gives its colors, without a warning."""
     image = Image.fromarray(np.array([[0, 1]], np.uint8), "P")
     image.putpalette([10, 20, 30, 40, 50, 60])
 
@@ -246,7 +249,7 @@ def test_missing_file(tmp_path: Path) -> None:
 def test_bomb(monkeypatch: pytest.MonkeyPatch) -> None:
     """An image with too many pixels is refused before it is decoded, by our limit and by Pillow's."""
     data = png(Image.new("L", (40, 50)))
-    monkeypatch.setattr(folder_module, "MAX_PIXELS", 1999)
+    monkeypatch.setattr(images_module, "MAX_PIXELS", 1999)
     with pytest.raises(DataError, match=r"x.png is too large: it has 2000 pixels, expected at most 1999, cut it"):
         decode_image(data, HERE)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 999)
@@ -258,7 +261,7 @@ def test_bomb(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_masks_give_stored_values() -> None:
-    """Palette masks give indices, not colours; 1-, 2-, 4- and 16-bit grey give the values as stored."""
+    """Palette masks give indices, not colors; 1-, 2-, 4- and 16-bit grey give the values as stored."""
     palette = Image.fromarray(np.array([[2, 0, 1]], np.uint8), "P")
     palette.putpalette([200, 0, 0, 0, 200, 0, 0, 0, 200])
     files = {
@@ -287,7 +290,7 @@ def test_mask_values() -> None:
 
 @pytest.mark.parametrize(("mode", "kind"), [("RGB", "RGB"), ("RGBA", "RGB"), ("LA", "mode 'LA'")])
 def test_mask_with_channels(mode: str, kind: str) -> None:
-    """A mask of colours is refused."""
+    """A mask of colors is refused."""
     with pytest.raises(DataError, match=rf"mask x.png is an image of {kind} with . channel\(s\), expected one channel"):
         decode_mask(png(Image.new(mode, (3, 2))), HERE, 3)
 
@@ -301,7 +304,7 @@ def test_mask_that_is_no_png() -> None:
 
 
 def test_depth() -> None:
-    """Depth of 8 and 16 bits comes as stored; colours are refused."""
+    """Depth of 8 and 16 bits comes as stored; colors are refused."""
     assert decode_depth(grey_png(8, 2, 1, bytes([0, 255])), HERE).tolist() == [[0, 255]]
     assert decode_depth(grey_png(16, 2, 1, bytes([1, 2, 255, 255])), HERE).tolist() == [[258, 65535]]
     with pytest.raises(DataError, match=r"depth x.png is an image of RGB"):
@@ -429,16 +432,16 @@ def test_texts_by_name_with_or_without_ending(root: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        (b"{", r"line 2 of .*texts.jsonl is no JSON \(.*\), expected"),
-        (b"\xff", r"line 2 of .* is no JSON"),
-        (b"[" * 100_000, r"line 2 of .* is no JSON"),
+        (b"{", r"line 2 of .*texts.jsonl is not JSON \(.*\), expected"),
+        (b"\xff", r"line 2 of .* is not JSON"),
+        (b"[" * 100_000, r"line 2 of .* is not JSON"),
         (b"[1]", "line 2 of .* holds a JSON list, expected"),
         (b"null", "line 2 of .* holds a JSON NoneType, expected"),
         (b'{"text": []}', "line 2 of .* has no key 'image', expected"),
         (b'{"image": "train/a", "text": []}', "line 2 of .* has no key 'texts', expected"),
-        (b'{"image": 3, "texts": []}', "line 2 of .* image name that is no string but 3"),
-        (b'{"image": "train/a", "texts": "x"}', "line 2 of .* has texts that are no list of strings but 'x'"),
-        (b'{"image": "train/a", "texts": [1]}', r"line 2 of .* no list of strings but '\[1\]'"),
+        (b'{"image": 3, "texts": []}', "line 2 of .* image name that is not a string but 3"),
+        (b'{"image": "train/a", "texts": "x"}', "line 2 of .* has texts that are not a list of strings but 'x'"),
+        (b'{"image": "train/a", "texts": [1]}', r"line 2 of .* not a list of strings but '\[1\]'"),
         (b'{"image": "train/a", "texts": [" "]}', "line 2 of .* has an empty text"),
         (b'{"image": "val/e", "texts": []}', "line 2 of .* names image 'val/e' again, first in line 1, .* join"),
         (b'{"image": "train/aa", "texts": []}', "line 2 of .* unknown image 'train/aa', did you mean 'a'"),

@@ -1,4 +1,4 @@
-"""How masks are stored, and which colour is which class."""
+"""How masks are stored, and which color is which class."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semalign.data.masks import ClassColors, find_class_colors, look_at_mask, read_indices, read_rgb
+from semalign.data.colors import ClassColors, find_class_colors
+from semalign.data.masks import look_at_mask, read_color_codes, read_indices
 from semalign.data.pictures import indexed_mask
 from semalign.errors import DataError
 from semalign.palette import PASCAL_VOC, class_colors
@@ -33,7 +34,7 @@ def test_values() -> None:
 
     facts = look_at_mask(png(Image.fromarray(grey)))
     assert facts is not None
-    assert (dict(facts.values), facts.channels, facts.colours, facts.palette) == ({0: 1, 3: 3, 7: 1, 255: 1}, 1, (), {})
+    assert (dict(facts.values), facts.channels, facts.colors, facts.palette) == ({0: 1, 3: 3, 7: 1, 255: 1}, 1, (), {})
     stacked = look_at_mask(png(Image.fromarray(np.stack([grey] * 3, axis=-1))))
     assert stacked is not None
     assert (stacked.values, stacked.channels) == (facts.values, 3)
@@ -48,17 +49,17 @@ def test_values() -> None:
     assert dict(two_bits.values) == {0: 1, 1: 1, 2: 1, 3: 1}
 
 
-def test_colours_and_palettes() -> None:
-    """Colours are listed once, up to a limit; of a palette the colours in use; rubbish and JPEG give nothing."""
+def test_colors_and_palettes() -> None:
+    """Colors are listed once, up to a limit; of a palette the colors in use; rubbish and JPEG give nothing."""
     rgb = np.array([[[1, 2, 3], [255, 0, 7]], [[1, 2, 3], [0, 0, 0]]], np.uint8)
     facts = look_at_mask(png(Image.fromarray(rgb)))
     assert facts is not None
-    assert facts.colours == ((0, 0, 0), (1, 2, 3), (255, 0, 7))
+    assert facts.colors == ((0, 0, 0), (1, 2, 3), (255, 0, 7))
     assert not facts.values
     many = np.random.default_rng(0).integers(256, size=(47, 53, 3), dtype=np.uint8)
     photo = look_at_mask(png(Image.fromarray(many)))
     assert photo is not None
-    assert len(photo.colours) == 1025
+    assert len(photo.colors) == 1025
 
     drawn = look_at_mask(png(indexed_mask(np.array([[0, 2, 255]], np.uint8))))
     assert drawn is not None
@@ -71,7 +72,7 @@ def test_colours_and_palettes() -> None:
 
 
 def test_reading_back(tmp_path: Path) -> None:
-    """Values come back as stored, from one channel or three; colours as codes, from RGB or a palette."""
+    """Values come back as stored, from one channel or three; colors as codes, from RGB or a palette."""
     grey = np.array([[0, 3, 255], [3, 3, 7]], np.uint8)
     save(tmp_path / "one.png", grey)
     save(tmp_path / "three.png", np.stack([grey] * 3, axis=-1))
@@ -80,24 +81,24 @@ def test_reading_back(tmp_path: Path) -> None:
 
     assert np.array_equal(read_indices(tmp_path / "one.png"), grey)
     assert np.array_equal(read_indices(tmp_path / "three.png"), grey)
-    assert read_rgb(tmp_path / "rgb.png").tolist() == [[0x010203, 0xFF0007]]
+    assert read_color_codes(tmp_path / "rgb.png").tolist() == [[0x010203, 0xFF0007]]
     red, green, blue = class_colors(2)[1].tolist()
-    assert read_rgb(tmp_path / "palette.png").tolist() == [[red << 16 | green << 8 | blue, 0]]
-    with pytest.raises(DataError, match=r"rgb\.png is a picture in colours, expected one channel"):
+    assert read_color_codes(tmp_path / "palette.png").tolist() == [[red << 16 | green << 8 | blue, 0]]
+    with pytest.raises(DataError, match=r"rgb\.png is a picture in colors, expected one channel"):
         read_indices(tmp_path / "rgb.png")
 
 
-@pytest.mark.parametrize(("colour_type", "channels"), [(2, 3), (4, 2), (6, 4)])
-def test_channels_of_16_bits(tmp_path: Path, colour_type: int, channels: int) -> None:
+@pytest.mark.parametrize(("color_type", "channels"), [(2, 3), (4, 2), (6, 4)])
+def test_channels_of_16_bits(tmp_path: Path, color_type: int, channels: int) -> None:
     """Several channels of 16 bits, of which Pillow keeps the high bytes, are no class indices, equal or not."""
     values = np.repeat(np.array([[0, 1], [2, 1], [0, 2]], ">u2")[..., None], channels, axis=-1)
-    data = grey_png(16, 2, 3, values.tobytes(), colour_type)
+    data = grey_png(16, 2, 3, values.tobytes(), color_type)
     (tmp_path / "deep.png").write_bytes(data)
     facts = look_at_mask(data)
 
     assert facts is not None
     assert facts.is_deep
-    assert (facts.size, dict(facts.values), facts.colours) == ((3, 2), {}, ((0, 0, 0),))
+    assert (facts.size, dict(facts.values), facts.colors) == ((3, 2), {}, ((0, 0, 0),))
     with pytest.raises(DataError, match=r"deep\.png has several channels of 16 bits, expected one channel"):
         read_indices(tmp_path / "deep.png")
     one = look_at_mask(grey_png(16, 2, 3, values[..., 0].tobytes()))
@@ -114,11 +115,11 @@ def test_pascal() -> None:
 
 
 def test_known_palettes(tmp_path: Path) -> None:
-    """A palette is known if it has every colour; one colour, or one that is none of its classes, is too little."""
+    """A palette is known if it has every color; one color, or one that is none of its classes, is too little."""
     black, red, green, olive = (0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0)
     known = find_class_colors(tmp_path, NAMES, {black, red, green, (224, 224, 192)})
     assert known is not None
-    assert known.known_from == "the palette of Pascal VOC"
+    assert str(known.known_from) == "the palette of Pascal VOC"
     codes = np.array([[0x000000, 0x800000], [0x008000, 0xE0E0C0]], np.int32)
     assert known.indices(codes).tolist() == [[0, 1], [2, 255]]
 
@@ -127,18 +128,18 @@ def test_known_palettes(tmp_path: Path) -> None:
     own = {tuple(row) for row in class_colors(3).tolist()} | {black}
     predicted = find_class_colors(tmp_path, NAMES, own)
     assert predicted is not None
-    assert predicted.known_from == "the palette of predictions"
+    assert str(predicted.known_from) == "the palette of predictions"
     assert predicted.index[black] == 255
 
 
-def test_a_file_of_colours(tmp_path: Path) -> None:
-    """CamVid's layout: names in any case, classes of no interest are ignored, several colours may mean one class."""
+def test_a_file_of_colors(tmp_path: Path) -> None:
+    """CamVid's layout: names in any case, classes of no interest are ignored, several colors may mean one class."""
     path = tmp_path / "label_colors.txt"
     path.write_text("1 2 3 Water\n\n9 9 9\tGROUND\n4 4 4 sky with clouds\n7 7 7 boat\n8 8 8 boat\n")
     known = find_class_colors(tmp_path, NAMES, {(9, 9, 9), (4, 4, 4)})
     assert known == ClassColors({(1, 2, 3): 1, (9, 9, 9): 0, (4, 4, 4): 255, (7, 7, 7): 2, (8, 8, 8): 2}, path.name)
 
-    with pytest.raises(DataError, match=r"label_colors\.txt lacks the colour 5 5 5 that masks hold \(and 0 more\)"):
+    with pytest.raises(DataError, match=r"label_colors\.txt lacks the color 5 5 5 that masks hold \(and 0 more\)"):
         find_class_colors(tmp_path, NAMES, {(9, 9, 9), (5, 5, 5)})
 
 
@@ -147,12 +148,12 @@ def test_a_file_of_colours(tmp_path: Path) -> None:
     [
         ("1 2 water", "line 1 of .*colors.txt is '1 2 water', expected R G B NAME with numbers from 0 to 255"),
         ("\n1 2 256 water", "line 2 of .* expected R G B NAME"),
-        ("1 2 3 water\n1 2 3 boat", "line 2 of .* gives the colour 1 2 3 a second class"),
-        ("1 2 3 water\n4 5 6 ground", re.escape("has no colour for class 'boat', expected a line R G B NAME")),
+        ("1 2 3 water\n1 2 3 boat", "line 2 of .* gives the color 1 2 3 a second class"),
+        ("1 2 3 water\n4 5 6 ground", re.escape("has no color for class 'boat', expected a line R G B NAME")),
     ],
 )
-def test_bad_files_of_colours(tmp_path: Path, text: str, message: str) -> None:
-    """A line that is none, a colour of two classes, a class without colour."""
+def test_bad_files_of_colors(tmp_path: Path, text: str, message: str) -> None:
+    """A line that is none, a color of two classes, a class without color."""
     (tmp_path / "colors.txt").write_text(text)
     with pytest.raises(DataError, match=message):
         find_class_colors(tmp_path, NAMES, {(1, 2, 3)})

@@ -22,8 +22,8 @@ def pixels(picture: Image.Image) -> NDArray[np.uint8]:
     return np.asarray(picture.convert("RGB"))
 
 
-def test_colours_differ() -> None:
-    """Every one of the 255 classes has a colour of its own, and a class keeps its colour when others are added."""
+def test_colors_differ() -> None:
+    """Every one of the 255 classes has a color of its own, and a class keeps its color when others are added."""
     colors = class_colors(255)
 
     assert colors.shape == (255, 3)
@@ -42,7 +42,7 @@ def test_neighbouring_classes_are_far_apart() -> None:
 
 
 def test_an_indexed_mask_round_trip() -> None:
-    """A mask's PNG is read back as the class indices, and shows each class in its colour, ignored pixels in black."""
+    """A mask's PNG is read back as the class indices, and shows each class in its color, ignored pixels in black."""
     mask = np.arange(H * W, dtype=np.uint8).reshape(H, W)
     mask[1, 2] = IGNORE
 
@@ -74,7 +74,7 @@ def test_a_mask_that_is_a_view() -> None:
 
 
 def test_an_overlay_by_hand() -> None:
-    """A pixel is image and colour mixed; an ignored one is the image's; edges between classes are darker."""
+    """A pixel is image and color mixed; an ignored one is the image's; edges between classes are darker."""
     image = np.full((360, 8, 3), 100, dtype=np.uint8)
     mask = np.zeros((360, 8), dtype=np.uint8)
     mask[:, 4:] = 1
@@ -100,7 +100,7 @@ def test_small_images_are_enlarged() -> None:
 
 
 def legend_swatches(sheet: Image.Image, left: int) -> list[tuple[int, ...]]:
-    """Return the colours of the legend's squares from top to bottom."""
+    """Return the colors of the legend's squares from top to bottom."""
     column = pixels(sheet)[:, left + 18]
     middles = [column[8 + 20 * row + 7] for row in range((sheet.height - 12) // 20)]
     return [tuple(color.tolist()) for color in middles if color.tolist() != [255, 255, 255]]
@@ -168,7 +168,7 @@ def test_chinese_names(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_small_share_is_no_nothing() -> None:
     """One pixel of many is not shown as 0.0 %."""
-    assert [pictures._percent(share) for share in (0.0, 0.0004, 0.0005, 0.256, 1.0)] == [
+    assert [pictures.percent(share) for share in (0.0, 0.0004, 0.0005, 0.256, 1.0)] == [
         "0.0",
         "<0.1",
         "0.1",

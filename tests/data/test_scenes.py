@@ -126,7 +126,7 @@ def test_the_coin_is_thrown_anew_in_every_split() -> None:
 
 
 def test_without_necessity_appearance_tells() -> None:
-    """At necessity 0 no pair is ambiguous: there is no coin to turn, and members differ in colour."""
+    """At necessity 0 no pair is ambiguous: there is no coin to turn, and members differ in color."""
     scenes = Scenes(necessity=0.0, n_train=61, size=SIZE)
     samples = [scenes.load("train", name) for name in scenes.names("train")]
 
@@ -218,7 +218,7 @@ def test_fingerprint_and_description() -> None:
         Scenes(n_val=4).fingerprint("val"),
         Scenes(n_val=3, seed=1).fingerprint("val"),
         Scenes(n_val=3, necessity=0.5).fingerprint("val"),
-        Scenes(n_val=3, size=(48, 64)).fingerprint("val"),
+        Scenes(n_val=3, size=(96, 128)).fingerprint("val"),
     ]
     assert len({base.fingerprint("val"), *others}) == 6
     assert base.describe()["splits"] == {"train": 5, "val": 3}

@@ -210,7 +210,7 @@ def test_the_stream_does_not_depend_on_what_was_drawn() -> None:
     assert states == [generator.random()] * 3
 
 
-# ---- Colours ----
+# ---- Colors ----
 
 
 def test_normalizing_by_hand() -> None:
@@ -223,7 +223,7 @@ def test_normalizing_by_hand() -> None:
     torch.testing.assert_close(normal[1, :, 4, 6], torch.tensor([-1.8, -1.0, 2.2]))
 
 
-def test_no_colour_strength_changes_nothing() -> None:
+def test_no_color_strength_changes_nothing() -> None:
     """Strength 0 normalises and draws nothing."""
     image, generator = torch.randint(0, 256, (2, 3, 5, 7), dtype=torch.uint8), np.random.default_rng(0)
 
@@ -231,7 +231,7 @@ def test_no_colour_strength_changes_nothing() -> None:
     assert generator.random() == np.random.default_rng(0).random()
 
 
-def test_colours_by_hand() -> None:
+def test_colors_by_hand() -> None:
     """Contrast, brightness, saturation and channel shift of each image, from its own draws, in this order."""
     image = torch.randint(0, 256, (2, 3, 5, 7), dtype=torch.uint8)
     rng = np.random.default_rng(8)
@@ -250,7 +250,7 @@ def test_colours_by_hand() -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 1, 1), (3, 3, 37, 53), (2, 3, 144, 193)])
-def test_colours_keep_their_bits(shape: tuple[int, ...]) -> None:
+def test_colors_keep_their_bits(shape: tuple[int, ...]) -> None:
     """Plane by plane gives the bits of the plain formula on the whole batch, with which earlier results were made."""
     torch.manual_seed(0)
     image = torch.randint(0, 256, shape, dtype=torch.uint8)

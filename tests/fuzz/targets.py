@@ -22,7 +22,10 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from semalign.config import Options, read_options, to_dict
-from semalign.data.folder import Folder, decode_depth, decode_image, decode_mask
+from semalign.data.depth import decode_depth
+from semalign.data.folder import Folder
+from semalign.data.images import decode_image
+from semalign.data.masks import decode_mask
 from semalign.data.sets import import_data
 from semalign.errors import SemalignError
 from semalign.judge.table import read_image_counts_csv, read_results_csv

@@ -21,7 +21,10 @@ from PIL import Image
 import semalign
 from semalign.config import read_options, read_yaml
 from semalign.data import packed as packs
-from semalign.data.folder import Folder, decode_depth, decode_image, decode_mask
+from semalign.data.depth import decode_depth
+from semalign.data.folder import Folder
+from semalign.data.images import decode_image
+from semalign.data.masks import decode_mask
 from semalign.errors import CheckpointError, ConfigError, DataError, ResultsError, SemalignError, TextError
 from semalign.judge.table import read_results_csv
 from semalign.report.images import picture_of

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from semalign.data.leaks import NameFinder
+from semalign.data.leaking import NameFinder
 from semalign.data.open import open_data
 from semalign.inspection.counterfactuals import COUNTERFACTUALS, counterfactual_guidances, score_counterfactuals
 from semalign.results import Score

@@ -849,12 +849,12 @@ def data_check(
     """Check every file of a data set; exit 1 when there are errors (with --fix: in the copy)."""
     refuse_idle(None, device, "data check")
     from semalign.config import read_options, resolve_defaults
-    from semalign.data.findings import CODES, check_data
+    from semalign.data.check.findings import check_data
+    from semalign.data.check.repair import write_corrected
+    from semalign.data.check.sheet import contact_sheet
     from semalign.data.folder import Folder
     from semalign.data.open import open_data
     from semalign.data.pictures import encode_png
-    from semalign.data.repair import write_corrected
-    from semalign.data.sheet import contact_sheet
     from semalign.files import write_bytes
 
     if sheet is not None and sheet.suffix.lower() != ".png":
@@ -904,7 +904,7 @@ def data_check(
             shown = finding.files[:3]
             more = f", ... {len(finding.files) - 3} more" if len(finding.files) > 3 else ""
             files = f" ({', '.join(shown)}{more})" if shown else ""
-            print(f"{finding.severity}: {finding.message}{files}; {CODES[finding.code].fix} [{finding.code}]")
+            print(f"{finding.severity}: {finding.message}{files}; {finding.fix} [{finding.code}]")
             for detail in finding.details[:3]:
                 line(f"  {detail}")
             if len(finding.details) > 3:

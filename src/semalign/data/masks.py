@@ -1,48 +1,44 @@
-"""How a mask file is stored, right or wrong, and the colours that stand for classes in colour masks.
+"""Mask files: class indices of the masks that fit, and how any mask is stored, whether it fits or not.
 
-This module knows nothing of images, splits and torch.
+This module does not depend on images, splits and torch.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import io
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from semalign.data.folder import decode_indices, read_bytes
+from semalign.data.colors import Color, as_color, color_codes, color_of_code
+from semalign.data.images import PNG_PALETTE, PNG_WITH_COLOR, decode_indices, png_kind
+from semalign.data.reading import read_bytes
+from semalign.data.sample import MaskArray
 from semalign.errors import DataError
 from semalign.metrics import IGNORE
-from semalign.palette import PASCAL_VOC, class_colors
 
 __all__ = [
-    "COLOUR_FILES",
+    "MINUS_ONE",
     "ONE_CHANNEL",
-    "ClassColors",
-    "Color",
     "MaskFacts",
-    "find_class_colors",
-    "is_byte",
+    "decode_mask",
     "look_at_mask",
+    "read_color_codes",
     "read_indices",
-    "read_rgb",
+    "read_mask",
 ]
-
-Color = tuple[int, int, int]
-"""R, G, B in 0 to 255."""
 
 ONE_CHANNEL = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L")
 """Pillow's modes of a mask of one channel."""
 
-COLOUR_FILES = ("colors.txt", "label_colors.txt")
-"""Files that say which colour is which class, beside classes.txt: ``R G B NAME`` per line (CamVid's own layout)."""
+MINUS_ONE = 65535
+"""What -1 becomes in a mask of 16 bits."""
 
-MOST_COLOURS = 1024
+MOST_COLORS = 1024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,70 +47,98 @@ class MaskFacts:
 
     Attributes:
         size: H, W.
-        values: pixel counts by value, of one channel or of equal channels; empty for a picture in colours.
-        channels: 1, or 3 for a picture in colours or of equal channels.
-        colours: the different colours of a picture in colours (at most 1025), else empty.
-        palette: by index used, the colour of a palette picture; else empty.
-        is_deep: whether it has several channels of 16 bits; ``colours`` are then their high bytes alone.
+        values: pixel counts by value, of one channel or of equal channels; empty for a picture in colors.
+        channels: 1, or 3 for a picture in colors or of equal channels.
+        colors: the different colors of a picture in colors (at most 1025), else empty.
+        palette: by index used, the color of a palette picture; else empty.
+        is_deep: whether it has several channels of 16 bits; ``colors`` are then their high bytes alone.
     """
 
     size: tuple[int, int]
     values: Mapping[int, int]
     channels: int
-    colours: tuple[Color, ...]
+    colors: tuple[Color, ...]
     palette: Mapping[int, Color]
     is_deep: bool = False
 
+    def fits(self, n_classes: int, *, also: tuple[int, ...] = ()) -> bool:
+        """Return whether every value is a class, 255, or one of ``also``."""
+        return all(value < n_classes or value == IGNORE or value in also for value in self.values)
+
+
+def decode_mask(data: bytes, path: Path, class_count: int) -> MaskArray:
+    """Decode a mask as H x W uint8 class indices; of a palette image the indices are taken, not the colors.
+
+    Args:
+        data: the file's bytes.
+        path: the file's path, for messages.
+        class_count: C; values are 0 to C-1, or 255.
+
+    Raises:
+        DataError: corrupt, truncated, more than one channel, or a value that is not a class.
+    """
+    content = f"class indices (0 to {class_count - 1}, 255 ignored)"
+    values = decode_indices(data, path, "mask", ONE_CHANNEL, content)
+    is_bad = (values >= class_count) & (values != IGNORE) | (values < 0)
+    if is_bad.any():
+        bad = np.unique(values[is_bad])
+        shown = ", ".join(str(value) for value in bad[:5]) + (", ..." if len(bad) > 5 else "")
+        raise DataError(
+            f"mask {path} holds the value{'s' if len(bad) > 1 else ''} {shown} ({int(is_bad.sum())} of {values.size} "
+            f"pixels), expected {content}, name the missing classes in classes.txt or correct the mask"
+        )
+    return values.astype(np.uint8)
+
+
+def read_mask(path: Path, class_count: int) -> MaskArray:
+    """Read a mask file as `decode_mask` decodes it.
+
+    Raises:
+        DataError: missing, corrupt, truncated, more than one channel, or a value that is not a class.
+    """
+    return decode_mask(read_bytes(path, "mask"), path, class_count)
+
 
 def look_at_mask(data: bytes) -> MaskFacts | None:
-    """Return what a mask's bytes hold; None where they are no PNG that can be decoded."""
+    """Return what a mask's bytes hold; None where they are not a PNG that can be decoded."""
     try:
         values = _decode(data)
     except DataError:
         return None
     size = (values.shape[0], values.shape[1])
-    palette: dict[int, Color] = {}
     if values.ndim == 2:
-        found, counts = np.unique(values, return_counts=True)
-        pixels = {int(value): int(count) for value, count in zip(found, counts, strict=True)}
-        if data[25] == 3:  # the header's colour type: palette
-            raw = Image.open(io.BytesIO(data)).getpalette("RGB") or []
-            table = np.zeros(768, dtype=np.uint8)
-            table[: len(raw)] = raw
-            palette = {value: _color(table.reshape(-1, 3)[value]) for value in pixels}
-        return MaskFacts(size, pixels, 1, (), palette)
+        counts = _counts(values)
+        return MaskFacts(size, counts, 1, (), _palette(data, counts))
     is_deep = _is_deep(data)
     if not is_deep and (values == values[..., :1]).all():
-        found, counts = np.unique(values[..., 0], return_counts=True)
-        pixels = {int(value): int(count) for value, count in zip(found, counts, strict=True)}
-        return MaskFacts(size, pixels, 3, (), {})
-    codes = np.unique(_codes(values))[: MOST_COLOURS + 1]
-    colours = tuple((int(code) >> 16, int(code) >> 8 & 255, int(code) & 255) for code in codes)
-    return MaskFacts(size, {}, 3, colours, {}, is_deep)
+        return MaskFacts(size, _counts(values[..., 0]), 3, (), {})
+    codes = np.unique(color_codes(values))[: MOST_COLORS + 1]
+    return MaskFacts(size, {}, 3, tuple(color_of_code(int(code)) for code in codes), {}, is_deep)
 
 
-def is_byte(text: str) -> bool:
-    """Return whether a text is a number from 0 to 255, in plain digits."""
-    return re.fullmatch("[0-9]{1,3}", text) is not None and int(text) <= 255
+def _counts(values: NDArray[np.integer]) -> dict[int, int]:
+    found, counts = np.unique(values, return_counts=True)
+    return dict(zip(found.tolist(), counts.tolist(), strict=True))
 
 
-def _color(row: NDArray[np.uint8]) -> Color:
-    return int(row[0]), int(row[1]), int(row[2])
-
-
-def _codes(rgb: NDArray[np.integer]) -> NDArray[np.int32]:
-    wide = rgb.astype(np.int32)
-    return (wide[..., 0] << 16) | (wide[..., 1] << 8) | wide[..., 2]
+def _palette(data: bytes, used: Mapping[int, int]) -> dict[int, Color]:
+    """Return the colors of the indices in use; nothing for a file without a palette."""
+    if png_kind(data).color != PNG_PALETTE:
+        return {}
+    raw = Image.open(io.BytesIO(data)).getpalette("RGB") or []
+    table = np.zeros(768, dtype=np.uint8)
+    table[: len(raw)] = raw
+    return {value: as_color(table.reshape(-1, 3)[value]) for value in used}
 
 
 def _is_deep(data: bytes) -> bool:
-    # Bytes 24 and 25 of the header are bit depth and colour type: 2 RGB, 4 grey with alpha, 6 RGB with alpha.  Of their
-    # 16 bits Pillow keeps the upper 8.
-    return data[24] == 16 and data[25] in (2, 4, 6)
+    # Of channels of 16 bits Pillow keeps the upper 8.
+    kind = png_kind(data)
+    return kind.bits == 16 and kind.color in PNG_WITH_COLOR
 
 
 def _decode(data: bytes) -> NDArray[np.integer]:
-    """Return H x W values of one channel, or H x W x 3 colours."""
+    """Return H x W values of one channel, or H x W x 3 colors."""
     path = Path("mask")
     try:
         mode = Image.open(io.BytesIO(data)).mode
@@ -123,7 +147,7 @@ def _decode(data: bytes) -> NDArray[np.integer]:
             raise
         raise DataError(f"mask cannot be decoded: {error}") from error
     if mode in ("RGB", "RGBA", "LA"):
-        values = decode_indices(data, path, "mask", (mode,), "colours")
+        values = decode_indices(data, path, "mask", (mode,), "colors")
         return values[..., :3] if mode != "LA" else np.repeat(values[..., :1], 3, axis=2)
     return decode_indices(data, path, "mask", ONE_CHANNEL, "class indices").astype(np.int64)
 
@@ -132,7 +156,7 @@ def read_indices(path: Path) -> NDArray[np.int64]:
     """Return H x W values of a mask of one channel or of three equal ones, as stored.
 
     Raises:
-        DataError: it cannot be decoded, is a picture in colours, or has several channels of 16 bits.
+        DataError: it cannot be decoded, is a picture in colors, or has several channels of 16 bits.
     """
     data = read_bytes(path, "mask")
     values = _decode(data)
@@ -140,86 +164,12 @@ def read_indices(path: Path) -> NDArray[np.int64]:
         if _is_deep(data):
             raise DataError(f"mask {path} has several channels of 16 bits, expected one channel of class indices")
         if not (values == values[..., :1]).all():
-            raise DataError(f"mask {path} is a picture in colours, expected one channel of class indices")
+            raise DataError(f"mask {path} is a picture in colors, expected one channel of class indices")
         values = values[..., 0]
     return values.astype(np.int64)
 
 
-def read_rgb(path: Path) -> NDArray[np.int32]:
-    """Return H x W colour codes R * 65536 + G * 256 + B of a mask in colours or with a palette."""
+def read_color_codes(path: Path) -> NDArray[np.int32]:
+    """Return the H x W color codes (see `color_codes`) of a mask in colors or with a palette."""
     image = Image.open(io.BytesIO(read_bytes(path, "mask")))
-    return _codes(np.asarray(image.convert("RGBA").convert("RGB")))
-
-
-# ---- Which colour is which class ----
-
-
-@dataclasses.dataclass(frozen=True)
-class ClassColors:
-    """Class indices (255 for none) by colour, and where that is known from."""
-
-    index: Mapping[Color, int]
-    known_from: str
-
-    def indices(self, codes: NDArray[np.int32]) -> NDArray[np.uint8]:
-        """Return H x W class indices of H x W colour codes, all of which must be known."""
-        found, inverse = np.unique(codes, return_inverse=True)
-        of_code = [self.index[(int(c) >> 16, int(c) >> 8 & 255, int(c) & 255)] for c in found]
-        return np.array(of_code, dtype=np.uint8)[inverse].reshape(codes.shape)
-
-
-def find_class_colors(root: Path, class_names: Sequence[str], colours: set[Color]) -> ClassColors | None:
-    """Return which class each of ``colours`` stands for, or None where that is not known beyond doubt.
-
-    Known are, in this order: a file `COLOUR_FILES` in ``root`` (classes it names and classes.txt does not are ignored,
-    255), the palette of Pascal VOC, and the palette of this package's own predictions (black is 255).  A palette is
-    taken only if it has every colour of the masks, at least two of them not black.
-
-    Raises:
-        DataError: the file is malformed, or lacks a class or a colour of the masks.
-    """
-    for name in COLOUR_FILES:
-        path = root / name
-        if path.is_file():
-            index = _read_class_colors(path, class_names)
-            missing = sorted(colours - set(index))
-            if missing:
-                raise DataError(
-                    f"{path} lacks the colour {' '.join(map(str, missing[0]))} that masks hold (and "
-                    f"{len(missing) - 1} more), expected a line R G B NAME for every colour"
-                )
-            return ClassColors(index, name)
-    if len(colours - {(0, 0, 0)}) < 2:
-        return None
-    n_classes = len(class_names)
-    pascal = {_color(row): k for k, row in enumerate(PASCAL_VOC) if k < n_classes or k == IGNORE}
-    own = {_color(row): k for k, row in enumerate(class_colors(n_classes))} | {(0, 0, 0): IGNORE}
-    for palette, known_from in ((pascal, "the palette of Pascal VOC"), (own, "the palette of predictions")):
-        if colours <= set(palette):
-            return ClassColors(palette, known_from)
-    return None
-
-
-def _read_class_colors(path: Path, class_names: Sequence[str]) -> dict[Color, int]:
-    index: dict[Color, int] = {}
-    try:
-        lines = read_bytes(path, "colour list").decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text ({error.reason}), save it as UTF-8") from error
-    folded = {name.casefold(): place for place, name in enumerate(class_names)}
-    named = set()
-    for number, line in enumerate(lines, start=1):
-        parts = line.split(maxsplit=3)
-        if not parts:
-            continue
-        if len(parts) != 4 or not all(is_byte(part) for part in parts[:3]):
-            raise DataError(f"line {number} of {path} is {line!r}, expected R G B NAME with numbers from 0 to 255")
-        color = (int(parts[0]), int(parts[1]), int(parts[2]))
-        place = folded.get(parts[3].strip().casefold(), IGNORE)
-        if index.setdefault(color, place) != place:
-            raise DataError(f"line {number} of {path} gives the colour {' '.join(parts[:3])} a second class")
-        named.add(place)
-    missing = [name for place, name in enumerate(class_names) if place not in named]
-    if missing:
-        raise DataError(f"{path} has no colour for class {missing[0]!r}, expected a line R G B NAME for every class")
-    return index
+    return color_codes(np.asarray(image.convert("RGBA").convert("RGB")))

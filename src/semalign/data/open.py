@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from semalign.data.check import scan as scan_source
+from semalign.data.check.scan import scan as scan_source
 from semalign.data.folder import Folder
 from semalign.data.sample import DataSource
 from semalign.data.scenes import Scenes
+from semalign.presets import SCENES
 
 __all__ = ["open_data"]
 
@@ -16,11 +17,11 @@ def open_data(
     spec: str | Path,
     *,
     scan: bool = True,
-    necessity: float = 1.0,
-    n_train: int = 240,
-    n_val: int = 80,
-    scenes_size: tuple[int, int] = (96, 128),
-    scenes_seed: int = 0,
+    necessity: float = SCENES.necessity,
+    n_train: int = SCENES.n_train,
+    n_val: int = SCENES.n_val,
+    scenes_size: tuple[int, int] = SCENES.size,
+    scenes_seed: int = SCENES.seed,
 ) -> DataSource:
     """Open ``spec``: the string ``"scenes"`` (built in) or a folder.
 

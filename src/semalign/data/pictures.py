@@ -1,4 +1,4 @@
-"""Pictures of masks: overlay, legend.  It knows nothing of models, files and torch."""
+"""Pictures of masks: overlay, legend.  This module does not depend on models, files and torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from PIL import Image, ImageDraw, ImageFont
 from semalign.metrics import IGNORE
 from semalign.palette import class_colors, mask_palette
 
-__all__ = ["encode_png", "font_file", "indexed_mask", "overlay_with_legend"]
+__all__ = ["blend", "encode_png", "font_file", "indexed_mask", "overlay_with_legend", "percent"]
+
+OPACITY = 0.55
+"""Of a mask over its image."""
 
 Picture = NDArray[np.uint8]
 
@@ -39,8 +42,21 @@ def indexed_mask(mask: Picture) -> Image.Image:
     return indexed
 
 
+def blend(image: Picture, mask: Picture, colors: Picture, opacity: float = OPACITY) -> Picture:
+    """Return the image (H x W x 3) with the classes of the mask (H x W) laid over it; 255 is left as the image is."""
+    labelled = mask != IGNORE
+    blended = image.astype(np.float32)
+    blended[labelled] = (1 - opacity) * blended[labelled] + opacity * colors[mask[labelled]]
+    # Thin outlines keep neighbouring classes apart where colors are close.
+    edge = np.zeros(mask.shape, dtype=bool)
+    edge[:, 1:] |= mask[:, 1:] != mask[:, :-1]
+    edge[1:] |= mask[1:] != mask[:-1]
+    blended[edge] *= 0.45
+    return blended.astype(np.uint8)
+
+
 def overlay_with_legend(
-    image: Picture, mask: Picture, class_names: Sequence[str], opacity: float = 0.55
+    image: Picture, mask: Picture, class_names: Sequence[str], opacity: float = OPACITY
 ) -> Image.Image:
     """Return the image with the mask laid over it and, to the right, the classes present with their share of pixels.
 
@@ -48,22 +64,15 @@ def overlay_with_legend(
         image: H x W x 3 RGB.
         mask: H x W class indices; 255 is left as the image is.
         class_names: C names.
-        opacity: of the mask's colours, in [0, 1].
+        opacity: of the mask's colors, in [0, 1].
     """
     colors = class_colors(max(1, len(class_names)))
-    labelled = mask != IGNORE
-    blended = image.astype(np.float32)
-    blended[labelled] = (1 - opacity) * blended[labelled] + opacity * colors[mask[labelled]]
-    # Thin outlines keep neighbouring classes apart where colours are close.
-    edge = np.zeros(mask.shape, dtype=bool)
-    edge[:, 1:] |= mask[:, 1:] != mask[:, :-1]
-    edge[1:] |= mask[1:] != mask[:-1]
-    blended[edge] *= 0.45
     height, width = mask.shape
     zoom = max(1, round(360 / height))
-    shown = Image.fromarray(blended.astype(np.uint8)).resize((width * zoom, height * zoom), Image.Resampling.NEAREST)
+    shown = Image.fromarray(blend(image, mask, colors, opacity))
+    shown = shown.resize((width * zoom, height * zoom), Image.Resampling.NEAREST)
 
-    counts = np.bincount(mask[labelled], minlength=len(class_names))
+    counts = np.bincount(mask[mask != IGNORE], minlength=len(class_names))
     present = [int(index) for index in np.argsort(-counts, kind="stable") if counts[index]]
     # Large pictures are looked at from further away.
     size = max(14, shown.height // 40)
@@ -73,7 +82,7 @@ def overlay_with_legend(
     if found is None:
         names = [f"class {index}" for index in present]
     font = ImageFont.truetype(found, size) if found else ImageFont.load_default(size=size)
-    labels = [f"{name}  {_percent(counts[index] / mask.size)} %" for name, index in zip(names, present, strict=True)]
+    labels = [f"{name}  {percent(counts[index] / mask.size)} %" for name, index in zip(names, present, strict=True)]
     column = 3 * gap + size + max((int(font.getlength(label)) for label in labels), default=0)
     sheet = Image.new("RGB", (shown.width + column, max(shown.height, gap + line * len(labels) + 2)), "white")
     sheet.paste(shown, (0, 0))
@@ -86,8 +95,8 @@ def overlay_with_legend(
     return sheet
 
 
-def _percent(share: float) -> str:
-    # What is there is never shown as nothing.
+def percent(share: float) -> str:
+    """Return a share of pixels in per cent; what is there is never shown as nothing."""
     return "<0.1" if 0 < share < 0.0005 else f"{100 * share:.1f}"
 
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from semalign.data.sample import DepthArray, ImageArray, MaskArray, Sample, unknown_name, unknown_split
 from semalign.errors import ConfigError
+from semalign.presets import SCENES
 from semalign.seeds import numpy_generator
 
 __all__ = ["CLASS_NAMES", "PAIRS", "TEMPLATES", "Scenes"]
@@ -44,8 +45,8 @@ RENDERER_VERSION = 1
 # float32 throughout at run time, for speed.
 Floats = NDArray[np.floating[Any]]
 
-# Base colours (main, second) in [0, 1] by pair and by appearance: first member, second member, shared.
-COLOURS: NDArray[np.float32] = np.array(
+# Base colors (main, second) in [0, 1] by pair and by appearance: first member, second member, shared.
+COLORS: NDArray[np.float32] = np.array(
     [
         [
             [[0.15, 0.25, 0.75], [0.85, 0.75, 0.25]],  # drum: blue with brass hoops
@@ -81,7 +82,7 @@ class _Object:
     aspect: float  # height over width
     angle: float  # radians: lean of a slab, roll of a pattern
     phase: float  # of its pattern
-    jitter: Floats  # 2 x 3, added to the two colours
+    jitter: Floats  # 2 x 3, added to the two colors
 
     @property
     def label(self) -> int:
@@ -130,11 +131,11 @@ class Scenes:
 
     def __init__(
         self,
-        necessity: float = 1.0,
-        n_train: int = 240,
-        n_val: int = 80,
-        size: tuple[int, int] = (96, 128),
-        seed: int = 0,
+        necessity: float = SCENES.necessity,
+        n_train: int = SCENES.n_train,
+        n_val: int = SCENES.n_val,
+        size: tuple[int, int] = SCENES.size,
+        seed: int = SCENES.seed,
     ) -> None:
         if not 0.0 <= necessity <= 1.0:
             raise ConfigError(
@@ -380,8 +381,8 @@ class Scenes:
     def _shade(self, plan: _Plan, windows: list[_Window], rng: np.random.Generator) -> tuple[ImageArray, DepthArray]:
         height, width = self.size
         # Every random number of the image is drawn here, in a fixed order and number, before any object is looked at.
-        wall_colour = rng.uniform(0.45, 0.85, 3).astype(np.float32)
-        floor_colour = (rng.uniform(0.25, 0.60) + rng.uniform(-0.10, 0.10, 3)).astype(np.float32)
+        wall_color = rng.uniform(0.45, 0.85, 3).astype(np.float32)
+        floor_color = (rng.uniform(0.25, 0.60) + rng.uniform(-0.10, 0.10, 3)).astype(np.float32)
         wall_contrast, floor_contrast = rng.uniform(0.02, 0.12), rng.uniform(0.05, 0.22)
         wall_period, tile = rng.uniform(0.25, 0.7), rng.uniform(0.4, 0.9)
         offset = rng.uniform(0.0, 1.0, 2)
@@ -403,7 +404,7 @@ class Scenes:
         # Wall: vertical stripes of equal width in metres.
         across = (x - width / 2) * np.float32(plan.wall_depth / plan.focal) / np.float32(wall_period)
         stripes = np.where((across + np.float32(offset[0])) % 1 < 0.5, 1 - wall_contrast, 1 + wall_contrast)
-        image[:] = wall_colour * stripes.astype(np.float32)[:, None]
+        image[:] = wall_color * stripes.astype(np.float32)[:, None]
         # Floor: square tiles in perspective.
         floor = self._floor_rows(plan)
         along = np.float32(plan.focal * plan.camera_height) / (y[floor] - np.float32(plan.horizon))  # metres
@@ -416,7 +417,7 @@ class Scenes:
         depth[floor] = along[:, None]
         for item in plan.objects:
             tiles *= self._shadow(item, x, y[floor])
-        image[floor] = floor_colour * tiles[:, :, None]
+        image[floor] = floor_color * tiles[:, :, None]
         light = np.array([light_angle, -0.7, 0.8], np.float32)
         light /= np.linalg.norm(light)
         for item, window in zip(plan.objects, windows, strict=True):
@@ -454,7 +455,7 @@ def _paint(item: _Object, window: _Window, light: Floats, image: Floats, depth: 
     The member must not be read where the pair is ambiguous: that is the law of this module.
     """
     appearance = SHARED if item.is_ambiguous else item.member
-    main, second = COLOURS[item.pair, appearance] + item.jitter
+    main, second = COLORS[item.pair, appearance] + item.jitter
     u, v, inside = window.u, window.v, window.inside
     size = np.float32(item.size)
     if item.pair == SLAB:
@@ -475,8 +476,8 @@ def _paint(item: _Object, window: _Window, light: Floats, image: Floats, depth: 
             is_second = window.is_lid | _cylinder_pattern(appearance, u, v, item.phase)
             facing = np.where(window.is_lid, np.float32(0.95), facing)
             relief = np.where(window.is_lid, -size * (v + 1 - np.float32(0.22)) / np.float32(0.22), relief)
-    colour = np.where(is_second[..., None], second, main) * np.broadcast_to(facing, u.shape)[..., None]
-    np.copyto(image, colour, where=inside[..., None])
+    color = np.where(is_second[..., None], second, main) * np.broadcast_to(facing, u.shape)[..., None]
+    np.copyto(image, color, where=inside[..., None])
     np.copyto(depth, np.float32(item.depth) + relief, where=inside)
 
 

@@ -1,4 +1,4 @@
-"""Random crops, mirrors and colours of training images, and the plain resizing of scored ones.
+"""Random crops, mirrors and colors of training images, and the plain resizing of scored ones.
 
 Tensors in, tensors out; every random step takes a generator.  It knows nothing of files and data sets.
 """
@@ -41,7 +41,7 @@ class Augmentation:
         zoom: lowest and highest zoom, drawn log-uniformly; at 1 the whole image is seen, above it a crop, below it the
             image with a border of ignored pixels.
         flip: mirror half of the images.
-        color: strength of brightness, contrast, saturation and channel shifts; 0 leaves colours alone.
+        color: strength of brightness, contrast, saturation and channel shifts; 0 leaves colors alone.
     """
 
     zoom: tuple[float, float] = (0.75, 1.75)
@@ -124,11 +124,11 @@ def normalize_jittered(
     *,
     of: tuple[int, int] | None = None,
 ) -> Float[Tensor, "b 3 h w"]:
-    """Return images normalised as by `normalize_image`, with random colours of ``strength``, channels-last.
+    """Return images normalised as by `normalize_image`, with random colors of ``strength``, channels-last.
 
     With x the normalised image and c, b, s, d drawn for each image, uniform in ±strength (d: per channel, ±strength/4):
     z = x (1 + c) + b, then grey + (z - grey) (1 + s) + d with grey the mean of the three channels of z.  Strength 0
-    draws nothing.  With ``of`` = (n, first) the images are those from ``first`` on of a batch of n, and get the colours
+    draws nothing.  With ``of`` = (n, first) the images are those from ``first`` on of a batch of n, and get the colors
     that they get there.
     """
     if strength == 0:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import torch
 
-from semalign.data.leaks import NameFinder
+from semalign.data.leaking import NameFinder
 from semalign.data.sample import DataSource, texts_from_masks
 from semalign.inspection.text_use import Counterfactual, paired_interval
 from semalign.judge.new_images import FEWEST_CLUSTERS

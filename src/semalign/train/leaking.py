@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from semalign.data.leaks import Agreement, text_agreement
+from semalign.data.leaking import Agreement, text_agreement
 from semalign.data.sample import DataSource
 from semalign.data.scenes import Scenes
 from semalign.results import Score

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from semalign.data.folder import decode_depth, read_bytes, read_image
+from semalign.data.depth import decode_depth
+from semalign.data.images import read_image
 from semalign.data.pictures import font_file
+from semalign.data.reading import read_bytes
 from semalign.data.sample import MAX_CLASSES
 from semalign.data.transforms import normalize_image, resize_depth, resize_image
 from semalign.errors import ConfigError, DataError, TextError

@@ -9,7 +9,16 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-__all__ = ["STYLES", "format_amount", "format_factor", "format_interval", "format_level", "format_p", "format_points"]
+__all__ = [
+    "STYLES",
+    "format_amount",
+    "format_factor",
+    "format_interval",
+    "format_level",
+    "format_p",
+    "format_points",
+    "format_share",
+]
 
 
 def format_p(p: float) -> str:
@@ -79,6 +88,17 @@ def format_factor(mean: float, low: float, high: float) -> str:
     return f"x {shown[0]} [{shown[1]}, {shown[2]}]"
 
 
+def format_share(part: float) -> str:
+    """Return a part of a whole as percent: 100 only where it is all, and what is not 0 never prints as 0.
+
+    >>> format_share(0.6757), format_share(0.99999), format_share(1.0), format_share(0.000085)
+    ('67.6 %', '99.9 %', '100 %', '0.0085 %')
+    """
+    if part < 0.01:
+        return f"{100 * part:.2g} %"
+    return f"{100 * part if part == 1 else min(100 * part, 99.9):.3g} %"
+
+
 STYLES: Final[Mapping[str, Callable[[Any], str]]] = {
     "p": format_p,
     "points": format_points,
@@ -87,5 +107,6 @@ STYLES: Final[Mapping[str, Callable[[Any], str]]] = {
     "level": format_level,
     "amount": format_amount,
     "factor": lambda change: format_factor(*change),
+    "share": format_share,
 }
 """How a number can be written in a sentence, by the name that a placeholder gives: ``{p:p}``, ``{mean:points}``."""

@@ -56,11 +56,11 @@ def mask(*rows: list[int]) -> NDArray[np.uint8]:
     return full.reshape(SIZE)
 
 
-def coloured(colours: list[tuple[int, int, int]]) -> NDArray[np.uint8]:
-    """Return a picture of SIZE whose first pixels have ``colours`` and whose others have the last."""
+def colored(colors: list[tuple[int, int, int]]) -> NDArray[np.uint8]:
+    """Return a picture of SIZE whose first pixels have ``colors`` and whose others have the last."""
     full = np.empty((SIZE[0] * SIZE[1], 3), dtype=np.uint8)
-    full[:] = colours[-1]
-    full[: len(colours)] = colours
+    full[:] = colors[-1]
+    full[: len(colors)] = colors
     return full.reshape(*SIZE, 3)
 
 

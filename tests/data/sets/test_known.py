@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from semalign.data.check import scan
+from semalign.data.check.scan import scan
 from semalign.data.sets import camvid, cityscapes, nyuv2, voc
 from semalign.errors import DataError
 from semalign.palette import PASCAL_VOC
 from tests.data.conftest import save
-from tests.data.sets.conftest import SIZE, Importer, coloured, mask, palette_png, picture
+from tests.data.sets.conftest import SIZE, Importer, colored, mask, palette_png, picture
 
 CAMVID = Path(__file__).parents[4] / "shared" / "data" / "camvid"
 
@@ -83,11 +83,11 @@ GROUPS = {
 }
 
 
-def test_camvids_colours(source: Path, imported: Importer) -> None:
-    """All 32 colours become the 11 classes and void; the frame's name gives the split."""
+def test_camvids_colors(source: Path, imported: Importer) -> None:
+    """All 32 colors become the 11 classes and void; the frame's name gives the split."""
     for name in ("0001TP_008520", "0001TP_008550", "0016E5_07959", "0016E5_07960", "Seq05VD_f00000"):
         picture(source / "701_StillsRaw_full" / f"{name}.png")
-        save(source / "LabeledApproved_full" / f"{name}_L.png", coloured([camvid.COLOURS[c] for c in GROUPS]))
+        save(source / "LabeledApproved_full" / f"{name}_L.png", colored([camvid.COLORS[c] for c in GROUPS]))
 
     folder, found = imported("camvid")
 
@@ -99,10 +99,10 @@ def test_camvids_colours(source: Path, imported: Importer) -> None:
 
 
 def test_camvid_with_a_class_dict(source: Path, imported: Importer) -> None:
-    """The colours of class_dict.csv count, and folders of a split with masks NAME_L.png are read."""
+    """The colors of class_dict.csv count, and folders of a split with masks NAME_L.png are read."""
     (source / "class_dict.csv").write_text("name,r,g,b\nSky,9,8,7\nBridge, 1, 2, 3\nVoid,0,0,0\n")
     picture(source / "train" / "0006R0_f00930.png")
-    save(source / "train_labels" / "0006R0_f00930_L.png", coloured([(9, 8, 7), (1, 2, 3), (0, 0, 0)]))
+    save(source / "train_labels" / "0006R0_f00930_L.png", colored([(9, 8, 7), (1, 2, 3), (0, 0, 0)]))
 
     folder, _ = imported("camvid")
 
@@ -113,14 +113,14 @@ def test_camvid_with_a_class_dict(source: Path, imported: Importer) -> None:
     ("text", "message"),
     [
         ("name,r,g,b\nSkyy,9,8,7\n", r"class_dict.csv names 'Skyy', which is none of CamVid's 32.*did you mean 'Sky'"),
-        ("name,r,g,b\nSky,9,8\n", r"gives 'Sky' the colour '9 8', expected three numbers to 255"),
-        ("name,r,g,b\nSky,²,8,7\n", r"gives 'Sky' the colour '² 8 7', expected three numbers to 255"),
-        (f"name,r,g,b\nSky,{'9' * 5000},8,7\n", r"gives 'Sky' the colour .*, expected three numbers to 255"),
+        ("name,r,g,b\nSky,9,8\n", r"gives 'Sky' the color '9 8', expected three numbers to 255"),
+        ("name,r,g,b\nSky,²,8,7\n", r"gives 'Sky' the color '² 8 7', expected three numbers to 255"),
+        (f"name,r,g,b\nSky,{'9' * 5000},8,7\n", r"gives 'Sky' the color .*, expected three numbers to 255"),
         (f'name,r,g,b\n"{"S" * 200_000}",9,8,7\n', r"class_dict.csv is no CSV that can be read \(field larger than"),
     ],
 )
 def test_camvids_wrong_class_dict(source: Path, imported: Importer, text: str, message: str) -> None:
-    """A class that CamVid does not have, and a colour that is none."""
+    """A class that CamVid does not have, and a color that is none."""
     (source / "class_dict.csv").write_text(text)
     (source / "train_labels").mkdir()
     (source / "train").mkdir()
@@ -238,7 +238,7 @@ def test_ade20k_without_names(source: Path, imported: Importer) -> None:
 
 
 def test_voc(source: Path, imported: Importer) -> None:
-    """The palette's indices count, 255 is the border; masks saved as RGB are read by the palette's colours."""
+    """The palette's indices count, 255 is the border; masks saved as RGB are read by the palette's colors."""
     root = source / "VOCdevkit" / "VOC2012"
     colors = PASCAL_VOC
     values = mask([0, 1, 15, 20, 255])
@@ -305,7 +305,7 @@ def test_cityscapes(source: Path, imported: Importer) -> None:
 # ---- What does not fit ----
 
 
-def test_unknown_ids_and_colours(source: Path, imported: Importer) -> None:
+def test_unknown_ids_and_colors(source: Path, imported: Importer) -> None:
     """They are refused with the file, the values and the fix; on request they are ignored and counted."""
     for name in ("0001TP_1", "0001TP_2"):
         picture(source / "train" / f"{name}.png")
@@ -324,13 +324,11 @@ def test_unknown_ids_and_colours(source: Path, imported: Importer) -> None:
     assert found.notes[-1] == "4 pixels of unknown values in 2 masks are ignored (255)"
 
 
-def test_unknown_colours(source: Path, imported: Importer) -> None:
-    """A colour between two classes, as a resized mask has."""
+def test_unknown_colors(source: Path, imported: Importer) -> None:
+    """A color between two classes, as a resized mask has."""
     picture(source / "train" / "0001TP_1.png")
-    save(source / "train_labels" / "0001TP_1.png", coloured([(1, 2, 3), (128, 0, 0)]))
-    with pytest.raises(
-        DataError, match=r"holds the colour 1 2 3 \(1 pixels\), expected colours of CamVid's 32 classes"
-    ):
+    save(source / "train_labels" / "0001TP_1.png", colored([(1, 2, 3), (128, 0, 0)]))
+    with pytest.raises(DataError, match=r"holds the color 1 2 3 \(1 pixels\), expected colors of CamVid's 32 classes"):
         imported("camvid")
 
 
@@ -373,6 +371,6 @@ def test_wrong_layouts(source: Path, imported: Importer, name: str) -> None:
 def test_sizes_match_the_rule() -> None:
     """The lists of classes have the lengths that papers give."""
     assert (len(camvid.CLASSES), len(nyuv2.CLASSES), len(voc.CLASSES), len(cityscapes.CLASSES)) == (11, 40, 21, 19)
-    assert len(camvid.COLOURS) == len(set(camvid.COLOURS.values())) == 32
-    assert sorted(name for group in camvid.GROUPS.values() for name in group) == sorted(set(camvid.COLOURS) - {"Void"})
+    assert len(camvid.COLORS) == len(set(camvid.COLORS.values())) == 32
+    assert sorted(name for group in camvid.GROUPS.values() for name in group) == sorted(set(camvid.COLORS) - {"Void"})
     assert SIZE == (5, 7)

@@ -1,4 +1,4 @@
-"""CamVid, in the layout of the SegNet tutorial (class indices) and in its own (colours of 32 classes).
+"""CamVid, in the layout of the SegNet tutorial (class indices) and in its own (colors of 32 classes).
 
 The 32 classes become the 11 of the SegNet tutorial as MathWorks' tutorial on SegNet groups them; the split of the
 original's frames is the SegNet tutorial's.
@@ -13,15 +13,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from semalign.data.masks import Color, is_byte
+from semalign.data.colors import Color, is_byte
 from semalign.data.sample import MaskArray
 from semalign.data.sets.plan import Entry, Plan
-from semalign.data.sets.rules import Unknown, classes_of_colours, classes_of_ids, read_colours, read_ids
+from semalign.data.sets.rules import Unknown, classes_of_colors, classes_of_ids, read_colors, read_ids
 from semalign.data.sets.source import Source
 from semalign.errors import DataError, first_line, nearest
 from semalign.metrics import IGNORE
 
-__all__ = ["CLASSES", "COLOURS", "EXPECTED", "GROUPS", "TITLE", "plan", "split_of"]
+__all__ = ["CLASSES", "COLORS", "EXPECTED", "GROUPS", "TITLE", "plan", "split_of"]
 
 TITLE: Final = "CamVid"
 EXPECTED: Final = (
@@ -58,7 +58,7 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """The original's classes by ours; Void is ignored."""
 
-COLOURS: Final[Mapping[str, Color]] = {
+COLORS: Final[Mapping[str, Color]] = {
     "Animal": (64, 128, 64),
     "Archway": (192, 0, 128),
     "Bicyclist": (0, 128, 192),
@@ -96,7 +96,7 @@ COLOURS: Final[Mapping[str, Color]] = {
 SPLITS = ("train", "val", "test")
 _IDS = {k: k for k in range(len(CLASSES))} | {len(CLASSES): IGNORE}
 _INDEX = {name.casefold(): k for k, ours in enumerate(CLASSES) for name in GROUPS[ours]} | {"void": IGNORE}
-_COLOUR_RULE = "colours of 32 classes to 11 as in the SegNet tutorial, Void to 255"
+_COLOR_RULE = "colors of 32 classes to 11 as in the SegNet tutorial, Void to 255"
 
 
 def plan(source: Source, unknown: Unknown) -> Plan:
@@ -106,7 +106,7 @@ def plan(source: Source, unknown: Unknown) -> Plan:
     if source.folder("trainannot"):
         return _segnet(source, unknown)
     if source.folder("train_labels"):
-        return _coloured_folders(source, unknown)
+        return _colored_folders(source, unknown)
     return _stills(source, source.need_folder(*stills), unknown)
 
 
@@ -173,21 +173,21 @@ def _partner(source: Source, labels: Mapping[str, Path], stem: str, image: Path,
     return labels[stem]
 
 
-def _coloured_folders(source: Source, unknown: Unknown) -> Plan:
-    colours = _colour_rule(source)
+def _colored_folders(source: Source, unknown: Unknown) -> Plan:
+    colors = _color_rule(source)
     entries = []
     for split in SPLITS:
         if source.folder(f"{split}_labels") is None:
             continue
         ending = "_L" if any(path.stem.endswith("_L") for path in (source.root / f"{split}_labels").iterdir()) else ""
         for image, mask in _same_names(source, split, f"{split}_labels", ending):
-            make = functools.partial(_mask_of_colours, mask, colours, unknown)
+            make = functools.partial(_mask_of_colors, mask, colors, unknown)
             entries.append(Entry(split, image.stem, image, make, cluster=_sequence(image.stem)))
-    return Plan("folders of a split with colours", _COLOUR_RULE, CLASSES, tuple(entries))
+    return Plan("folders of a split with colors", _COLOR_RULE, CLASSES, tuple(entries))
 
 
 def _stills(source: Source, stills: Path, unknown: Unknown) -> Plan:
-    colours = _colour_rule(source)
+    colors = _color_rule(source)
     masks = source.need_folder("LabeledApproved_full", "LabeledApproved")
     entries = []
     for image, mask in _same_names(source, stills.name, masks.name, "_L"):
@@ -197,10 +197,10 @@ def _stills(source: Source, stills: Path, unknown: Unknown) -> Plan:
                 f"image {image} is no frame of CamVid's four sequences, such as 0001TP_006690: its split is not known, "
                 "remove it or rename it as in the original"
             )
-        make = functools.partial(_mask_of_colours, mask, colours, unknown)
+        make = functools.partial(_mask_of_colors, mask, colors, unknown)
         entries.append(Entry(split, image.stem, image, make, cluster=_sequence(image.stem)))
     note = "the split is the SegNet tutorial's: 367 train, 101 val and 233 test of 701 frames"
-    return Plan("the original's stills", _COLOUR_RULE, CLASSES, tuple(entries), (note,))
+    return Plan("the original's stills", _COLOR_RULE, CLASSES, tuple(entries), (note,))
 
 
 def _mask_of_ids(path: Path, unknown: Unknown) -> MaskArray:
@@ -208,12 +208,12 @@ def _mask_of_ids(path: Path, unknown: Unknown) -> MaskArray:
     return classes_of_ids(read_ids(path, expected), _IDS, path, expected, unknown)
 
 
-def _mask_of_colours(path: Path, colours: Mapping[Color, int], unknown: Unknown) -> MaskArray:
-    return classes_of_colours(read_colours(path), colours, path, "colours of CamVid's 32 classes", unknown)
+def _mask_of_colors(path: Path, colors: Mapping[Color, int], unknown: Unknown) -> MaskArray:
+    return classes_of_colors(read_colors(path), colors, path, "colors of CamVid's 32 classes", unknown)
 
 
-def _colour_rule(source: Source) -> dict[Color, int]:
-    """Return our class by colour, from class_dict.csv or label_colors.txt where there is one."""
+def _color_rule(source: Source) -> dict[Color, int]:
+    """Return our class by color, from class_dict.csv or label_colors.txt where there is one."""
     table, text = source.root / "class_dict.csv", source.root / "label_colors.txt"
     if table.is_file():
         try:
@@ -225,12 +225,12 @@ def _colour_rule(source: Source) -> dict[Color, int]:
         parts = [line.split() for line in source.lines(text)]
         named = [(" ".join(part[3:]), part[:3], text) for part in parts]
     else:
-        return {color: _INDEX[name.casefold()] for name, color in COLOURS.items()}
+        return {color: _INDEX[name.casefold()] for name, color in COLORS.items()}
     rule: dict[Color, int] = {}
     for name, numbers, path in named:
         if len(numbers) != 3 or not all(is_byte(number.strip()) for number in numbers):
-            raise DataError(f"{path} gives {name!r} the colour {' '.join(numbers)!r}, expected three numbers to 255")
+            raise DataError(f"{path} gives {name!r} the color {' '.join(numbers)!r}, expected three numbers to 255")
         if name.casefold() not in _INDEX:
-            raise DataError(f"{path} names {name!r}, which is none of CamVid's 32 classes{nearest(name, COLOURS)}")
+            raise DataError(f"{path} names {name!r}, which is none of CamVid's 32 classes{nearest(name, COLORS)}")
         rule[(int(numbers[0]), int(numbers[1]), int(numbers[2]))] = _INDEX[name.casefold()]
     return rule

@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from semalign.data.folder import MAX_PIXELS
+from semalign.data.images import MAX_PIXELS
 from semalign.data.sample import MAX_CLASSES, MaskArray
 from semalign.data.sets.plan import Entry, Plan
 from semalign.data.sets.source import Source, check_name

@@ -83,7 +83,7 @@ def import_data(
         out: the folder to make; it appears whole or not at all.
         link: link to the images in place of copying them.
         follow_links: allow symbolic links in ``source`` that lead out of it.
-        ignore_unknown: ignore (255) pixels of ids and colours that the data set's rule does not name, and count them.
+        ignore_unknown: ignore (255) pixels of ids and colors that the data set's rule does not name, and count them.
         depth: take depth where there is some.
         splits: new names by old, such as ``{"test": "val"}``; "" leaves a split out.
         annotations: of ``coco``: its files, as FILE or SPLIT=FILE.

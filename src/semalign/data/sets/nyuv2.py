@@ -14,7 +14,8 @@ from typing import Any, Final, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from semalign.data.folder import decode_indices, read_bytes
+from semalign.data.images import decode_indices
+from semalign.data.reading import read_bytes
 from semalign.data.sample import ImageArray, MaskArray
 from semalign.data.sets.plan import Entry, Plan
 from semalign.data.sets.rules import Unknown, classes_of_ids, read_ids
@@ -139,7 +140,7 @@ def _grey_depth(path: Path) -> Path | Callable[[], NDArray[np.uint16]]:
 def _equal_channels(path: Path) -> NDArray[np.uint16]:
     values = decode_indices(read_bytes(path, "depth"), path, "depth", ("RGB", "RGBA"), "depth")[..., :3]
     if not (values == values[..., :1]).all():
-        raise DataError(f"depth {path} is a picture in colours, expected one channel: leave depth out with --no-depth")
+        raise DataError(f"depth {path} is a picture in colors, expected one channel: leave depth out with --no-depth")
     return values[..., 0].astype(np.uint16)
 
 

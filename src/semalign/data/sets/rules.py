@@ -1,4 +1,4 @@
-"""What a data set's pixel values and colours mean: from ids and colours to class indices, 255 ignored.
+"""What a data set's pixel values and colors mean: from ids and colors to class indices, 255 ignored.
 
 This module knows nothing of any one data set.
 """
@@ -11,13 +11,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from semalign.data.folder import decode_indices, read_bytes
-from semalign.data.masks import ONE_CHANNEL, Color
+from semalign.data.colors import Color
+from semalign.data.images import decode_indices
+from semalign.data.masks import ONE_CHANNEL
+from semalign.data.reading import read_bytes
 from semalign.data.sample import MaskArray
 from semalign.errors import DataError
 from semalign.metrics import IGNORE
 
-__all__ = ["Unknown", "classes_of_colours", "classes_of_ids", "read_colours", "read_ids"]
+__all__ = ["Unknown", "classes_of_colors", "classes_of_ids", "read_colors", "read_ids"]
 
 MOST_SHOWN = 5
 
@@ -57,9 +59,9 @@ def read_ids(path: Path, content: str) -> NDArray[np.int64]:
     return decode_indices(read_bytes(path, "mask"), path, "mask", ONE_CHANNEL, content).astype(np.int64)
 
 
-def read_colours(path: Path) -> NDArray[np.int64]:
-    """Return H x W colour codes R * 65536 + G * 256 + B of an RGB picture (PNG)."""
-    values = decode_indices(read_bytes(path, "mask"), path, "mask", ("RGB", "RGBA"), "class colours")
+def read_colors(path: Path) -> NDArray[np.int64]:
+    """Return H x W color codes R * 65536 + G * 256 + B of an RGB picture (PNG)."""
+    values = decode_indices(read_bytes(path, "mask"), path, "mask", ("RGB", "RGBA"), "class colors")
     wide = values[..., :3].astype(np.int64)
     return (wide[..., 0] << 16) | (wide[..., 1] << 8) | wide[..., 2]
 
@@ -71,12 +73,12 @@ def classes_of_ids(
     return _apply(ids, rule, path, expected, unknown, lambda value: f"the id {value}")
 
 
-def classes_of_colours(
+def classes_of_colors(
     codes: NDArray[np.int64], rule: Mapping[Color, int], path: Path, expected: str, unknown: Unknown
 ) -> MaskArray:
-    """Return class indices of colour codes by ``rule``; colours that it lacks go to ``unknown``."""
+    """Return class indices of color codes by ``rule``; colors that it lacks go to ``unknown``."""
     by_code = {(r << 16) | (g << 8) | b: index for (r, g, b), index in rule.items()}
-    return _apply(codes, by_code, path, expected, unknown, lambda c: f"the colour {c >> 16} {c >> 8 & 255} {c & 255}")
+    return _apply(codes, by_code, path, expected, unknown, lambda c: f"the color {c >> 16} {c >> 8 & 255} {c & 255}")
 
 
 def _apply(

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 
-from semalign.data.folder import IMAGE_ENDINGS, read_bytes
+from semalign.data.images import IMAGE_ENDINGS
+from semalign.data.reading import read_bytes
 from semalign.errors import DataError
 
 __all__ = ["Source", "check_name"]

@@ -10,7 +10,7 @@ from PIL import Image
 
 from semalign.data.sample import MaskArray
 from semalign.data.sets.plan import Entry, Plan
-from semalign.data.sets.rules import Unknown, classes_of_colours, classes_of_ids, read_colours, read_ids
+from semalign.data.sets.rules import Unknown, classes_of_colors, classes_of_ids, read_colors, read_ids
 from semalign.data.sets.source import Source, check_name
 from semalign.errors import DataError
 from semalign.metrics import IGNORE
@@ -46,7 +46,7 @@ CLASSES: Final = (
 )
 
 _IDS = {k: k for k in (*range(len(CLASSES)), IGNORE)}
-_COLOURS = {(int(color[0]), int(color[1]), int(color[2])): k for k, color in enumerate(PASCAL_VOC) if k in _IDS}
+_COLORS = {(int(color[0]), int(color[1]), int(color[2])): k for k, color in enumerate(PASCAL_VOC) if k in _IDS}
 
 
 def plan(source: Source, unknown: Unknown) -> Plan:
@@ -72,7 +72,7 @@ def plan(source: Source, unknown: Unknown) -> Plan:
 
 
 def _mask(path: Path, unknown: Unknown) -> MaskArray:
-    """Return a mask by its palette's indices, or by its colours where a tool has saved it as RGB."""
+    """Return a mask by its palette's indices, or by its colors where a tool has saved it as RGB."""
     expected = "0 to 20, and 255 for the border"
     try:
         with Image.open(path) as image:
@@ -82,5 +82,5 @@ def _mask(path: Path, unknown: Unknown) -> MaskArray:
             raise
         raise DataError(f"mask {path} cannot be decoded ({type(error).__name__}), replace the file") from error
     if is_rgb:
-        return classes_of_colours(read_colours(path), _COLOURS, path, "colours of Pascal VOC's palette", unknown)
+        return classes_of_colors(read_colors(path), _COLORS, path, "colors of Pascal VOC's palette", unknown)
     return classes_of_ids(read_ids(path, expected), _IDS, path, expected, unknown)

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from semalign.data.folder import IMAGE_ENDINGS, image_size, read_bytes
+from semalign.data.images import IMAGE_ENDINGS, image_size
+from semalign.data.reading import read_bytes
 from semalign.data.sets.plan import Entry, Plan
 from semalign.data.sets.source import check_name
 from semalign.errors import DataError

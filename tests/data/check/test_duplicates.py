@@ -10,9 +10,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from semalign.data.duplicates import NEAR_BITS, near_pairs, picture_hash, pixel_hash
+from semalign.data.check.duplicates import NEAR_BITS, near_pairs, picture_hash, pixel_hash
 
-SHARED = Path(__file__).parents[2].parent / "shared" / "data"
+SHARED = Path(__file__).parents[3].parent / "shared" / "data"
 
 
 def picture(seed: int, size: tuple[int, int] = (97, 131)) -> NDArray[np.uint8]:

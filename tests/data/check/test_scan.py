@@ -9,18 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from semalign.data import check
-from semalign.data.check import scan
+from semalign.data.check import scan as scan_module
+from semalign.data.check.scan import scan
 from semalign.data.folder import Folder
 from semalign.data.open import open_data
 from semalign.data.scenes import Scenes
 from semalign.errors import DataError, TextError
+from tests.data.conftest import SIZE, save
 
-from .conftest import SIZE, save
-
-SHARED = Path(__file__).parents[2].parent / "shared" / "data"
+SHARED = Path(__file__).parents[3].parent / "shared" / "data"
 
 
 def test_counts(tmp_path: Path) -> None:
@@ -43,10 +41,6 @@ def test_counts(tmp_path: Path) -> None:
     assert not train.rare
     assert train.depth_range == (9.0, 9.0)
     assert train.hole_share == 0.0
-    assert report.notes == (
-        "no measured depth at all: 1 image of train, the first is b",
-        "no mask of any split shows tree",
-    )
     found = json.loads(json.dumps(report.to_dict()))
     assert found["splits"]["train"]["unused"] == ["tree"]
     assert found["source"]["classes"] == ["sky", "road", "tree"]
@@ -87,7 +81,7 @@ def test_every_problem_is_found(root: Path) -> None:
         r"image .*train/b\.png is corrupt or truncated",
         r"image .*train/c\.png is 7 x 5",
         r"mask .*val/d\.png is an image of RGB",
-        r"line 1 of .*texts\.jsonl is no JSON",
+        r"line 1 of .*texts\.jsonl is not JSON",
         r"line 2 of .*texts\.jsonl has texts for an unknown image",
         r"line 1 of .*clusters\.txt is 'd'",
     ]
@@ -105,12 +99,12 @@ def test_every_problem_is_found(root: Path) -> None:
 def test_a_text_problem_is_a_text_error(root: Path) -> None:
     """A lone fault is raised as it is, with its own class."""
     (root / "texts.jsonl").write_text("{")
-    with pytest.raises(TextError, match=r"line 1 of .*texts.jsonl is no JSON") as caught:
+    with pytest.raises(TextError, match=r"line 1 of .*texts.jsonl is not JSON") as caught:
         open_data(root)
 
     assert "more" not in str(caught.value)
     (root / "texts.jsonl").write_text("{\n[]")
-    with pytest.raises(TextError, match=r"line 1 of .*texts.jsonl is no JSON .* \(and 1 more: `semalign data check"):
+    with pytest.raises(TextError, match=r"line 1 of .*texts.jsonl is not JSON .* \(and 1 more: `semalign data check"):
         open_data(root)
 
 
@@ -142,7 +136,7 @@ def test_the_second_scan_only_looks_at_times(root: Path, monkeypatch: pytest.Mon
     def refuse(*_: object) -> bytes:
         raise AssertionError("a known file was read")
 
-    monkeypatch.setattr(check, "read_bytes", refuse)
+    monkeypatch.setattr(scan_module, "read_bytes", refuse)
     monkeypatch.setattr("semalign.data.folder.read_bytes", refuse)
     second = scan(second_source)
 
@@ -223,26 +217,6 @@ def test_deferred_problems_have_the_same_sentences(root: Path) -> None:
     assert str(loaded.value) == str(scanned.value)
 
 
-def test_notes(root: Path) -> None:
-    """EXIF turns, masks without a label and images that stand in train and val are worth a note, not an error."""
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    array = np.random.default_rng(3).integers(256, size=(*SIZE, 3), dtype=np.uint8)
-    save(root / "images/train/a.png", array, exif=exif)
-    save(root / "images/train/b.png", array[:, ::-1], exif=exif)
-    save(root / "masks/train/b.png", np.full(SIZE[::-1], 255, np.uint8))
-    shutil.copy(root / "images/train/c.png", root / "images/val/e.png")
-    report = scan(Folder(root))
-
-    report.raise_for_problems()
-    assert report.notes == (
-        "EXIF orientation applied, as the mask has the upright size: 1 image of train, the first is b",
-        "EXIF orientation not applied, as the mask has the stored size: 1 image of train, the first is a",
-        "nothing but 255 (ignored) in the mask: 1 image of train, the first is b",
-        "in train too, byte for byte, so that scores are too good: 1 image of val, the first is e (train: c)",
-    )
-
-
 def test_progress(root: Path) -> None:
     """The callback counts what has to be read."""
     seen: list[tuple[int, int]] = []
@@ -279,7 +253,7 @@ def test_real_sets_open_as_they_are(
     assert len(source.class_names) == classes
     assert source.has_depth == depth
     assert isinstance(source, Folder)
-    assert source.pairing_problems() == []
+    assert source.listing.problems() == []
     for split in ("train", "val"):
         for image in source.names(split)[:3]:
             sample = source.load(split, image)

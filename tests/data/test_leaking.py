@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from semalign.data.leaks import FEWEST_IMAGES, Agreement, NameFinder, text_agreement
+from semalign.data.leaking import FEWEST_IMAGES, Agreement, NameFinder, text_agreement
 
 NAMES = [f"thing{letter}" for letter in "abcdefghijk"]
 
@@ -113,8 +113,8 @@ def test_few_images_and_images_without() -> None:
 
 def test_the_sentence_never_overstates() -> None:
     """100 % stands only where it is 100 %; JSON holds the same numbers."""
-    assert "99.9 % of the classes that the texts name" in Agreement(9, 10_000, 10_000, 9_999, 0).sentence()
-    assert "100 % of the mask's" in Agreement(9, 10, 10, 10, 0).sentence()
+    assert "99.9 % of the classes that the texts name" in str(Agreement(9, 10_000, 10_000, 9_999, 0).sentence())
+    assert "100 % of the mask's" in str(Agreement(9, 10, 10, 10, 0).sentence())
     assert Agreement(9, 10, 10, 10, 5).to_dict() == {
         "images": 9, "mentions": 10, "present": 10, "precision": 1.0, "recall": 1.0, "f1": 1.0, "shuffled_f1": 0.5,
         "above_chance": 1.0, "leaks": True,

@@ -11,21 +11,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semalign.data.findings import CODES, check_data
+from semalign.data.check.findings import RULES, DataReport, check_data
 from semalign.data.folder import Folder
 from semalign.data.scenes import Scenes
+from tests.data.conftest import grey_png
 
 from .broken import CLASSES, SIZE, change, load, make_clean, masks, save, write_texts
-from .conftest import grey_png
 
-SHARED = Path(__file__).parents[2].parent / "shared" / "data"
+SHARED = Path(__file__).parents[3].parent / "shared" / "data"
 
 VOC = [(0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0), (0, 0, 128)]
-"""The first five colours of Pascal VOC's palette."""
+"""The first five colors of Pascal VOC's palette."""
 
 
-def in_colours(path: Path, colors: list[tuple[int, int, int]]) -> None:
-    """Rewrite a mask as a picture in colours; 255 becomes the last class."""
+def in_colors(path: Path, colors: list[tuple[int, int, int]]) -> None:
+    """Rewrite a mask as a picture in colors; 255 becomes the last class."""
     values = load(path)
     values[values == 255] = len(colors) - 1
     save(path, np.array(colors, dtype=np.uint8)[values])
@@ -50,16 +50,16 @@ def every(rule: Callable[[Path], None], split: str | None = None) -> Callable[[P
     return apply
 
 
-def colour_file(root: Path) -> None:
-    """Odd colours in masks, which colors.txt explains."""
+def color_file(root: Path) -> None:
+    """Odd colors in masks, which colors.txt explains."""
     colors = [(9, 8, 7), (1, 2, 3), (200, 10, 10), (5, 250, 5), (77, 77, 0)]
-    every(lambda path: in_colours(path, colors))(root)
+    every(lambda path: in_colors(path, colors))(root)
     lines = [f"{r} {g} {b}\t{name.upper()}" for (r, g, b), name in zip(colors, CLASSES, strict=True)]
     (root / "colors.txt").write_text("\n".join(lines))
 
 
 def quantised(root: Path) -> None:
-    """Each file has a palette in an order of its own, as converting pictures in colours gives."""
+    """Each file has a palette in an order of its own, as converting pictures in colors gives."""
     for number, path in enumerate(masks(root)):
         values = load(path)
         values[values == 255] = 0
@@ -141,6 +141,11 @@ def deep_rgb() -> bytes:
     return grey_png(16, SIZE[1], SIZE[0], np.repeat(values[..., None], 3, axis=-1).astype(">u2").tobytes(), 2)
 
 
+def message(report: DataReport, place: int) -> str:
+    """Return what a finding says."""
+    return str(report.findings[place].message)
+
+
 FAULTS: list[tuple[str, str, int, Callable[[Path], object]]] = [
     # code, split, files, damage
     ("sizes-differ", "val", 1, lambda root: save(root / "masks/val/val01.png", np.eye(41, 31, dtype=np.uint8))),
@@ -151,9 +156,9 @@ FAULTS: list[tuple[str, str, int, Callable[[Path], object]]] = [
     ("sizes-differ", "train", 1, lambda root: save(root / "images/train/train00.png", np.eye(31, dtype=np.uint8) + 90)),
     ("texts-file", "", 1, lambda root: (root / "texts.jsonl").write_text('{"image": "train/zz", "texts": []}')),
     ("clusters-file", "", 1, lambda root: (root / "clusters.txt").write_text("nobody s1")),
-    ("mask-colour", "val", 7, every(lambda path: in_colours(path, VOC), "val")),
-    ("mask-colour", "train", 11, every(rgb, "train")),
-    ("mask-colour", "val", 1, lambda root: (root / "masks/val/val03.png").write_bytes(deep_rgb())),
+    ("mask-color", "val", 7, every(lambda path: in_colors(path, VOC), "val")),
+    ("mask-color", "train", 11, every(rgb, "train")),
+    ("mask-color", "val", 1, lambda root: (root / "masks/val/val03.png").write_bytes(deep_rgb())),
     ("mask-void", "train", 11, every(lambda p: change(p, lambda v: np.where(v == 255, 65535, v), np.uint16), "train")),
     ("mask-range", "val", 1, lambda root: change(root / "masks/val/val02.png", lambda v: np.where(v == 1, 77, v))),
     ("mask-range", "val", 1, lambda root: change(root / "masks/val/val02.png", lambda v: np.where(v == 1, 5, v))),
@@ -214,9 +219,9 @@ def test_one_fault_gives_its_finding(
     assert [finding.code for finding in report.findings] == [code]
     (finding,) = report.findings
     assert (finding.split, len(finding.files)) == (split, files)
-    assert finding.severity == CODES[code].severity
+    assert finding.severity == {rule.code: rule.severity for rule in RULES}[code]
     assert report.has_errors == (finding.severity == "error") == bool(report.scan.problems)
-    assert "\n" not in finding.message
+    assert "\n" not in str(finding.message)
     for file in finding.files:
         assert not Path(file).is_absolute()
     assert check_data(Folder(root)).findings == report.findings
@@ -230,7 +235,7 @@ def test_every_code_is_tested() -> None:
     own = {"mask-off-by-one", "mask-binary", "ignored-much", "class-rare", "class-dominant", "split-missing"}
     texts = {"texts-leak", "texts-missing", "texts-same"}
 
-    assert {fault[0] for fault in FAULTS} | own | texts == set(CODES)
+    assert {fault[0] for fault in FAULTS} | own | texts == {rule.code for rule in RULES}
 
 
 def test_off_by_one(clean: Path) -> None:
@@ -239,7 +244,7 @@ def test_off_by_one(clean: Path) -> None:
     one = check_data(Folder(clean))
     assert [(f.code, f.split) for f in one.findings] == [("mask-off-by-one", "val")]
     assert one.mending.shift == {"val"}
-    assert "no mask of the split holds 0: the classes are counted from 1, expected 0 to 4" in one.findings[0].message
+    assert "no mask of the split holds 0: the classes are counted from 1, expected 0 to 4" in message(one, 0)
 
     every(lambda path: change(path, lambda v: np.where(v == 255, v, v + 1)), "train")(clean)
     both = check_data(Folder(clean))
@@ -254,7 +259,7 @@ def test_not_off_by_one(clean: Path) -> None:
 
     assert {finding.code for finding in report.findings} == {"mask-range"}
     assert report.mending.shift == set()
-    assert "4 is one too high: classes.txt lacks a name, or 0 means no label" in report.findings[0].message
+    assert "4 is one too high: classes.txt lacks a name, or 0 means no label" in str(report.findings[0].message)
 
 
 def test_a_shift_that_does_not_fit_the_other_split_is_none(clean: Path) -> None:
@@ -273,21 +278,21 @@ def test_binary(clean: Path) -> None:
     report = check_data(Folder(clean))
 
     assert [(f.code, f.split) for f in report.findings] == [("mask-binary", "train"), ("mask-binary", "val")]
-    assert "water has no pixel: 255 seems to stand for 1" in report.findings[0].message
+    assert "water has no pixel: 255 seems to stand for 1" in str(report.findings[0].message)
 
 
-def test_colours_and_their_file(clean: Path) -> None:
-    """Unknown colours stay an error that asks for colors.txt; with it, they are known; a bad file is named."""
-    colour_file(clean)
+def test_colors_and_their_file(clean: Path) -> None:
+    """Unknown colors stay an error that asks for colors.txt; with it, they are known; a bad file is named."""
+    color_file(clean)
     known = check_data(Folder(clean))
-    assert {finding.code for finding in known.findings} == {"mask-colour"}
-    assert "known from colors.txt" in known.findings[0].message
-    assert len(known.mending.coloured) == 18
+    assert {finding.code for finding in known.findings} == {"mask-color"}
+    assert "known from colors.txt" in str(known.findings[0].message)
+    assert len(known.mending.colored) == 18
 
     (clean / "colors.txt").unlink()
     unknown = check_data(Folder(clean))
-    assert "5 colours, which none of the known palettes has" in unknown.findings[0].message
-    assert unknown.mending.coloured == set()
+    assert "5 colors, which none of the known palettes has" in str(unknown.findings[0].message)
+    assert unknown.mending.colored == set()
 
 
 def test_shares_of_classes(clean: Path) -> None:
@@ -307,11 +312,11 @@ def test_shares_of_classes(clean: Path) -> None:
     found = {finding.code: finding for finding in check_data(Folder(clean)).findings}
 
     assert set(found) == {"class-rare", "class-dominant"}
-    assert "tree 0.0085 % in 1, car 0.025 % in 1, person 0.025 % in 1" in found["class-rare"].message
-    assert found["class-dominant"].message == "99.7 % of the labelled pixels of train are sky"
+    assert "tree 0.0085 % in 1, car 0.025 % in 1, person 0.025 % in 1" in str(found["class-rare"].message)
+    assert str(found["class-dominant"].message) == "99.7 % of the labelled pixels of train are sky"
 
     every(lambda path: change(path, lambda v: np.where(np.arange(37) < 25, 255, v)), "val")(clean)
-    after = [f.message for f in check_data(Folder(clean)).findings if f.code == "ignored-much"]
+    after = [str(f.message) for f in check_data(Folder(clean)).findings if f.code == "ignored-much"]
     assert after == ["67.6 % of the pixels of val are ignored"]
 
 
@@ -320,7 +325,7 @@ def test_a_missing_split(clean: Path) -> None:
     shutil.rmtree(clean / "images/val")
     shutil.rmtree(clean / "masks/val")
 
-    assert [f.message for f in check_data(Folder(clean)).findings] == ["there is no split val"]
+    assert [str(f.message) for f in check_data(Folder(clean)).findings] == ["there is no split val"]
 
 
 def test_texts(clean: Path) -> None:
@@ -328,17 +333,17 @@ def test_texts(clean: Path) -> None:
     write_texts(clean, lambda split, number, present: [f"a photo of {name}" for name in present])
     leaking = check_data(Folder(clean))
     assert [(f.code, f.split) for f in leaking.findings] == [("texts-leak", "train"), ("texts-leak", "val")]
-    assert "made from the masks (leaking): over 11 images 100 % of the classes" in leaking.findings[0].message
+    assert "made from the masks (leaking): over 11 images 100 % of the classes" in str(leaking.findings[0].message)
 
     write_texts(clean, lambda split, number, present: [f"picture {number} of a road with {'cars' * (number % 4 > 1)}"])
     assert check_data(Folder(clean)).findings == ()
 
     write_texts(clean, lambda split, number, present: ["a street"] if split == "train" and number else [])
-    found = [(f.code, f.split, f.message) for f in check_data(Folder(clean)).findings]
+    found = [(f.code, f.split, str(f.message)) for f in check_data(Folder(clean)).findings]
     assert found == [
         ("texts-missing", "train", "1 of 11 images of train has no text"),
-        ("texts-same", "train", "all images of train have the same texts"),
         ("texts-missing", "val", "no image of val has a text"),
+        ("texts-same", "train", "all images of train have the same texts"),
     ]
 
 
@@ -346,21 +351,21 @@ def test_duplicates_say_which(clean: Path) -> None:
     """The details name both; duplicates of broken samples are found as well, and other masks are said."""
     copied("train/train02", "val/val06")(clean)
     copied("train/train03", "train/train09")(clean)
-    every(lambda path: in_colours(path, VOC), "val")(clean)
+    every(lambda path: in_colors(path, VOC), "val")(clean)
     found = {finding.code: finding for finding in check_data(Folder(clean)).findings}
 
-    assert set(found) == {"duplicate-across", "duplicate-within", "mask-colour"}
-    assert found["duplicate-across"].details == ("val/val06 is train/train02",)
-    assert "so that scores on val are too good" in found["duplicate-across"].message
-    assert found["duplicate-within"].message.endswith("pixel for pixel, 1 of them with another mask")
+    assert set(found) == {"duplicate-across", "duplicate-within", "mask-color"}
+    assert list(map(str, found["duplicate-across"].details)) == ["val/val06 is train/train02"]
+    assert "so that scores on val are too good" in str(found["duplicate-across"].message)
+    assert str(found["duplicate-within"].message).endswith("pixel for pixel, 1 of them with another mask")
 
 
 def test_a_bad_mask_hides_nothing_of_its_image(clean: Path) -> None:
-    """Size and darkness of an image are seen beside a mask in colours."""
-    every(lambda path: in_colours(path, VOC), "val")(clean)
+    """Size and darkness of an image are seen beside a mask in colors."""
+    every(lambda path: in_colors(path, VOC), "val")(clean)
     change(clean / "images/val/val01.png", lambda v: v[:23] // 20)
 
-    assert [f.code for f in check_data(Folder(clean)).findings] == ["sizes-differ", "mask-colour", "image-dark"]
+    assert [f.code for f in check_data(Folder(clean)).findings] == ["sizes-differ", "mask-color", "image-dark"]
 
 
 def test_scenes_are_sound() -> None:

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semalign.data.findings import check_data
+from semalign.data.check.findings import check_data
+from semalign.data.check.sheet import GAP, MOST_TILES, THUMB, contact_sheet, marked_images
 from semalign.data.folder import Folder
 from semalign.data.scenes import Scenes
-from semalign.data.sheet import GAP, MOST_TILES, THUMB, contact_sheet, marked_images
 from semalign.palette import class_colors
 
 from .broken import CLASSES, SIZE, change, make_clean, save
@@ -25,7 +25,7 @@ def tile(sheet: Image.Image, place: int, side: int) -> np.ndarray:
 
 
 def test_a_picture_and_its_overlay(tmp_path: Path) -> None:
-    """Of one image, the left half is the image, the right half its mask's colour over it; 255 is left as it is."""
+    """Of one image, the left half is the image, the right half its mask's color over it; 255 is left as it is."""
     root = make_clean(tmp_path / "set")
     for path in (*root.glob("images/*/*"), *root.glob("masks/*/*")):
         if path.stem != "train00":
@@ -58,7 +58,7 @@ def test_broken_ones_come_first_and_are_framed(tmp_path: Path) -> None:
     sheet = contact_sheet(Folder(root), report)
 
     assert marked_images(report) == {
-        ("train", "train05"): ["mask-colour"],
+        ("train", "train05"): ["mask-color"],
         ("train", "train06"): ["pairing"],
         ("train", "train07"): ["image-broken"],
         ("train", "train08"): ["image-flat"],

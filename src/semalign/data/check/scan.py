@@ -1,7 +1,7 @@
 """The full scan of a data source: every file read and decoded once, every problem collected.
 
 What a scan finds out about a folder's files is cached by their paths, sizes and times, so that the next opening costs
-one look at each file's size and time.  This module knows nothing of batches, models or torch.
+one look at each file's size and time.  This module does not depend on batches, models and torch.
 """
 
 from __future__ import annotations
@@ -17,9 +17,13 @@ from typing import Any
 import numpy as np
 
 from semalign.data.cache import read_cached, write_cached
-from semalign.data.duplicates import picture_hash, pixel_hash
-from semalign.data.folder import Files, Folder, check_size, decode_depth, decode_image, decode_mask, read_bytes
-from semalign.data.masks import MaskFacts, look_at_mask
+from semalign.data.check.duplicates import picture_hash, pixel_hash
+from semalign.data.colors import Color, as_color
+from semalign.data.depth import decode_depth
+from semalign.data.folder import Files, Folder
+from semalign.data.images import PNG_PALETTE, check_size, decode_image, png_kind
+from semalign.data.masks import MaskFacts, decode_mask, look_at_mask
+from semalign.data.reading import read_bytes
 from semalign.data.sample import DataSource, Sample
 from semalign.errors import DataError, TextError
 from semalign.metrics import IGNORE
@@ -51,9 +55,9 @@ class Record:
         depth: least and greatest measured value, share of holes, share of pixels at the end of the file's range, bits;
             empty without depth or measurement.
         grey: least and greatest value of the image.
-        pixel_hash: see `semalign.data.duplicates`; "" of scenes.
+        pixel_hash: see `semalign.data.check.duplicates`; "" of scenes.
         picture_hash: the same.
-        palette: of a palette mask the colour (hex) by index used; empty for other masks.
+        palette: of a palette mask the color (hex) by index used; empty for other masks.
     """
 
     stamps: list[list[Any]]
@@ -83,16 +87,26 @@ class Record:
                 and len([int(number) for number in record.grey]) == 2
                 and isinstance(record.pixel_hash, str)
                 and len(bytes.fromhex(record.picture_hash)) in (0, 32)
-                and all(isinstance(colour, str) for colour in record.palette.values())
+                and all(isinstance(color, str) for color in record.palette.values())
             )
         except (TypeError, ValueError, AttributeError):
             return None
         return record if good else None
 
     @property
+    def counts(self) -> dict[int, int]:
+        """Pixel counts by value of the mask."""
+        return {int(value): number for value, number in self.pixels.items()}
+
+    @property
     def classes(self) -> tuple[int, ...]:
         """Sorted class indices in the mask, without 255."""
-        return tuple(sorted(int(key) for key in self.pixels if int(key) != IGNORE))
+        return tuple(sorted(value for value in self.counts if value != IGNORE))
+
+    @property
+    def palette_colors(self) -> dict[int, Color]:
+        """Of a palette mask the color of each index in use."""
+        return {int(index): as_color(bytes.fromhex(text)) for index, text in self.palette.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,7 +176,6 @@ class ScanReport:
         source: the source's `describe()`.
         splits: counts by split; a split without one good sample is missing.
         problems: what must be mended, as errors ready to be raised, in order of splits and names, texts, clusters.
-        notes: what is allowed but worth knowing.
         read: number of samples that were read and decoded.
         cached: number of samples known from the last scan.
         records: by split and name, the samples without a problem.
@@ -172,7 +185,6 @@ class ScanReport:
     source: dict[str, Any]
     splits: dict[str, SplitReport]
     problems: tuple[Problem, ...]
-    notes: tuple[str, ...]
     read: int
     cached: int
     records: dict[str, dict[str, Record]] = dataclasses.field(default_factory=dict, repr=False)
@@ -209,7 +221,6 @@ class ScanReport:
                 for split, report in self.splits.items()
             },
             "problems": [str(problem) for problem in self.problems],
-            "notes": list(self.notes),
             "read": self.read,
             "cached": self.cached,
         }
@@ -242,9 +253,9 @@ def scan(source: DataSource, *, progress: Progress | None = None) -> ScanReport:
 
 def _scan_folder(folder: Folder, progress: Progress | None) -> ScanReport:
     class_count = len(folder.class_names)
-    problems: list[Problem] = list(folder.pairing_problems())
+    problems: list[Problem] = [*folder.listing.problems()]
     jobs: list[tuple[str, str, Files]] = []
-    for split, names in folder.complete_names().items():
+    for split, names in folder.listing.complete_names().items():
         jobs += [(split, name, folder.files(split, name)) for name in names]
 
     key = hashlib.sha256(str(folder.root.resolve()).encode(errors="surrogateescape")).hexdigest()[:32]
@@ -285,8 +296,8 @@ def _scan_folder(folder: Folder, progress: Progress | None) -> ScanReport:
         if known := records[split].get(name):
             paths = [path for path in files if path is not None]
             folder.remember(split, name, known.classes, dict(zip(paths, known.hashes, strict=True)))
-    problems += folder.parse_texts()[1]
-    problems += folder.parse_clusters()[1]
+    problems += folder.all_texts.problems
+    problems += folder.all_clusters.problems
     return _report(folder, records, bad, tuple(problems), read=len(unread), cached=cached)
 
 
@@ -340,7 +351,7 @@ def _read_sample(root: Path, name: str, files: Files, class_count: int) -> Recor
     except DataError as error:
         problems["mask"] = error
     facts = look_at_mask(mask_bytes) if mask is None else None
-    # A mask in colours or with strange values still has a size.
+    # A mask in colors or with strange values still has a size.
     mask_size = (mask.shape[0], mask.shape[1]) if mask is not None else facts.size if facts is not None else None
     if "image" not in problems:
         try:
@@ -367,7 +378,7 @@ def _read_sample(root: Path, name: str, files: Files, class_count: int) -> Recor
         grey = [] if image is None else [int(image.min()), int(image.max())]
         return BadSample(problems, look_at_mask(mask_bytes), pixels, picture, grey)
     sample = Sample(name, image, mask, depth, (), "")
-    known = _record(sample, orientation, _depth_bits(depth_bytes))
+    known = _record(sample, orientation, png_kind(depth_bytes).bits)
     return dataclasses.replace(
         known,
         stamps=stamps,
@@ -401,14 +412,9 @@ def _record(sample: Sample, orientation: str = "", depth_bits: int = 0) -> Recor
     )
 
 
-def _depth_bits(data: bytes) -> int:
-    # Byte 24 of a PNG's header is its bit depth.
-    return data[24] if len(data) > 24 else 0
-
-
 def _used_palette(data: bytes, pixels: dict[str, int]) -> dict[str, str]:
-    # Byte 25 is the colour type, 3 for a palette; grey masks need no second look.
-    if data[25] != 3:
+    # Grey masks need no second look.
+    if png_kind(data).color != PNG_PALETTE:
         return {}
     facts = look_at_mask(data)
     assert facts is not None
@@ -429,7 +435,6 @@ def _report(
         source=source.describe(),
         splits=splits,
         problems=problems,
-        notes=tuple(_notes(source, records, splits)),
         read=read,
         cached=cached,
         records=records,
@@ -463,35 +468,3 @@ def _split_report(
         depth_range=(min(d[0] for d in measured), max(d[1] for d in measured)) if measured else None,
         hole_share=sum(d[2] for d in measured) / len(measured) if measured else None,
     )
-
-
-def _notes(source: DataSource, records: dict[str, dict[str, Record]], splits: dict[str, SplitReport]) -> Iterator[str]:
-    orientations = {
-        "applied": "EXIF orientation applied, as the mask has the upright size",
-        "left": "EXIF orientation not applied, as the mask has the stored size",
-        "ambiguous": "EXIF orientation applied, but the mask fits either way, so look at some",
-    }
-    for split, found in records.items():
-        for orientation, meaning in orientations.items():
-            yield from _note(meaning, split, [n for n, record in found.items() if record.orientation == orientation])
-        yield from _note("nothing but 255 (ignored) in the mask", split, [n for n, r in found.items() if not r.classes])
-        if source.has_depth:
-            yield from _note("no measured depth at all", split, [n for n, r in found.items() if not r.depth])
-    never = [name for name in source.class_names if splits and all(name in split.unused for split in splits.values())]
-    if never:
-        yield f"no mask of any split shows {', '.join(never)}"
-    train = {record.hashes[0]: name for name, record in records.get("train", {}).items() if record.hashes}
-    for split, found in records.items():
-        if split != "train":
-            twins = [
-                f"{name} (train: {train[record.hashes[0]]})"
-                for name, record in found.items()
-                if record.hashes and record.hashes[0] in train
-            ]
-            yield from _note("in train too, byte for byte, so that scores are too good", split, twins)
-
-
-def _note(what: str, split: str, names: list[str]) -> Iterator[str]:
-    if names:
-        plural = "" if len(names) == 1 else "s"
-        yield f"{what}: {len(names)} image{plural} of {split}, the first is {names[0]}"

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semalign.data.findings import check_data
+from semalign.data.check.findings import check_data
+from semalign.data.check.repair import write_corrected
 from semalign.data.folder import Folder
-from semalign.data.repair import write_corrected
 from semalign.errors import OutputError
 
 from .broken import CLASSES, change, load, make_clean, masks, save, write_texts
@@ -23,14 +23,17 @@ from .test_findings import (
     VOC,
     binary,
     clusters,
-    colour_file,
+    color_file,
     copied,
     deep_rgb,
     every,
-    in_colours,
+    in_colors,
     quantised,
     rgb,
     with_palette,
+)
+from .test_findings import (
+    message as said_of,
 )
 
 Damage = Callable[[Path], None]
@@ -75,10 +78,10 @@ def plus_one(path: Path) -> None:
         ("mask-off-by-one", every(plus_one), True),
         ("mask-off-by-one", every(plus_one, "val"), True),
         ("mask-void", every(lambda p: change(p, lambda v: np.where(v == 255, 65535, v), np.uint16)), True),
-        ("mask-colour", every(rgb), True),
+        ("mask-color", every(rgb), True),
         ("palette", every(lambda path: with_palette(path, VOC)), True),
-        ("mask-colour", every(lambda path: in_colours(path, VOC), "train"), False),
-        ("mask-colour", colour_file, False),
+        ("mask-color", every(lambda path: in_colors(path, VOC), "train"), False),
+        ("mask-color", color_file, False),
         ("palettes-differ", quantised, False),
     ],
 )
@@ -93,7 +96,7 @@ def test_masks_become_class_indices(clean: Path, tmp_path: Path, code: str, dama
     for path in masks(tmp_path / "out"):
         expected = before[path.name].copy()
         if not kept:
-            # Pictures in colours have no colour for "ignored" here.
+            # Pictures in colors have no color for "ignored" here.
             found = load(path)
             assert np.array_equal(found[expected != 255], expected[expected != 255])
         else:
@@ -149,14 +152,14 @@ def test_everything_at_once(tmp_path: Path) -> None:
 
 
 def test_what_is_in_doubt_stays(clean: Path, tmp_path: Path) -> None:
-    """Unknown values and colours, duplicates within a split and most missing masks are copied as they are."""
+    """Unknown values and colors, duplicates within a split and most missing masks are copied as they are."""
     change(clean / "masks/val/val02.png", lambda v: np.where(v == 1, 77, v))
-    every(lambda path: in_colours(path, [(1, 2, 3), (3, 2, 1), (9, 9, 0), (4, 4, 9), (0, 7, 7)]), "train")(clean)
+    every(lambda path: in_colors(path, [(1, 2, 3), (3, 2, 1), (9, 9, 0), (4, 4, 9), (0, 7, 7)]), "train")(clean)
     copied("train/train02", "train/train08")(clean)
     said = mend(clean, tmp_path / "out")
 
     assert said["changes"] == []
-    assert said["not_changed"] == ["duplicate-within", "mask-colour", "mask-range"]
+    assert said["not_changed"] == ["duplicate-within", "mask-color", "mask-range"]
     copy = contents(tmp_path / "out")
     del copy["fixes.json"]
     assert copy == contents(clean)
@@ -185,7 +188,7 @@ def test_no_split_loses_half_of_its_images(clean: Path, tmp_path: Path) -> None:
     findings = check_data(Folder(tmp_path / "out")).findings
 
     assert said["changes"] == []
-    assert [finding.message for finding in findings] == [
+    assert [str(finding.message) for finding in findings] == [
         "6 images of train cannot be decoded; --fix keeps them, since 6 of 11 images of train would be left out",
         "7 masks of val cannot be decoded as PNG; --fix keeps them, since 7 of 7 images of val would be left out",
     ]
@@ -203,7 +206,7 @@ def test_a_split_that_is_a_copy_of_train(clean: Path, tmp_path: Path) -> None:
     said = mend(clean, tmp_path / "out")
     assert (said["changes"], said["not_changed"]) == ([], ["duplicate-across"])
     (finding,) = check_data(Folder(tmp_path / "out")).findings
-    assert finding.message.endswith("--fix keeps them, since 11 of 11 images of train would be left out")
+    assert str(finding.message).endswith("--fix keeps them, since 11 of 11 images of train would be left out")
 
     for name in [path.name for path in masks(clean, "val")[3:]]:
         for kind in ("images", "masks"):
@@ -212,7 +215,7 @@ def test_a_split_that_is_a_copy_of_train(clean: Path, tmp_path: Path) -> None:
         path.write_bytes(b"no mask")
     report = check_data(Folder(clean))
     assert set(report.mending.drop.values()) == {"mask-broken"}
-    assert report.findings[-1].message.endswith("--fix keeps them, since 6 of 11 images of train would be left out")
+    assert said_of(report, -1).endswith("--fix keeps them, since 6 of 11 images of train would be left out")
 
 
 def test_a_copy_without_masks_can_be_opened(clean: Path, tmp_path: Path) -> None:
@@ -229,7 +232,7 @@ def test_a_copy_without_masks_can_be_opened(clean: Path, tmp_path: Path) -> None
 
 
 GREYS = [(9, 8, 7), (128, 128, 128), (200, 10, 10), (5, 250, 5), (77, 77, 0), (0, 0, 0)]
-"""A grey among the classes' colours; black is no class."""
+"""A grey among the classes' colors; black is no class."""
 
 
 def name_greys(root: Path, colors: list[tuple[int, int, int]]) -> None:
@@ -240,13 +243,13 @@ def name_greys(root: Path, colors: list[tuple[int, int, int]]) -> None:
 
 
 def paint(path: Path, colors: list[tuple[int, int, int]]) -> None:
-    """Rewrite a mask in colours; 255 becomes the last of them."""
+    """Rewrite a mask in colors; 255 becomes the last of them."""
     values = load(path)
     values[values == 255] = len(colors) - 1
     save(path, np.array(colors, dtype=np.uint8)[values])
 
 
-def test_grey_masks_among_masks_in_colours(clean: Path, tmp_path: Path) -> None:
+def test_grey_masks_among_masks_in_colors(clean: Path, tmp_path: Path) -> None:
     """Black is what colors.txt says, also in a mask that holds nothing else, and so is grey."""
     change(clean / "masks/train/train00.png", lambda v: v * 0 + 255)
     change(clean / "masks/train/train01.png", lambda v: np.where(v == 0, 1, 255))
@@ -256,14 +259,14 @@ def test_grey_masks_among_masks_in_colours(clean: Path, tmp_path: Path) -> None:
     found = check_data(Folder(clean)).findings
     said = mend(clean, tmp_path / "out")
 
-    assert [(f.code, f.split, len(f.files)) for f in found] == [("mask-colour", "train", 11), ("mask-colour", "val", 7)]
-    assert {entry["what"] for entry in said["changes"]} == {"colours read as classes by colors.txt"}
+    assert [(f.code, f.split, len(f.files)) for f in found] == [("mask-color", "train", 11), ("mask-color", "val", 7)]
+    assert {entry["what"] for entry in said["changes"]} == {"colors read as classes by colors.txt"}
     for path in masks(tmp_path / "out"):
         assert np.array_equal(load(path), before[path.name])
 
 
-def test_colours_that_are_all_grey(clean: Path, tmp_path: Path) -> None:
-    """Where no mask has a colour, colors.txt is followed if its greys are what the masks hold."""
+def test_colors_that_are_all_grey(clean: Path, tmp_path: Path) -> None:
+    """Where no mask has a color, colors.txt is followed if its greys are what the masks hold."""
     greys = [(value, value, value) for value in (50, 100, 150, 200, 255, 0)]
     before = {path.name: load(path) for path in masks(clean)}
     name_greys(clean, greys)
@@ -289,12 +292,12 @@ def test_grey_masks_among_masks_of_indices(clean: Path, tmp_path: Path, first: i
         assert np.array_equal(load(path), before[path.name])
 
 
-@pytest.mark.parametrize("others", ["colours and indices", "unknown colours", "one channel"])
+@pytest.mark.parametrize("others", ["colors and indices", "unknown colors", "one channel"])
 def test_black_masks_in_doubt_stay(clean: Path, tmp_path: Path, others: str) -> None:
-    """Black among both kinds, among colours that nothing explains, or alone of three channels, stays an error."""
-    if others != "unknown colours":
+    """Black among both kinds, among colors that nothing explains, or alone of three channels, stays an error."""
+    if others != "unknown colors":
         name_greys(clean, GREYS)
-    if others == "colours and indices":
+    if others == "colors and indices":
         every(rgb, "val")(clean)
     if others != "one channel":
         every(lambda path: paint(path, GREYS), "train")(clean)
@@ -305,12 +308,12 @@ def test_black_masks_in_doubt_stay(clean: Path, tmp_path: Path, others: str) -> 
     assert "masks/train/train00.png" not in {entry["file"] for entry in said["changes"]}
     assert (tmp_path / "out/masks/train/train00.png").read_bytes() == black.read_bytes()
     finding = next(f for f in check_data(Folder(clean)).findings if f.files == ("masks/train/train00.png",))
-    assert (finding.code, finding.severity) == ("mask-colour", "error")
-    assert finding.message.startswith("1 mask of train has three equal channels that may be colours or class indices")
+    assert (finding.code, finding.severity) == ("mask-color", "error")
+    assert str(finding.message).startswith("1 mask of train has three equal channels that may be colors or class")
 
 
 def test_channels_of_16_bits_stay(clean: Path, tmp_path: Path) -> None:
-    """Masks of which the high bytes alone can be read are copied, whatever their colours would be."""
+    """Masks of which the high bytes alone can be read are copied, whatever their colors would be."""
     name_greys(clean, GREYS)
     for path in masks(clean):
         path.write_bytes(deep_rgb())
@@ -319,12 +322,12 @@ def test_channels_of_16_bits_stay(clean: Path, tmp_path: Path) -> None:
     assert said["changes"] == []
     assert contents(tmp_path / "out/masks") == contents(clean / "masks")
     found = check_data(Folder(tmp_path / "out")).findings
-    assert {finding.code for finding in found} == {"mask-colour"}
-    assert found[0].message.startswith("11 masks of train have several channels of 16 bits, which --fix leaves")
+    assert {finding.code for finding in found} == {"mask-color"}
+    assert str(found[0].message).startswith("11 masks of train have several channels of 16 bits, which --fix leaves")
 
 
-def test_a_shifted_split_with_a_picture_in_colours(clean: Path, tmp_path: Path) -> None:
-    """A mask of unknown colours and one of 16-bit channels are copied; the others' classes are counted from 0."""
+def test_a_shifted_split_with_a_picture_in_colors(clean: Path, tmp_path: Path) -> None:
+    """A mask of unknown colors and one of 16-bit channels are copied; the others' classes are counted from 0."""
     before = {path.name: load(path) for path in masks(clean)}
     every(plus_one)(clean)
     kept = clean / "masks/train/train04.png"
@@ -371,7 +374,7 @@ def test_all_or_nothing(clean: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
             raise OSError(28, "No space left on device")
         target.write_bytes(source.read_bytes())
 
-    monkeypatch.setattr("semalign.data.repair.shutil.copyfile", full)
+    monkeypatch.setattr("semalign.data.check.repair.shutil.copyfile", full)
     with pytest.raises(OutputError, match=r"cannot write the corrected copy .*out: No space left on device"):
         write_corrected(Folder(clean), check_data(Folder(clean)), tmp_path / "out")
 

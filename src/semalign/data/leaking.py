@@ -1,4 +1,4 @@
-"""Whether the images' texts name what stands in their masks more exactly than anybody could see.
+"""What marks a text as leaking: images' texts that name what is in their masks more exactly than anybody could see.
 
 The classes that an image's texts name are compared with the classes of its mask, over all images that have both.
 Precision is the share of mentions that are in the mask, recall the share of the masks' classes that are mentioned, both
@@ -6,7 +6,7 @@ from summed counts.  Where all images show nearly the same classes, any text agr
 expectation when texts are shuffled between images, as in Cohen's kappa (1960): (x - x_shuffled) / (1 - x_shuffled).
 
 It finds names written as in ``classes.txt`` (any case, singular or plural, ``a|b`` for aliases); a text that says
-"automobile" for "car" names nothing here.  This module knows nothing of images, files, models and torch.
+"automobile" for "car" names nothing here.  This module does not depend on images, files, models and torch.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from semalign.wording import Message, say
 
 __all__ = [
     "FEWEST_IMAGES",
@@ -119,12 +121,15 @@ class Agreement:
             for total in (self.mentions, self.present)
         )
 
-    def sentence(self) -> str:
+    def sentence(self) -> Message:
         """Return the evidence in words."""
-        return (
-            f"over {self.images} images {_percent(self.precision)} % of the classes that the texts name are in the "
-            f"image's own mask and {_percent(self.recall)} % of the mask's classes are named (F1 {self.f1:.2f}, with "
-            f"texts shuffled between images {self.shuffled_f1:.2f})"
+        return say(
+            "data.agreement",
+            n=self.images,
+            precision=self.precision,
+            recall=self.recall,
+            f1=self.f1,
+            shuffled=self.shuffled_f1,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -140,12 +145,6 @@ class Agreement:
             "above_chance": self.above_chance,
             "leaks": self.leaks,
         }
-
-
-def _percent(share: float) -> str:
-    # 100 only where it is 100.
-    text = f"{100 * share:.1f}"
-    return ("100" if share == 1 else "99.9") if text == "100.0" else text
 
 
 class NameFinder:

@@ -1,7 +1,7 @@
 """A contact sheet: some images of each split beside their masks laid over them, with a legend.
 
-One picture is decoded at a time and kept as a thumbnail.  This module knows nothing of what a finding means: it marks
-the images that it is told to.
+One picture is decoded at a time and kept as a thumbnail.  This module does not depend on what a finding means: it marks
+the images of the findings it is given.
 """
 
 from __future__ import annotations
@@ -14,14 +14,18 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from semalign.data.findings import DataReport, Key, listed_files
-from semalign.data.folder import Folder, read_bytes, read_image
-from semalign.data.masks import look_at_mask, read_indices, read_rgb
-from semalign.data.pictures import font_file
+from semalign import layout
+from semalign.data.check.findings import DataReport
+from semalign.data.folder import Folder
+from semalign.data.images import read_image
+from semalign.data.listing import Key, listed_files
+from semalign.data.masks import look_at_mask, read_color_codes, read_indices
+from semalign.data.pictures import blend, font_file, percent
+from semalign.data.reading import read_bytes
 from semalign.data.sample import DataSource
 from semalign.errors import DataError
-from semalign.metrics import IGNORE
 from semalign.palette import class_colors, mask_palette
+from semalign.wording import Catalogue, Language
 
 __all__ = ["MOST_TILES", "contact_sheet", "marked_images"]
 
@@ -33,7 +37,6 @@ THUMB = (144, 192)
 COLUMNS = 3
 GAP = 8
 LINE = 18
-OPACITY = 0.55
 INK = "black"
 QUIET = (110, 110, 110)
 MARK = {"error": (200, 30, 30), "warning": (200, 120, 0)}
@@ -53,7 +56,7 @@ def marked_images(report: DataReport) -> dict[Key, list[str]]:
 
 
 def _choose(source: DataSource, marked: Mapping[Key, list[str]], severity: Mapping[str, str]) -> list[Key]:
-    """Return a few images of each split: some of each finding that is no note, then evenly spaced ones."""
+    """Return a few images of each split: some of each error and warning, then evenly spaced ones."""
     chosen: list[Key] = []
     splits = [split for split in source.splits if _names(source, split)]
     each = max(1, MOST_TILES // max(1, len(splits)))
@@ -81,29 +84,32 @@ def _names(source: DataSource, split: str) -> tuple[str, ...]:
         return ()
 
 
-def contact_sheet(source: DataSource, report: DataReport) -> Image.Image:
+def contact_sheet(source: DataSource, report: DataReport, lang: Language = "en") -> Image.Image:
     """Return the sheet: image and overlay side by side, name and findings beneath, classes with their share of pixels.
 
     Args:
         source: the data.
         report: of `check_data` on ``source``; images with errors and warnings are shown first and framed.
+        lang: of the few words on it.
     """
+    words = Catalogue(lang)
     severity = {finding.code: finding.severity for finding in report.findings}
     marked = marked_images(report)
     tiles = _choose(source, marked, severity)
-    words = "".join([*source.class_names, *(name for _, name in tiles)])
-    found = font_file(words)
+    heading_key = "data.sheet.share" if report.scan.splits else "data.sheet.classes"
+    heading = words(heading_key)
+    found = font_file("".join([heading, *source.class_names, *(name for _, name in tiles)]))
     font: Any = ImageFont.truetype(found, 13) if found else ImageFont.load_default(size=13)
     colors = class_colors(max(1, len(source.class_names)))
 
     tile_width, tile_height = 2 * THUMB[1] + 4, THUMB[0] + LINE + 4
     rows = max(1, math.ceil(len(tiles) / COLUMNS))
-    labels = _legend(source, report)
-    if found is None:
-        labels = [
-            f"class {place}{label.partition('  ')[1]}{label.partition('  ')[2]}" for place, label in enumerate(labels)
-        ]
-    heading = "share of labelled pixels" if report.scan.splits else "classes"
+    names = source.class_names
+    if found is None:  # no font has these characters
+        words = Catalogue("en")
+        heading = words(heading_key)
+        names = tuple(words("data.sheet.class", index=index) for index in range(len(names)))
+    labels = _legend(source, report, names)
     column = 40 + max(int(font.getlength(label)) for label in [heading, *labels])
     height = max(rows * (tile_height + GAP), LINE * (len(labels) + 2)) + GAP
     sheet = Image.new("RGB", (COLUMNS * (tile_width + GAP) + GAP + column, height), "white")
@@ -111,7 +117,7 @@ def contact_sheet(source: DataSource, report: DataReport) -> Image.Image:
     for place, key in enumerate(tiles):
         left = GAP + place % COLUMNS * (tile_width + GAP)
         top = GAP + place // COLUMNS * (tile_height + GAP)
-        picture, overlay = _pair(source, key, colors)
+        picture, overlay = _pair(source, key, colors, words)
         sheet.paste(picture, (left, top))
         sheet.paste(overlay, (left + THUMB[1] + 4, top))
         codes = [code for code in marked.get(key, []) if severity[code] in MARK]
@@ -131,56 +137,45 @@ def contact_sheet(source: DataSource, report: DataReport) -> Image.Image:
     return sheet
 
 
-def _legend(source: DataSource, report: DataReport) -> list[str]:
+def _legend(source: DataSource, report: DataReport, names: tuple[str, ...]) -> list[str]:
+    """Return each class's name with its share of the labelled pixels."""
     splits = report.scan.splits.values()
     totals = [sum(split.pixels[name] for split in splits) for name in source.class_names]
     whole = sum(totals)
-    labels = []
-    for name, total in zip(source.class_names, totals, strict=True):
-        part = 100 * total / whole if whole else 0.0
-        labels.append(f"{name}  {'<0.1' if 0 < part < 0.05 else f'{part:.1f}'} %" if whole else name)
-    return labels
+    return [f"{name}  {percent(total / whole)} %" if whole else name for name, total in zip(names, totals, strict=True)]
 
 
-def _pair(source: DataSource, key: Key, colors: np.ndarray) -> tuple[Image.Image, Image.Image]:
+def _pair(source: DataSource, key: Key, colors: np.ndarray, words: Catalogue) -> tuple[Image.Image, Image.Image]:
     """Return image and overlay, each fitted into `THUMB`; what cannot be shown says so."""
     try:
         sample = source.load(*key)
     except (DataError, ValueError):
-        return _bare_pair(source, key)
+        return _bare_pair(source, key, words)
     small = _fit(Image.fromarray(sample.image), Image.Resampling.BOX)
-    size = small.size
     # A mask's own values, not a mixture of them: nearest neighbour.
-    mask = np.asarray(Image.fromarray(sample.mask).resize(size, Image.Resampling.NEAREST))
-    blended = np.asarray(small, dtype=np.float32).copy()
-    labelled = mask != IGNORE
-    blended[labelled] = (1 - OPACITY) * blended[labelled] + OPACITY * colors[mask[labelled]]
-    edge = np.zeros(mask.shape, dtype=bool)
-    edge[:, 1:] |= mask[:, 1:] != mask[:, :-1]
-    edge[1:] |= mask[1:] != mask[:-1]
-    blended[edge] *= 0.45
-    return _on_tile(small), _on_tile(Image.fromarray(blended.astype(np.uint8)))
+    mask = np.asarray(Image.fromarray(sample.mask).resize(small.size, Image.Resampling.NEAREST))
+    return _on_tile(small), _on_tile(Image.fromarray(blend(np.asarray(small), mask, colors)))
 
 
-def _bare_pair(source: DataSource, key: Key) -> tuple[Image.Image, Image.Image]:
-    """Return what can be decoded of a broken sample: the image, and the mask in its own colours."""
+def _bare_pair(source: DataSource, key: Key, words: Catalogue) -> tuple[Image.Image, Image.Image]:
+    """Return what can be decoded of a broken sample: the image, and the mask in its own colors."""
     assert isinstance(source, Folder)
-    picture = overlay = _note("cannot be read")
-    for path in listed_files(source.root, "images", key[0]):
+    picture = overlay = _note(words("data.sheet.unreadable"))
+    for path in listed_files(source.root, layout.IMAGES, key[0]):
         if path.stem == key[1]:
             with contextlib.suppress(DataError):
                 picture = _on_tile(_fit(Image.fromarray(read_image(path)), Image.Resampling.BOX))
-    mask = source.root / "masks" / key[0] / f"{key[1]}.png"
+    mask = source.root / layout.MASKS / key[0] / f"{key[1]}.png"
     if not mask.exists():
-        return picture, _note("no mask")
+        return picture, _note(words("data.sheet.no-mask"))
     facts = look_at_mask(read_bytes(mask, "mask"))
     if facts is None:
         return picture, overlay
-    if facts.colours:
-        codes = read_rgb(mask)
+    if facts.colors:
+        codes = read_color_codes(mask)
         rgb = np.stack([codes >> 16, codes >> 8 & 255, codes & 255], axis=-1).astype(np.uint8)
     else:
-        # Values that are no class get a colour too, so that one sees where they are.
+        # Values that are not classes get a color too, so that one sees where they are.
         rgb = mask_palette()[read_indices(mask) & 255]
     return picture, _on_tile(_fit(Image.fromarray(rgb), Image.Resampling.NEAREST))
 
@@ -200,7 +195,9 @@ def _on_tile(picture: Image.Image) -> Image.Image:
 def _note(text: str) -> Image.Image:
     tile = Image.new("RGB", (THUMB[1], THUMB[0]), (235, 235, 235))
     middle = (THUMB[1] / 2, THUMB[0] / 2)
-    ImageDraw.Draw(tile).text(middle, text, fill=MARK["error"], font=ImageFont.load_default(size=14), anchor="mm")
+    found = font_file(text)
+    font = ImageFont.truetype(found, 14) if found else ImageFont.load_default(size=14)
+    ImageDraw.Draw(tile).text(middle, text, fill=MARK["error"], font=font, anchor="mm")
     return tile
 
 

@@ -5,21 +5,23 @@ Perceptual Image Hash Functions, 2010), of 16 x 16 cosines where the usual 8 x 8
 next.  Measured on CamVid and NYU Depth v2, in bits of 256 that differ: a copy saved again as a poor JPEG 4, at half the
 size 10, brightened by 30 % 32, cropped by 4 % 60; pictures of different places from 80.
 
-This module knows nothing of files, masks and torch.
+This module does not depend on files, masks and torch.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.fft import dctn
 
 from semalign.data.sample import ImageArray
 
-__all__ = ["NEAR_BITS", "near_pairs", "picture_hash", "pixel_hash"]
+__all__ = ["NEAR_BITS", "Twins", "find_twins", "near_pairs", "picture_hash", "pixel_hash"]
 
 NEAR_BITS = 40
 """Pictures whose hashes differ in at most this many of 256 bits are nearly the same."""
@@ -28,9 +30,6 @@ SIDE = 64
 FREQUENCIES = 16
 FLAT = 2.0
 """A picture whose 64 x 64 grey values have a smaller spread has no structure that could be compared."""
-
-# Type II discrete cosine transform, its lowest frequencies: 16 x 64.
-COSINES = np.cos(np.pi * (2 * np.arange(SIDE) + 1) * np.arange(FREQUENCIES)[:, None] / (2 * SIDE))
 
 
 def pixel_hash(image: ImageArray) -> str:
@@ -50,9 +49,67 @@ def picture_hash(image: ImageArray) -> str:
     grey = np.asarray(small, dtype=np.float64)
     if grey.std() < FLAT:
         return ""
-    waves = (COSINES @ grey @ COSINES.T).ravel()
+    # The discrete cosine transform of type II; its scale does not matter for the signs.
+    waves = dctn(grey, type=2)[:FREQUENCIES, :FREQUENCIES].ravel()
     waves[0] = 0.0  # the mean brightness
     return np.packbits(waves > np.median(waves)).tobytes().hex()
+
+
+@dataclasses.dataclass(frozen=True)
+class Twins:
+    """Images of one split that are an image of another split, or of the same split, already.
+
+    Attributes:
+        split: the split of the images.
+        other: where their counterparts are; equal to ``split`` for counterparts in the same split.
+        same: by name the counterparts with the same pixels.
+        alike: by name, of the remaining images, the most similar counterpart that looks nearly the same.
+    """
+
+    split: str
+    other: str
+    same: Mapping[str, tuple[str, ...]]
+    alike: Mapping[str, str]
+
+
+def find_twins(hashes: Mapping[str, Mapping[str, tuple[str, str]]]) -> tuple[Twins, ...]:
+    """Return the images that occur more than once, for every split and every pair of splits.
+
+    Args:
+        hashes: by split and name `pixel_hash` and `picture_hash`.
+    """
+    splits = [split for split, own in hashes.items() if own]
+    found = []
+    for place, split in enumerate(splits):
+        found.append(_within(split, hashes[split]))
+        found += [_across(split, hashes[split], other, hashes[other]) for other in splits[:place]]
+    return tuple(found)
+
+
+def _within(split: str, hashes: Mapping[str, tuple[str, str]]) -> Twins:
+    first: dict[str, str] = {}
+    same = {}
+    for name, (pixels, _) in hashes.items():
+        known = first.setdefault(pixels, name)
+        if known != name:
+            same[name] = (known,)
+    names = list(first.values())
+    pairs = near_pairs([hashes[name][1] for name in names])
+    alike = {names[j]: names[i] for i, j in reversed(pairs)}
+    return Twins(split, split, same, dict(sorted(alike.items())))
+
+
+def _across(split: str, own: Mapping[str, tuple[str, str]], other: str, others: Mapping[str, tuple[str, str]]) -> Twins:
+    by_pixels: dict[str, list[str]] = {}
+    for name, (pixels, _) in others.items():
+        by_pixels.setdefault(pixels, []).append(name)
+    same = {name: tuple(by_pixels[pixels]) for name, (pixels, _) in own.items() if pixels in by_pixels}
+    rest, names = [name for name in own if name not in same], list(others)
+    pairs = near_pairs([others[name][1] for name in names], [own[name][1] for name in rest])
+    alike: dict[str, str] = {}
+    for i, j in pairs:
+        alike.setdefault(rest[j], names[i])
+    return Twins(split, other, same, alike)
 
 
 def near_pairs(first: Sequence[str], second: Sequence[str] | None = None) -> list[tuple[int, int]]:
