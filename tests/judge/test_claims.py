@@ -39,96 +39,97 @@ def _claim(identity: str, **known: Any) -> Claim:
     return found[0]
 
 
-@pytest.mark.parametrize(
-    ("identity", "known", "answer", "text"),
-    [
-        # parameters are counted, so nothing is open
-        ("saves-parameters", {"parameters": (1000, 1012)}, "supported", "1,000 parameters with a fixed and 1,012"),
-        ("saves-parameters", {"parameters": (1000, 1000)}, "refuted", ": 0 more"),
-        # the gap of training and validation, learnable minus fixed
-        ("avoids-overfitting", {"gap": MORE}, "supported", r"grows by \+2.00 points \[\+1.00, \+3.00\]"),
-        ("avoids-overfitting", {"gap": FEWER}, "refuted", "shrinks"),
-        ("avoids-overfitting", {"gap": Change(0.1, -0.2, 0.4, 5)}, "refuted", "inside ±0.5"),
-        ("avoids-overfitting", {"gap": NO_SIGN}, "undecided", "its sign is open"),
-        # stability: one clear sign is enough, two that disagree are none
-        ("destabilises", {"spread": Change(2.0, 1.1, 3.6, 9)}, "supported", r"spread over seeds x 2.00 \[1.10, 3.60\]"),
-        ("destabilises", {"spread": Change(0.5, 0.3, 0.9, 9)}, "refuted", "More stable"),
-        ("destabilises", {"spread": Change(1.3, 0.8, 2.1, 9)}, "undecided", "No sign"),
-        ("destabilises", {"failures": Failures(0, 7, 12, 0.016)}, "supported", "7 against 0 in 12 blocks"),
-        ("destabilises", {"failures": Failures(0, 3, 12, 0.25)}, "undecided", "p = 0.250"),
-        ("destabilises", {"spread": Change(0.5, 0.3, 0.9, 9), "spikes": MORE}, "undecided", "disagree"),
-        # stages: the first must lie beyond all others
-        ("early-layers", {"gradients": (Change(2, 1.5, 2.5, 5), Change(0, -0.5, 0.5, 5))}, "supported", "first stage"),
-        ("early-layers", {"gradients": (Change(0, -0.5, 0.5, 5), MORE, Change(1, 0.6, 2, 5))}, "refuted", "in stage 2"),
-        ("early-layers", {"gradients": (MORE, MORE)}, "undecided", "overlap"),
-        # the competition contrast is below 0 where they compete
-        ("compete", {"competition": WORSE}, "supported", "below 0"),
-        ("compete", {"competition": BETTER}, "refuted", "above 0"),
-        ("compete", {"competition": SAME}, "refuted", "smaller than the margin of 0.5"),
-        ("compete", {"competition": OPEN}, "undecided", "open"),
-        ("compete", {"competition": ALIASED}, "undecided", r"undecided \(aliased\)"),
-        ("compete", {"competition": UNKNOWN}, "undecided", "too few complete blocks"),
-        ("needs-more", {"with_more": BETTER}, "supported", "above 0"),
-        ("needs-more", {"with_more": SAME}, "refuted", "smaller than the margin"),
-        ("converges-faster", {"steps_to_90": Change(40, 10, 70, 5)}, "supported", r"\+40 steps more \[\+10, \+70\]"),
-        ("converges-faster", {"steps_to_90": Change(-40, -70, -10, 5)}, "refuted", "fewer"),
-        (
-            "converges-faster",
-            {"steps_to_90": Change(5, -30, 40, 5)},
-            "undecided",
-            r"\+5 \[-30, \+40\]: the sign is open",
-        ),
-        ("converges-faster", {"steps_to_90": Change(0.1, -0.2, 0.4, 5)}, "undecided", r"\+0.10 \[-0.20, \+0.40\]"),
-        # learning against the same value fixed
-        ("expressive", {"value_matched": SAME}, "supported", "smaller than the margin"),
-        ("expressive", {"value_matched": SLIGHTLY_BETTER}, "supported", "smaller than the margin"),
-        ("expressive", {"value_matched": WORSE}, "supported", "below 0"),
-        ("expressive", {"value_matched": BETTER}, "refuted", "above 0"),
-        ("expressive", {"value_matched": OPEN}, "undecided", "open"),
-        # 0 to 0.5: inside by the interval of equivalence, outside by that of direction
-        ("small-gain", {"gain": SLIGHTLY_BETTER}, "supported", r"\[\+0.12, \+0.28\], inside 0 to 0.5"),
-        ("small-gain", {"gain": BETTER}, "refuted", "outside 0 to 0.5"),
-        ("small-gain", {"gain": WORSE}, "refuted", "outside"),
-        ("small-gain", {"gain": SAME}, "undecided", "may be below 0"),
-        ("small-gain", {"gain": OPEN}, "undecided", "reaches beyond"),
-        ("small-gain", {"gain": UNKNOWN}, "undecided", "too few"),
-        ("small-gain", {"gain": dataclasses.replace(SLIGHTLY_BETTER, counts=False)}, "undecided", r"\]: open"),
-        ("small-gain", {"gain": dataclasses.replace(WORSE, counts=False)}, "undecided", r"\]: open"),
-        # ranges: ends included
-        ("gate-range", {"gates": (0.0, 1.5)}, "supported", r"lie in \[0, 1.5\]"),
-        ("gate-range", {"gates": (-0.02, 0.9)}, "refuted", "from -0.02 to 0.9"),
-        ("temperature-range", {"log_scales": (-2.0, 2.0)}, "supported", r"\[-2, 2\]"),
-        ("temperature-range", {"log_scales": (0.0, 2.31)}, "refuted", "0 to 2.31"),
-        (
-            "temperature-range",
-            {"log_scales": (-0.1, 2.31), "log_scale_starts": (0.0, 2.3026)},
-            "refuted",
-            "from -0.1 to 2.31; the start, at 2.3, lies outside already",
-        ),
-        (
-            "temperature-range",
-            {"log_scales": (-0.1, 2.31), "log_scale_starts": (0.0, 2.0)},
-            "refuted",
-            r"to 2.31\.$",
-        ),
-        ("temperature-range", {"log_scales": (0.0, 1.0), "log_scale_starts": (0.0, 0.0)}, "supported", "lie in"),
-        # per site, not in all
-        ("encoder-light", {"encoder": AlignmentCost(6, 600), "decoder": AlignmentCost(2, 500)}, "supported", "100 ag"),
-        (
-            "encoder-light",
-            {"encoder": AlignmentCost(2, 57864), "decoder": AlignmentCost(2, 3_048_000)},
-            "supported",
-            r"28,900 against 1,520,000 \(in all 57,900 against 3,050,000\)",
-        ),
-        ("encoder-light", {"encoder": AlignmentCost(1, 900), "decoder": AlignmentCost(2, 500)}, "refuted", "900 ag"),
-        (
-            "encoder-light",
-            {"encoder": AlignmentCost(1, 200, seconds=0.3), "decoder": AlignmentCost(2, 500, seconds=0.4)},
-            "undecided",
-            r"seconds 0.3 against 0.2 \(in all 0.3 against 0.4\)",
-        ),
-    ],
-)
+CASES: list[tuple[str, dict[str, Any], str, str]] = [
+    # parameters are counted, so nothing is open
+    ("saves-parameters", {"parameters": (1000, 1012)}, "supported", "1,000 parameters with a fixed and 1,012"),
+    ("saves-parameters", {"parameters": (1000, 1000)}, "refuted", ": 0 more"),
+    # the gap of training and validation, learnable minus fixed
+    ("avoids-overfitting", {"gap": MORE}, "supported", r"grows by \+2.00 points \[\+1.00, \+3.00\]"),
+    ("avoids-overfitting", {"gap": FEWER}, "refuted", "shrinks"),
+    ("avoids-overfitting", {"gap": Change(0.1, -0.2, 0.4, 5)}, "refuted", "inside ±0.5"),
+    ("avoids-overfitting", {"gap": NO_SIGN}, "undecided", "its sign is open"),
+    # stability: one clear sign is enough, two that disagree are none
+    ("destabilises", {"spread": Change(2.0, 1.1, 3.6, 9)}, "supported", r"spread over seeds x 2.00 \[1.10, 3.60\]"),
+    ("destabilises", {"spread": Change(0.5, 0.3, 0.9, 9)}, "refuted", "More stable"),
+    ("destabilises", {"spread": Change(1.3, 0.8, 2.1, 9)}, "undecided", "No sign"),
+    ("destabilises", {"failures": Failures(0, 7, 12, 0.016)}, "supported", "7 against 0 in 12 blocks"),
+    ("destabilises", {"failures": Failures(0, 3, 12, 0.25)}, "undecided", "p = 0.250"),
+    ("destabilises", {"spread": Change(0.5, 0.3, 0.9, 9), "spikes": MORE}, "undecided", "disagree"),
+    # stages: the first must lie beyond all others
+    ("early-layers", {"gradients": (Change(2, 1.5, 2.5, 5), Change(0, -0.5, 0.5, 5))}, "supported", "first stage"),
+    ("early-layers", {"gradients": (Change(0, -0.5, 0.5, 5), MORE, Change(1, 0.6, 2, 5))}, "refuted", "in stage 2"),
+    ("early-layers", {"gradients": (MORE, MORE)}, "undecided", "overlap"),
+    # the competition contrast is below 0 where they compete
+    ("compete", {"competition": WORSE}, "supported", "below 0"),
+    ("compete", {"competition": BETTER}, "refuted", "above 0"),
+    ("compete", {"competition": SAME}, "refuted", "smaller than the margin of 0.5"),
+    ("compete", {"competition": OPEN}, "undecided", "open"),
+    ("compete", {"competition": ALIASED}, "undecided", r"undecided \(aliased\)"),
+    ("compete", {"competition": UNKNOWN}, "undecided", "too few complete blocks"),
+    ("needs-more", {"with_more": BETTER}, "supported", "above 0"),
+    ("needs-more", {"with_more": SAME}, "refuted", "smaller than the margin"),
+    ("converges-faster", {"steps_to_90": Change(40, 10, 70, 5)}, "supported", r"\+40 steps more \[\+10, \+70\]"),
+    ("converges-faster", {"steps_to_90": Change(-40, -70, -10, 5)}, "refuted", "fewer"),
+    (
+        "converges-faster",
+        {"steps_to_90": Change(5, -30, 40, 5)},
+        "undecided",
+        r"\+5 \[-30, \+40\]: the sign is open",
+    ),
+    ("converges-faster", {"steps_to_90": Change(0.1, -0.2, 0.4, 5)}, "undecided", r"\+0.10 \[-0.20, \+0.40\]"),
+    # learning against the same value fixed
+    ("expressive", {"value_matched": SAME}, "supported", "smaller than the margin"),
+    ("expressive", {"value_matched": SLIGHTLY_BETTER}, "supported", "smaller than the margin"),
+    ("expressive", {"value_matched": WORSE}, "supported", "below 0"),
+    ("expressive", {"value_matched": BETTER}, "refuted", "above 0"),
+    ("expressive", {"value_matched": OPEN}, "undecided", "open"),
+    # 0 to 0.5: inside by the interval of equivalence, outside by that of direction
+    ("small-gain", {"gain": SLIGHTLY_BETTER}, "supported", r"\[\+0.12, \+0.28\], inside 0 to 0.5"),
+    ("small-gain", {"gain": BETTER}, "refuted", "outside 0 to 0.5"),
+    ("small-gain", {"gain": WORSE}, "refuted", "outside"),
+    ("small-gain", {"gain": SAME}, "undecided", "may be below 0"),
+    ("small-gain", {"gain": OPEN}, "undecided", "reaches beyond"),
+    ("small-gain", {"gain": UNKNOWN}, "undecided", "too few"),
+    ("small-gain", {"gain": dataclasses.replace(SLIGHTLY_BETTER, counts=False)}, "undecided", r"\]: open"),
+    ("small-gain", {"gain": dataclasses.replace(WORSE, counts=False)}, "undecided", r"\]: open"),
+    # ranges: ends included
+    ("gate-range", {"gates": (0.0, 1.5)}, "supported", r"lie in \[0, 1.5\]"),
+    ("gate-range", {"gates": (-0.02, 0.9)}, "refuted", "from -0.02 to 0.9"),
+    ("temperature-range", {"log_scales": (-2.0, 2.0)}, "supported", r"\[-2, 2\]"),
+    ("temperature-range", {"log_scales": (0.0, 2.31)}, "refuted", "0 to 2.31"),
+    (
+        "temperature-range",
+        {"log_scales": (-0.1, 2.31), "log_scale_starts": (0.0, 2.3026)},
+        "refuted",
+        "from -0.1 to 2.31; the start, at 2.3, lies outside already",
+    ),
+    (
+        "temperature-range",
+        {"log_scales": (-0.1, 2.31), "log_scale_starts": (0.0, 2.0)},
+        "refuted",
+        r"to 2.31\.$",
+    ),
+    ("temperature-range", {"log_scales": (0.0, 1.0), "log_scale_starts": (0.0, 0.0)}, "supported", "lie in"),
+    # per site, not in all
+    ("encoder-light", {"encoder": AlignmentCost(6, 600), "decoder": AlignmentCost(2, 500)}, "supported", "100 ag"),
+    (
+        "encoder-light",
+        {"encoder": AlignmentCost(2, 57864), "decoder": AlignmentCost(2, 3_048_000)},
+        "supported",
+        r"28,900 against 1,520,000 \(in all 57,900 against 3,050,000\)",
+    ),
+    ("encoder-light", {"encoder": AlignmentCost(1, 900), "decoder": AlignmentCost(2, 500)}, "refuted", "900 ag"),
+    (
+        "encoder-light",
+        {"encoder": AlignmentCost(1, 200, seconds=0.3), "decoder": AlignmentCost(2, 500, seconds=0.4)},
+        "undecided",
+        r"seconds 0.3 against 0.2 \(in all 0.3 against 0.4\)",
+    ),
+]
+"""A statement, what is known, its answer, and a part of the sentence."""
+
+
+@pytest.mark.parametrize(("identity", "known", "answer", "text"), CASES)
 def test_answers(identity: str, known: dict[str, Any], answer: str, text: str) -> None:
     """Each statement is answered by the interval that bears on it, with the number behind it."""
     claim = _claim(identity, **known)
@@ -268,20 +269,21 @@ def test_spread_ratio_laws() -> None:
 # --- advice ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("known", "best", "quick", "ablation"),
-    [
-        ({}, ("fixed", "gates learnable"), ("fixed",), ("run both",)),
-        ({"gain": BETTER}, ("learnable", "gates learnable"), ("learnable",), ("quote",)),
-        ({"gain": BETTER, "value_matched": SAME}, ("fixed at learned", "gates learnable"), ("fixed",), ("quote",)),
-        ({"gain": BETTER, "value_matched": BETTER}, ("learnable", "gates learnable"), ("learnable",), ("quote",)),
-        ({"gain": SLIGHTLY_BETTER}, ("fixed", "gates learnable"), ("fixed",), ("quote",)),
-        ({"gain": WORSE, "fixed_gates": WORSE}, ("fixed", "gates learnable"), ("fixed",), ("quote",)),
-        ({"gain": SAME, "fixed_gates": SAME}, ("fixed", "gates fixed"), ("fixed",), ("quote",)),
-        ({"gain": OPEN, "fixed_gates": BETTER}, ("fixed", "gates fixed"), ("fixed",), ("run more",)),
-        ({"gain": ALIASED, "fixed_gates": OPEN}, ("fixed", "gates learnable"), ("fixed",), ("run both",)),
-    ],
-)
+ADVISED: list[tuple[dict[str, Any], tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = [
+    ({}, ("fixed", "gates learnable"), ("fixed",), ("run both",)),
+    ({"gain": BETTER}, ("learnable", "gates learnable"), ("learnable",), ("quote",)),
+    ({"gain": BETTER, "value_matched": SAME}, ("fixed at learned", "gates learnable"), ("fixed",), ("quote",)),
+    ({"gain": BETTER, "value_matched": BETTER}, ("learnable", "gates learnable"), ("learnable",), ("quote",)),
+    ({"gain": SLIGHTLY_BETTER}, ("fixed", "gates learnable"), ("fixed",), ("quote",)),
+    ({"gain": WORSE, "fixed_gates": WORSE}, ("fixed", "gates learnable"), ("fixed",), ("quote",)),
+    ({"gain": SAME, "fixed_gates": SAME}, ("fixed", "gates fixed"), ("fixed",), ("quote",)),
+    ({"gain": OPEN, "fixed_gates": BETTER}, ("fixed", "gates fixed"), ("fixed",), ("run more",)),
+    ({"gain": ALIASED, "fixed_gates": OPEN}, ("fixed", "gates learnable"), ("fixed",), ("run both",)),
+]
+"""What is known, and what is advised for the best result, for a quick baseline and for an ablation."""
+
+
+@pytest.mark.parametrize(("known", "best", "quick", "ablation"), ADVISED)
 def test_advice(
     known: dict[str, Any], best: tuple[str, ...], quick: tuple[str, ...], ablation: tuple[str, ...]
 ) -> None:
