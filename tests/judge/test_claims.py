@@ -235,7 +235,7 @@ def test_paired_change_by_hand() -> None:
 
     assert (change.mean, change.n) == (2.0, 3)
     assert (change.low, change.high) == pytest.approx((2 - 4.302653 / 3**0.5, 2 + 4.302653 / 3**0.5), abs=1e-6)
-    with pytest.raises(StudyError, match=r"shape \(2,\) and \(3,\) are no pairs"):
+    with pytest.raises(StudyError, match=r"shape \(2,\) and \(3,\) are not pairs"):
         paired_change([1.0, 2.0], [1.0, 2.0, 3.0])
 
 

@@ -111,6 +111,6 @@ def _ablation(evidence: Evidence) -> Advice:
 
 
 def _judged(effect: Effect | None, evidence: Evidence) -> tuple[Effect | None, dict[str, str | Message]]:
-    """Return the effect where the study can say something of it, with mean and interval for a sentence."""
+    """Return the effect where the study judges it, with mean and interval for a sentence."""
     values = None if effect is None or effect.aliased else effect_values(effect, evidence.metric)
     return (None, {}) if values is None else (effect, values)

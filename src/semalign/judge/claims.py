@@ -49,7 +49,7 @@ class Claim:
 
     @property
     def word(self) -> Message:
-        """The answer as a word, which says so where the design cannot tell the effect from others."""
+        """The answer as a word; its own where the design cannot tell the effect from others."""
         return say("verdict.aliased" if self.finding.key == "claim.effect aliased" else f"claim.{self.answer}")
 
 

@@ -174,7 +174,7 @@ def aliases(levels: Mapping[ArmName, Mapping[str, str]], baseline: ArmName) -> d
         product = [1] * len(arms)
         for factor in effect:
             product = [a * b for a, b in zip(product, signs[factor], strict=True)]
-        # The sign of a column says nothing about whether two effects can be told apart.
+        # The sign of a column does not matter for telling two effects apart.
         return tuple(product[0] * sign for sign in product)
 
     effects = [effect for size in range(1, len(factors)) for effect in itertools.combinations(factors, size)]

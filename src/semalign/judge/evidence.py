@@ -40,7 +40,7 @@ class Effect:
     """A judged effect; bounds as in `semalign.judge.types.Estimate`, None where it has none.
 
     ``aliased``: the design cannot tell it from others (a two-factor effect in a half fraction).
-    ``counts``: the bounds are those of all planned blocks, and these are no copies of one; where it is false, only the
+    ``counts``: the bounds are those of all planned blocks, and these are not copies of one; where it is false, only the
     word may be used.
     """
 
@@ -169,7 +169,7 @@ def effect_of(estimate: Estimate, verdict: Verdict, left_out: Iterable[LeftOut])
 
 
 def evidence_from(judgement: Judgement) -> Evidence:
-    """Return what a judgement of the document's four arms says by itself: the effects, and failures of A."""
+    """Return the evidence in a judgement of the document's four arms alone: the effects, and failures of A."""
     wanted: dict[str, dict[str, float]] = {
         "gain": {"A": 1, BASELINE: -1},
         "fixed_gates": {"B": 1, BASELINE: -1},
@@ -203,7 +203,7 @@ def paired_change(learnable: ArrayLike, fixed: ArrayLike, level: float = 0.95) -
     """
     one, other = np.asarray(learnable, dtype=np.float64), np.asarray(fixed, dtype=np.float64)
     if one.shape != other.shape or one.ndim != 1:
-        raise StudyError(f"values of shape {one.shape} and {other.shape} are no pairs, expected one per block in both")
+        raise StudyError(f"values of shape {one.shape} and {other.shape} are not pairs, expected one per block in both")
     mean, _, _, df, low, high = t_interval(one - other, level)
     return Change(float(mean), float(low), float(high), df + 1)
 

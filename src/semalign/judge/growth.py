@@ -1,6 +1,6 @@
 """A study that grows by whole blocks: which runs are judged, and how many blocks it needs next.
 
-This module knows nothing of how runs are made.
+This module does not depend on how runs are made.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def judge_study(
         arms: the planned arms.
         baseline: the arm that the others are compared with.
         contrasts: the planned effects.
-        margin: points.
+        margin: in the metric's unit.
         alpha: family-wise level.
         seeds: blocks fixed beforehand, or None.
         looks: moments fixed beforehand, or None; one of both is given.

@@ -1,6 +1,6 @@
 """From scores of runs to a judgement, at a number of blocks, or at a few looks, fixed beforehand.
 
-This module knows nothing of training or of reports: anybody's runs are rows of arm, seed and score.
+This module does not depend on training or on reports: anybody's runs are rows of arm, seed and score.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ def judge(
     freedom, judged at alpha over the number of effects in its family (see `semalign.judge.verdict`).
 
     A block in which a run of the contrast failed, or is missing though the study has the seed, is incomplete.  The
-    estimate then rests on the complete blocks, and the verdict stands only if it is the same whatever the lost runs had
-    scored within the metric's range; else it is inconclusive.
+    estimate then rests on the complete blocks, and the verdict is kept only if it is the same for every score in the metric's
+    range that the lost runs might have had; otherwise it is inconclusive.
 
     With ``looks`` a growing study is judged at those moments and at no other (`semalign.judge.looks`).  Blocks count in
     the order of their seeds, which is to be the order in which they are run: the look at 5 sees the five smallest
@@ -192,7 +192,7 @@ class _AtLook(_Rule):
             decision,
             self.margin,
             self.metric,
-            # Before the last look this study itself goes on; only after it "more blocks" means a new one.
+            # Before the last look this study itself continues; only after it "more blocks" means a new one.
             self.needed(estimate) if last and decision.code == 0 else None,
             lost,
             look=(self.index + 1, len(self.moments)),
@@ -212,7 +212,7 @@ class _Judged:
 def _judge_at_looks(
     contrast: Contrast, table: Scores, seeds: tuple[int, ...], moments: tuple[int, ...], once: _Rule
 ) -> _Judged:
-    """Return what the look that decides the contrast says, else the latest, with all looks that have been reached."""
+    """Return the result of the look that decides the contrast, else of the latest, with all looks that have been reached."""
     standing: _Judged | None = None
     looks: list[Look] = []
     for index, blocks in enumerate(moments):
@@ -240,7 +240,7 @@ def _judge_at_looks(
 
 
 def _chance(judged: _Judged, rule: _AtLook) -> float | None:
-    """Return the chance of a verdict by the last look, None where it is no question."""
+    """Return the chance of a verdict by the last look, None where it does not apply."""
     estimate, last = judged.estimate, rule.moments[-1]
     planned = rule.moments[rule.index]
     if judged.verdict.word != "inconclusive" or planned == last or estimate.mean is None or estimate.sd is None:
@@ -369,7 +369,7 @@ def _why(arms: list[ArmName], table: Scores, seed: int | None) -> Message:
 
 
 def _first(left_out: tuple[LeftOut, ...]) -> tuple[Text, ...]:
-    """Return why the first three blocks were lost; those that were never started all say the same."""
+    """Return why the first three blocks were lost; those that were never started share one reason."""
     shown: list[Text] = []
     for item in left_out:
         said = item.why if item.seed is None else say("verdict.seed", seed=item.seed, why=item.why)

@@ -4,11 +4,11 @@ A study that is judged at 5, 8 and 12 blocks has three chances of a false claim,
 a single one would.  These are repeated confidence intervals (Jennison & Turnbull 1989): the intervals of all looks hold
 the effect at once with probability 1 - alpha/m, whatever rule stops the study, so that a stop for futility is not
 binding.  Their shape is O'Brien-Fleming's, as Lan & DeMets (1983) spend it (`spending`): little early, so that the last
-look costs hardly more than a single one.  The statistic has few degrees of freedom and is no normal variate, so the
+look costs hardly more than a single one.  The statistic has few degrees of freedom and is not a normal variate, so the
 boundaries come from Monte Carlo of the t path (``scripts/boundaries.py``).
 
 The last axis is always the blocks of one study, in the order in which they were planned; any axes before it are
-independent studies.  This module knows nothing of arms, sentences or files.
+independent studies.  This module does not depend on arms, sentences or files.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def check_looks(looks: Sequence[int]) -> tuple[int, ...]:
     """Return ``looks`` as ints.
 
     Raises:
-        StudyError: no look, one that is no whole number of at least 2 blocks, looks that do not grow, or a first one
+        StudyError: no look, one that is not a whole number of at least 2 blocks, looks that do not grow, or a first one
             below 1 / `EARLIEST_LOOK` of the last.
     """
     try:
@@ -213,13 +213,13 @@ def at_fewer_blocks(boundary: Boundary, planned: int, n: int) -> Boundary:
 def decide_at_looks(
     contrasts: ArrayLike, looks: Sequence[int], boundaries: Sequence[Boundary], margin: float
 ) -> LookDecision:
-    """Return the decision of the first look that decides, for ... x blocks of per-block contrasts in points.
+    """Return the decision of the first look that decides, for ... x blocks of per-block contrasts.
 
     Args:
         contrasts: ... x at least as many blocks as the last look has.
         looks: blocks of every look, growing.
         boundaries: one per look, of `look_boundaries`.
-        margin: points.
+        margin: in the unit of the contrasts.
     """
     values = np.asarray(contrasts, dtype=np.float64)
     code = np.zeros(values.shape[:-1], dtype=np.int8)
@@ -244,12 +244,12 @@ def decision_chance(
     margin - C_eq sd/sqrt(last) and C_dir sd/sqrt(last) on either side of 0.
 
     Args:
-        mean: points, any shape.
-        sd: standard deviation over the ``n`` blocks, points.
+        mean: any shape.
+        sd: standard deviation over the ``n`` blocks.
         n: blocks seen, fewer than ``last``.
         last: blocks of the last look.
         boundary: of the last look.
-        margin: points.
+        margin: in the unit of the contrasts.
     """
     centre, spread = np.asarray(mean, dtype=np.float64), np.asarray(sd, dtype=np.float64)
     outer = boundary.direction * spread / math.sqrt(last)

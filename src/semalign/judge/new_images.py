@@ -14,7 +14,7 @@ clusters):
     V_int = N/(N-1) sum_is (D_is - mean_s D_is)^2 / (S (S-1))       images x seeds, which s_d^2/S holds already
     Var   = s_d^2/S + max(0, V_img - V_int)
 
-and a t interval with Satterthwaite's degrees of freedom.  This module knows nothing of looks: their boundaries are made
+and a t interval with Satterthwaite's degrees of freedom.  This module does not handle looks: their boundaries are made
 for a spread over blocks alone, so this estimand is never judged in a study that has any.
 """
 
@@ -176,7 +176,7 @@ def cluster_sums(values: ArrayLike, clusters: Sequence[str]) -> Floats:
 
 
 def image_variance(effects: ArrayLike, influences: ArrayLike) -> ImageVariance:
-    """Return the variance of the mean effect over new seeds and new images, as the module says.
+    """Return the variance of the mean effect over new seeds and new images, see the module.
 
     Satterthwaite (1946): df = Var^2 / sum of component^2 / its own degrees of freedom, which are S - 1 for seeds, N - 1
     for images and (N - 1)(S - 1) for images x seeds.  Where the images add nothing (V_img <= V_int) it is S - 1.  A

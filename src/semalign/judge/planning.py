@@ -114,7 +114,7 @@ def cannot_decide(best: Precision, margin: float, blocks: int, name: str, metric
 
     Args:
         best: with the least spread that is still credible.
-        margin: points.
+        margin: in the unit of ``best``.
         blocks: the largest number of blocks.
         name: the effect.
         metric: what the scores measure.

@@ -1,7 +1,7 @@
 """Error rates of the judgement: studies with known truth, judged by the very functions that judge real ones.
 
 Every study goes through `block_contrasts` and `decide_blocks` (by way of `decide_at_looks`: a study judged once is one
-with a single look) with the `Boundary` of its design.  This module knows nothing of files or of real scores.
+with a single look) with the `Boundary` of its design.  This module does not depend on files or on real scores.
 
 A world says how scores vary.  s, the standard deviation of an effect over blocks, is the margin, which is 1 here:
 
@@ -345,7 +345,7 @@ def simulate(
       power_as_stopped: the same where an early "equivalent", true or false, ends the effect.
     - equivalence: an effect of 0 is found equivalent; reference as for power.
     - blocks_ratio: mean blocks to an effect's verdict over those of the fixed design; blocks_ratio_study: the same for
-      the study, which goes on until all its effects are decided.  Stops for futility are not counted here.
+      the study, which continues until all its effects are decided.  Stops for futility are not counted here.
     - futility: effects that could have been given up (`semalign.judge.looks.FUTILE`) before their verdict.
 
     Args:

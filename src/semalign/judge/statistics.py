@@ -1,8 +1,8 @@
 """The arithmetic of a judgement: contrasts per block, t intervals, p values, family levels, plans.
 
-Scores, effects and margins are in mIoU points (0-100).  The last axis is always the blocks of one study; any axes
-before it are independent studies, and a study judged alone gets the same bits as one judged among many.  This module
-knows nothing of arms' names, verdicts or files.
+Scores, effects, spreads and margins are in one unit, that of the metric (`semalign.judge.metric`).  The last axis is
+always the blocks of one study; any axes before it are independent studies, and a study judged alone gets the same bits
+as one judged among many.  This module does not depend on arms' names, verdicts or files.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ __all__ = [
 Floats: TypeAlias = NDArray[np.float64]
 
 DECIMALS = 9
-"""Contrasts are rounded to 1e-9 points."""
+"""Contrasts are rounded to 1e-9 of the metric's unit."""
 
 
 class Summary(NamedTuple):
-    """Mean, standard deviation and standard error (points) over the last axis, and degrees of freedom S - 1."""
+    """Mean, standard deviation and standard error over the last axis, and degrees of freedom S - 1."""
 
     mean: Floats
     sd: Floats
@@ -57,7 +57,7 @@ class Summary(NamedTuple):
 
 
 class TInterval(NamedTuple):
-    """A `Summary` with the bounds of its t interval (points)."""
+    """A `Summary` with the bounds of its t interval."""
 
     mean: Floats
     sd: Floats
@@ -99,12 +99,12 @@ def block_contrasts(scores: ArrayLike, weights: ArrayLike) -> Floats:
     """Return sum over arms of weight x score for every block.
 
     Args:
-        scores: ... x arms x blocks, points.
+        scores: ... x arms x blocks.
         weights: arms, or contrasts x arms.
 
     Returns:
-        ... x blocks, or ... x contrasts x blocks, points, rounded to 1e-9 so that the rounding error of equal scores
-        (7e-15 points with no spread) never passes for an effect.
+        ... x blocks, or ... x contrasts x blocks, rounded to 1e-9 so that the rounding error of equal scores
+        (7e-15 at scores of 50 with no spread) never counts as an effect.
 
     >>> block_contrasts([[52.0, 54.0, 53.0], [51.0, 53.5, 51.0]], [1, -1])
     array([1. , 0.5, 2. ])
@@ -142,10 +142,10 @@ def factor_weights(signs: ArrayLike) -> Floats:
 
 
 def factor_contrast(scores: ArrayLike, signs: ArrayLike) -> Floats:
-    """Return c_s = (2/R) sum over the block's R runs of sign x score (DESIGN §7), ... x blocks, points.
+    """Return c_s = (2/R) sum over the block's R runs of sign x score of a 2-level design, ... x blocks.
 
     Args:
-        scores: ... x runs x blocks, points.
+        scores: ... x runs x blocks.
         signs: R values, -1 or +1.
     """
     return block_contrasts(scores, factor_weights(signs))
@@ -172,7 +172,7 @@ def t_interval(contrasts: ArrayLike, level: float) -> TInterval:
     """Return the two-sided t interval of the mean over the last axis, S - 1 degrees of freedom.
 
     Args:
-        contrasts: ... x blocks, points.
+        contrasts: ... x blocks.
         level: coverage in (0, 1), such as 0.95.
 
     Raises:
@@ -269,12 +269,12 @@ def blocks_needed(sd: ArrayLike, margin: float, alpha: float = 0.05, m: int = 1)
     """Return the smallest number of blocks at which every estimate ends in a verdict, if the spread stays ``sd``.
 
     n >= ((C_dir + C_eq) sd / margin)^2 with C_dir = t_{1 - alpha/2m, n-1} and C_eq = t_{1 - alpha/m, n-1} at that very
-    n (DESIGN §7).  Reason: an estimate without direction is at most C_dir se from 0, so its equivalence interval
+    n.  Reason: an estimate without direction is at most C_dir se from 0, so its equivalence interval
     reaches at most (C_dir + C_eq) se, which is within the margin from this n on.
 
     Args:
-        sd: standard deviation of the per-block contrast, points, any shape.
-        margin: points, above 0.
+        sd: standard deviation of the per-block contrast, any shape.
+        margin: above 0.
         alpha: family-wise level.
         m: effects in the family.
 
@@ -286,7 +286,7 @@ def blocks_needed(sd: ArrayLike, margin: float, alpha: float = 0.05, m: int = 1)
     """
     _check_plan(2, alpha, m)
     if not margin > 0:
-        raise StudyError(f"margin is {margin:g} mIoU points, expected above 0: the smallest effect that matters")
+        raise StudyError(f"margin is {margin:g}, expected above 0: the smallest effect that matters")
     spread = _floats(sd)
 
     def decides(n: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -301,7 +301,7 @@ def blocks_needed(sd: ArrayLike, margin: float, alpha: float = 0.05, m: int = 1)
         enough = np.where(done, enough, 2 * enough)
         if enough.max() > 2**50:
             raise StudyError(
-                f"a margin of {margin:g} points is out of reach at a spread of {float(spread.max()):g} points, "
+                f"a margin of {margin:g} is out of reach at a spread of {float(spread.max()):g}, "
                 "expected a margin that matters: enlarge it"
             )
     while (gap := enough - too_few > 1).any():
@@ -324,10 +324,10 @@ def direction_power(effect: ArrayLike, sd: ArrayLike, n: int, alpha: float = 0.0
 
 
 def minimum_detectable_effect(sd: ArrayLike, n: int, alpha: float = 0.05, m: int = 1, power: float = 0.8) -> Floats:
-    """Return the true effect (points, above 0) whose direction ``n`` blocks find with probability ``power``.
+    """Return the true effect (above 0) whose direction ``n`` blocks find with probability ``power``.
 
     Args:
-        sd: true standard deviation of the per-block contrast, points, any shape.
+        sd: true standard deviation of the per-block contrast, any shape.
         n: blocks, at least 2.
         alpha: family-wise level.
         m: effects in the family.
@@ -360,10 +360,10 @@ def equivalence_power(effect: ArrayLike, sd: float, n: int, margin: float, alpha
     midpoints of u's distribution.
 
     Args:
-        effect: points, any shape.
-        sd: true standard deviation of the per-block contrast, points, above 0.
+        effect: any shape.
+        sd: true standard deviation of the per-block contrast, above 0.
         n: blocks, at least 2.
-        margin: points, above 0.
+        margin: above 0.
         alpha: family-wise level.
         m: effects in the family.
     """
@@ -384,14 +384,14 @@ def _spread_ratios(df: int) -> Floats:
 
 
 def resolvable_margin(sd: ArrayLike, n: int, alpha: float = 0.05, m: int = 1, power: float = 0.8) -> Floats:
-    """Return the margin that a budget of ``n`` blocks resolves, in points.
+    """Return the margin that a budget of ``n`` blocks resolves.
 
     Defined as the smallest margin at which a true effect of exactly 0 ends in the verdict "equivalent" with probability
     ``power``.  It is smaller than the margin at which *every* estimate ends in a verdict, which `blocks_needed` asks
     for.
 
     Args:
-        sd: true standard deviation of the per-block contrast, points, any shape.
+        sd: true standard deviation of the per-block contrast, any shape.
         n: blocks, at least 2.
         alpha: family-wise level.
         m: effects in the family.

@@ -1,6 +1,6 @@
 """Anybody's results as CSV files: arm, seed, score; and arm, seed, image, class, TP, FP, FN.
 
-This module knows nothing of what the scores mean.
+This module does not depend on what the scores mean.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ Lines: TypeAlias = list[tuple[int, list[str]]]
 """Of every line its number and cells."""
 
 SAME_MIOU = 1e-3
-"""How far a run's mIoU may be from that of its counts: a result rounded to three digits, not another way of scoring."""
+"""How far a run's mIoU may be from that of its counts.  It allows for rounding to three digits (5e-4) and for single
+precision (1e-7); a mean over images in place of the data set's mIoU differs by more."""
 
 MOST_PIXELS = 10**12
 """Of one class in one image; sums over millions of images stay exact."""
@@ -57,7 +58,7 @@ def read_results_csv(path: Path) -> list[Row]:
 
     Raises:
         ResultsError: the file cannot be read, lacks a column, has a line that does not fit its header, or a cell that
-            is no whole-number seed or no score in range; the message names the line.
+            is not a whole-number seed or a score in range; the message names the line.
     """
     return _rows(path, *_lines(path, "arm, seed and miou"))
 
@@ -118,12 +119,12 @@ class ImageTable:
 def read_image_counts_csv(path: Path) -> ImageTable:
     """Read counts of pixels from a UTF-8 CSV file with a header: arm, seed, image, class, tp, fp, fn.
 
-    A column ``cluster`` names the sequence or scene of each image.  A class that neither stands in an image's mask nor
+    A column ``cluster`` names the sequence or scene of each image.  A class that is neither in an image's mask nor
     is predicted there needs no line.  Other columns are ignored.
 
     Raises:
-        ResultsError: the file cannot be read, lacks a column, has a line that does not fit its header or stands there
-            twice, a count that is no whole number from 0, an image without a cluster or in two; or the runs were not
+        ResultsError: the file cannot be read, lacks a column, has a line that does not fit its header or occurs
+            twice, a count that is not a whole number from 0, an image without a cluster or in two; or the runs were not
             scored on the same images and masks, whose TP + FN are the same for all.
     """
     return _table(path, *_lines(path, ", ".join(COUNT_COLUMNS)))

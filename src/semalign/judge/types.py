@@ -215,7 +215,7 @@ class Look:
         blocks: the look's moment, in started blocks.
         judged: False when the contrast was decided at an earlier look, so that this one is shown and not judged.
         estimate: of the complete ones among the first ``blocks`` blocks, with the look's repeated intervals.
-        verdict: the one that stands at this look: its own, or the earlier look's.
+        verdict: the one in force at this look: its own, or the earlier look's.
         chance: of a verdict by the last look, if mean and spread stay what they are; None for a decided contrast, at
             the last look, and below two complete blocks.
         futile: ``chance`` is so small that giving this contrast up is allowed (a stop for futility, which no verdict

@@ -94,7 +94,7 @@ def survives_imputation(
     *,
     higher_is_better: bool = True,
 ) -> tuple[bool, bool]:
-    """Return whether one effect's word, and its being below the margin, hold whatever the lost runs had scored.
+    """Return whether one effect's word, and its being below the margin, hold for every score that the lost runs might have had.
 
     Args:
         decision: of the complete blocks.
@@ -189,7 +189,7 @@ def say_decision(
     called: Text | None,
     repeated: bool = False,
 ) -> Message:
-    """Return what two intervals say about an effect.
+    """Return the sentence on what two intervals decide about an effect.
 
     Args:
         decision: of the intervals.

@@ -12,13 +12,11 @@ from typing import Any
 import numpy as np
 
 from semalign.errors import ConfigError, DataError, nearest
-from semalign.judge.table import MOST_PIXELS
+from semalign.judge.table import MOST_PIXELS, SAME_MIOU
 from semalign.results import Curve, Score
 
 __all__ = ["read_score"]
 
-SAME_MIOU = 1e-4
-"""How far a given mIoU may be from that of the given counts: what single precision and rounding can do, not more."""
 MOST_STEPS = 2**53
 """Greater whole numbers are not all numbers of floating point."""
 
