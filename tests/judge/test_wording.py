@@ -43,9 +43,9 @@ def messages_in(value: Any) -> Iterator[Message]:
 
 def pair(differences: list[float | None], **keywords: Any) -> Judgement:
     """Judge "wide - plain" by its differences in points; None: the run of the wide arm failed."""
-    plain = {seed: 0.4 + 0.001 * seed for seed in range(len(differences))}
-    wide = {
-        seed: None if difference is None else plain[seed] + difference / 100
+    plain: dict[int, float | None] = {seed: 0.4 + 0.001 * seed for seed in range(len(differences))}
+    wide: dict[int, float | None] = {
+        seed: None if difference is None else 0.4 + 0.001 * seed + difference / 100
         for seed, difference in enumerate(differences)
     }
     return judge({"plain": plain, "wide": wide}, baseline="plain", margin=MARGIN, **keywords)
@@ -66,8 +66,9 @@ def judgements() -> Iterator[Judgement]:
     for n in (1, 3, 7, 12):
         yield pair((wild * 3)[:n], looks=LOOKS)
     # Failed runs: what they might have scored decides, or cannot.
-    low: dict[int, float | None] = {seed: 0.3 + (seed % 2) / 1000 for seed in range(4)}
-    yield judge({"plain": {**low, 4: None}, "wide": dict.fromkeys(range(5), 0.85)}, baseline="plain", margin=MARGIN)
+    low = [0.3, 0.301, 0.3, 0.301, None]
+    rows = [(arm, seed, score) for seed in range(5) for arm, score in (("plain", low[seed]), ("wide", 0.85))]
+    yield judge(rows, baseline="plain", margin=MARGIN)
     yield pair([2.0 + one for one in noise] + [None])
     yield pair([2.0 + one for one in noise] + [None] * 5, planned_blocks=12)
     # Too few complete blocks, copies, and differences without spread.
@@ -75,7 +76,7 @@ def judgements() -> Iterator[Judgement]:
     yield pair([1.0, None])
     yield pair([None])
     yield judge({"plain": {0: 0.5, 1: 0.6}}, baseline="plain", contrasts=[gain()], margin=MARGIN)
-    yield judge({"plain": {0: 0.5, 1: None}, "wide": {0: None}}, baseline="plain", margin=MARGIN)
+    yield judge([("plain", 0, 0.5), ("plain", 1, None), ("wide", 0, None)], baseline="plain", margin=MARGIN)
     yield judge({arm: dict.fromkeys(range(3), 0.5) for arm in ("plain", "wide")}, baseline="plain", margin=MARGIN)
     yield pair([0.0, 0.0, 0.0])
     yield pair([1.0, 1.0, 1.0])

@@ -65,8 +65,8 @@ def judge(
     freedom, judged at alpha over the number of effects in its family (see `semalign.judge.verdict`).
 
     A block in which a run of the contrast failed, or is missing though the study has the seed, is incomplete.  The
-    estimate then rests on the complete blocks, and the verdict is kept only if it is the same for every score in the metric's
-    range that the lost runs might have had; otherwise it is inconclusive.
+    estimate then rests on the complete blocks, and the verdict is kept only if it is the same for every score in the
+    metric's range that the lost runs might have had; otherwise it is inconclusive.
 
     With ``looks`` a growing study is judged at those moments and at no other (`semalign.judge.looks`).  Blocks count in
     the order of their seeds, which is to be the order in which they are run: the look at 5 sees the five smallest
@@ -212,7 +212,7 @@ class _Judged:
 def _judge_at_looks(
     contrast: Contrast, table: Scores, seeds: tuple[int, ...], moments: tuple[int, ...], once: _Rule
 ) -> _Judged:
-    """Return the result of the look that decides the contrast, else of the latest, with all looks that have been reached."""
+    """Return the result of the look that decides the contrast, else of the latest, with all looks reached so far."""
     standing: _Judged | None = None
     looks: list[Look] = []
     for index, blocks in enumerate(moments):

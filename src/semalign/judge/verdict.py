@@ -94,7 +94,7 @@ def survives_imputation(
     *,
     higher_is_better: bool = True,
 ) -> tuple[bool, bool]:
-    """Return whether one effect's word, and its being below the margin, hold for every score that the lost runs might have had.
+    """Return whether an effect's word, and its being below the margin, hold for all possible scores of the lost runs.
 
     Args:
         decision: of the complete blocks.
