@@ -165,7 +165,7 @@ def parts_page() -> str:
         for home in (
             "semalign.api.Evaluation",
             "semalign.train.run.TrainedRun",
-            "semalign.train.loop.Events",
+            "semalign.execution.Events",
             "semalign.results.RunResult",
             "semalign.results.Score",
             "semalign.audit.findings.AuditReport",

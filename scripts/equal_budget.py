@@ -43,11 +43,14 @@ from semalign.api import open_source, resolve
 from semalign.config import Options
 from semalign.data.transforms import resize_mask
 from semalign.errors import ConfigError, SemalignError
+from semalign.execution import Events
 from semalign.files import make_folder, read_json, write_json, write_text
+from semalign.layout import RESULT, STATE
 from semalign.results import write_result
-from semalign.train.evaluate import Predictor, score_split
-from semalign.train.folder import RESULT_FILE, STATE_FILE
-from semalign.train.loop import Events, Inputs, fit, make_fabric, prepare_inputs
+from semalign.train.evaluate import Predictor, score_images
+from semalign.train.inputs import Inputs, prepare_inputs
+from semalign.train.loop import fit
+from semalign.train.parallel import make_fabric
 from semalign.train.run import TrainedRun
 
 WARM_UP = 3
@@ -158,7 +161,7 @@ def probe(name: str, inputs: Inputs, options: Options, seconds: float) -> float:
             raise _Enough
 
     longer = with_epochs(options, 100_000)
-    model = build(name, options, len(inputs.source.class_names))
+    model = build(name, options, len(inputs.class_names))
     with contextlib.suppress(_Enough):
         fit(inputs, longer, fabric=make_fabric("cpu"), events=Events(stepped=stepped), model=model)
     return statistics.median(times[WARM_UP:])
@@ -198,7 +201,7 @@ def train_for(name: str, inputs: Inputs, options: Options, folder: Path, budget:
     while True:
         say(f"{name}: {1e3 * plan['step_seconds']:.0f} ms a step, {plan['epochs']} epochs")
         own = with_epochs(options, plan["epochs"])
-        model = build(name, own, len(inputs.source.class_names))
+        model = build(name, own, len(inputs.class_names))
         run, result = fit(
             inputs, own, out=folder, arm=name, fabric=make_fabric("cpu"), events=Events(stepped=stepped), model=model
         )
@@ -207,10 +210,10 @@ def train_for(name: str, inputs: Inputs, options: Options, folder: Path, budget:
             break
         say(f"{name}: {seconds:.0f} s of {budget:.0f}, again with fewer epochs")
         plan["epochs"] = max(1, int(AGAIN * plan["epochs"] * budget / seconds))
-        (folder / STATE_FILE).unlink(missing_ok=True)
+        (folder / STATE).unlink(missing_ok=True)
         write_json(plan_file, plan)
     assert result.score is not None
-    write_result(folder / RESULT_FILE, result)
+    write_result(folder / RESULT, result)
     row = {
         "model": name,
         "parameters": sum(parameter.numel() for parameter in run.model.parameters()),
@@ -223,24 +226,25 @@ def train_for(name: str, inputs: Inputs, options: Options, folder: Path, budget:
         "miou_at_size": score_at_size(run, inputs),
     }
     write_json(row_file, row)
-    (folder / STATE_FILE).unlink(missing_ok=True)
+    (folder / STATE).unlink(missing_ok=True)
     return row
 
 
 def score_at_size(run: TrainedRun, inputs: Inputs) -> float:
     """Return mIoU on the validation split against masks shrunk to the input's size."""
     split = run.options.data.val_split
-    scored = inputs.scored[split]
+    images = inputs.scored[split]
+    scored = images.ready
+    if scored is None:
+        raise ConfigError("nothing can be cached here, expected a folder that can be written: set SEMALIGN_CACHE")
     masks = {
         name: resize_mask(torch.from_numpy(mask.copy()), scored.size).numpy() for name, mask in scored.masks.items()
     }
-    score = score_split(
+    score = score_images(
         Predictor(run.model.eval(), run.size, class_features=run.class_features),
-        inputs.source,
-        split,
-        inputs.guidance,
+        dataclasses.replace(images, ready=dataclasses.replace(scored, masks=masks)),
+        inputs.text,
         depth_scale=inputs.depth_scale,
-        scored=dataclasses.replace(scored, masks=masks),
     )
     return score.miou
 

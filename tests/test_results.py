@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ import numpy as np
 import pytest
 
 from semalign.errors import OutputError, ResultsError
-from semalign.results import FORMAT_VERSION, RunResult, Score, read_result, write_result
+from semalign.layout import RESULT_FORMAT
+from semalign.results import RunResult, Score, read_result, write_result
+from semalign.wording import Message, say
 
 SCORE = Score(
     split="val",
@@ -48,7 +51,7 @@ def test_the_file_by_hand(written: Path) -> None:
     """The file is plain JSON with a format version."""
     value = json.loads(written.read_text(encoding="utf-8"))
 
-    assert value["format"] == FORMAT_VERSION == 2
+    assert value["format"] == RESULT_FORMAT
     assert value["score"]["counts"][0] == [[4, 1, 0], [2, 0, 1], [0, 0, 0]]
     assert value["score"]["given"] is None
     assert value["curves"]["train/loss"] == [[0, 2.5], [7, 0.125]]
@@ -69,17 +72,13 @@ def test_round_trip(written: Path) -> None:
     assert isinstance(result.curves["train/loss"][0], tuple)
 
 
-def test_format_1_is_read(written: Path) -> None:
-    """A result from before scores of other programs is read as it was."""
-    value = json.loads(written.read_text())
-    value["format"] = 1
-    del value["score"]["given"]
-    written.write_text(json.dumps(value))
+def test_notes_are_kept_as_keys_and_values() -> None:
+    """A note of ours is read back from its key; a note of another program is a string."""
+    note = say("train.chosen_weights", split="val")
+    result = dataclasses.replace(RESULT, facts={"notes": [note.to_dict(), "by hand"]})
 
-    score = read_result(written).score
-    assert score is not None
-    assert score.given is None
-    np.testing.assert_array_equal(score.confusion, SCORE.confusion)
+    assert result.notes == (str(note), "by hand")
+    assert Message.from_dict(result.facts["notes"][0]) == note
 
 
 def test_figures_of_another_program(tmp_path: Path) -> None:
@@ -145,14 +144,14 @@ def test_missing(tmp_path: Path) -> None:
         read_result(tmp_path / "result.json")
 
 
-@pytest.mark.parametrize("version", [0, 3, "1", None])
+@pytest.mark.parametrize("version", [0, 1, 3, "2", None])
 def test_another_format_version(written: Path, version: Any) -> None:
     """A result of another version is refused with both versions, not half understood."""
     value = json.loads(written.read_text())
     value["format"] = version
     written.write_text(json.dumps(value))
 
-    with pytest.raises(ResultsError, match=rf"has format {version!r}, expected 1 or 2: read it with the version"):
+    with pytest.raises(ResultsError, match=rf"has format {version!r}, expected 2: read it with the version"):
         read_result(written)
 
 
@@ -160,11 +159,11 @@ def test_another_format_version(written: Path, version: Any) -> None:
     ("content", "message"),
     [
         (b"", "cannot read the result"),
-        (b'{"format": 1, "score"', "cannot read the result"),
+        (b'{"format": 2, "score"', "cannot read the result"),
         (b"\x80\x04\x95\x00.", "cannot read the result"),
         (b"[" * 100_000, "cannot read the result"),
-        (b"[1]", "has format 'list', expected 1 or 2"),
-        (b"{}", "has format None, expected 1 or 2"),
+        (b"[1]", "has format 'list', expected 2"),
+        (b"{}", "has format None, expected 2"),
     ],
     ids=["empty", "truncated", "pickle", "deep", "a list", "another JSON"],
 )

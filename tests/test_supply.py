@@ -10,7 +10,7 @@ import tomllib
 from pathlib import Path
 
 import semalign
-from semalign import layout, results
+from semalign import layout
 from semalign.share import hub
 from semalign.text import bank
 
@@ -83,7 +83,7 @@ def test_formats_are_those_of_the_docs() -> None:
     rows = re.findall(r"^\| (.+?) \| .+? \| (\d+) \| (.+?) \|$", text, re.M)
     found = {name.split("`")[1] if "`" in name else name: (int(number), read) for name, number, read in rows}
 
-    assert found["result.json"] == (results.FORMAT_VERSION, ", ".join(map(str, results.READ_VERSIONS)))
+    assert found["result.json"] == (layout.RESULT_FORMAT, str(layout.RESULT_FORMAT))
     assert found["weights.safetensors"] == (layout.TENSORS_FORMAT, str(layout.TENSORS_FORMAT))
     assert found[".safetensors"][0] == bank.FORMAT_VERSION
     assert found["config.json"][0] == hub.FORMAT_VERSION

@@ -2,35 +2,37 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from semalign.config import Options, flatten, read_options, resolve_defaults
 from semalign.config.reader import settings as parse_settings
 from semalign.data.open import open_data
-from semalign.data.pictures import encode_png, indexed_mask, overlay_with_legend
 from semalign.data.sample import DataSource
-from semalign.errors import ConfigError, DataError, OutputError, SemalignError, nearest
-from semalign.files import make_folder, remove_strays, write_bytes
+from semalign.errors import ConfigError, nearest
+from semalign.execution import Events, Execution
 from semalign.inspection.counterfactuals import score_counterfactuals
 from semalign.inspection.text_use import Counterfactual, TextUse, judge_text_use
-from semalign.locks import folder_lock
+from semalign.layout import RESULT, STATE
 from semalign.model.segmenter import Segmenter
 from semalign.results import RunResult, Score, read_result, write_result
-from semalign.train.evaluate import Predictor, score_split
-from semalign.train.folder import CONFIG_FILE, RESULT_FILE, STATE_FILE, claim_run_folder, release_run_folder
+from semalign.train.evaluation import make_question
+from semalign.train.folder import claim_run_folder, claimed, is_finished
+from semalign.train.inputs import prepare_inputs
 from semalign.train.leaking import NOT_LEAKING, Leaking, find_leaking
-from semalign.train.loop import Events, fit, prepare_inputs
+from semalign.train.loop import fit
 from semalign.train.parallel import global_rank, make_fabric
-from semalign.train.predict import attention_sheets, predict_files
+from semalign.train.predict import check_images, predict_files, write_prediction
 from semalign.train.run import TrainedRun, build_model, load_run
-from semalign.train.run_text import RunText, encode_classes, names_among, prepare_run_text, text_keywords
+from semalign.train.setup import model_for
 from semalign.train.trackers import check_trackers
-from semalign.train.vocabulary import OpenScore, notes_of_strangers, open_score
+from semalign.train.vocabulary import OpenScore, open_score
+from semalign.wording import Message
 
 __all__ = [
     "Evaluation",
@@ -135,57 +137,48 @@ def train(
     """
     options = resolve(data, config=None if config is None else Path(config), settings=settings, overrides=overrides)
     folder = None if out is None else Path(out)
+    how = Execution(device, scan=scan, audit=audit, events=events or Events())
+    # Building a model draws random numbers.
+    with torch.random.fork_rng(devices=[]):
+        return _train(data, options, folder, how, command=command or _command(), resume=resume)
+
+
+def _train(
+    data: str | Path, options: Options, folder: Path | None, how: Execution, *, command: str, resume: bool
+) -> tuple[TrainedRun, RunResult]:
+    """Prepare everything that can fail, then claim the folder and train."""
     check_trackers(options.train.tracker, folder)
-    source = open_source(data, options, scan=scan)
+    source = open_source(data, options, scan=how.scan)
+    train = options.train
     fabric = make_fabric(
-        device,
-        devices=options.train.devices,
-        nodes=options.train.nodes,
-        unused=options.model.backbone is not None,
+        how.device, devices=train.devices, nodes=train.nodes, unused=options.model.backbone is not None
     )
     # Of several processes the first one looks, writes and speaks.
     is_first = global_rank(fabric) == 0
+    if folder is not None and is_finished(folder):
+        # Only read, perhaps from where nothing can be written.
+        claim_run_folder(folder, options, command, resume=resume)
+        return load_run(folder), read_result(folder / RESULT)
     inputs = prepare_inputs(source, options)
-    # Built once before anything is written, so that a bad option leaves no folder behind.
-    bank, classes = inputs.guidance.bank, inputs.class_bank
-    build_model(
-        options,
-        len(source.class_names),
-        None if bank is None else bank.dim,
-        None if classes is None else classes.dim,
-        seed=options.train.seed,
-    )
+    model = model_for(options, inputs.class_names, inputs.text)
     facts: dict[str, Any] = {}
-    is_finished = folder is not None and (folder / RESULT_FILE).exists()
-    if audit and not is_finished and is_first:
+    if how.audit and is_first:
         from semalign.inspection.options import audit_inputs, refuse_errors
 
-        report = audit_inputs(inputs, options, device=fabric.device)
+        report = audit_inputs(inputs, options, model=model, device=fabric.device)
         refuse_errors(report, "the model")
         facts["audit"] = report.to_dict()
-    is_new = folder is not None and not (folder / CONFIG_FILE).exists()
-    if folder is not None and folder.exists() and not folder.is_dir():
-        # The lock would say it in other words.
-        raise OutputError(f"the output folder {folder} is a file, name a folder with --out")
-    # A finished run is only read, perhaps from where nothing can be written.
-    with folder_lock(folder) if folder is not None and is_first and not is_finished else contextlib.nullcontext():
-        if folder is not None and is_first:
-            is_finished = claim_run_folder(folder, options, command or _command(), resume=resume)
-        if folder is not None and is_finished:
-            return load_run(folder), read_result(folder / RESULT_FILE)
-        if folder is not None and is_first:
-            remove_strays(folder)
+    if folder is None or not is_first:
+        fabric.launch()
+        return fit(inputs, options, out=folder, fabric=fabric, events=how.events, facts=facts, model=model)
+    with claimed(folder, options, command, resume=resume) as has_finished:
+        if has_finished:
+            return load_run(folder), read_result(folder / RESULT)
         # Starts the other processes, which come here by the same way, now that nothing but the training can fail.
         fabric.launch()
-        try:
-            run, result = fit(inputs, options, out=folder, fabric=fabric, events=events, facts=facts)
-        except SemalignError:
-            if folder is not None and is_new and is_first:
-                release_run_folder(folder)
-            raise
-        if folder is not None and is_first:
-            write_result(folder / RESULT_FILE, result)
-            (folder / STATE_FILE).unlink(missing_ok=True)
+        run, result = fit(inputs, options, out=folder, fabric=fabric, events=how.events, facts=facts, model=model)
+        write_result(folder / RESULT, result)
+        (folder / STATE).unlink(missing_ok=True)
     return run, result
 
 
@@ -205,7 +198,7 @@ class Evaluation:
     Attributes:
         score: with the text as the run was trained with it.
         counterfactuals: with the text changed; empty unless asked for.
-        notes: sentences that a reader must know.
+        notes: what a reader must know.
         leaking: whether the text is made from the masks that are scored, and how that is known.
         text_use: whether the model uses its text; None unless counterfactuals were asked for.
         among: mean IoU of the classes that the run was trained on and of the others; None where it was trained on all.
@@ -213,7 +206,7 @@ class Evaluation:
 
     score: Score
     counterfactuals: tuple[Counterfactual, ...]
-    notes: tuple[str, ...]
+    notes: tuple[Message, ...]
     leaking: Leaking = NOT_LEAKING
     text_use: TextUse | None = None
     among: OpenScore | None = None
@@ -227,7 +220,7 @@ class Evaluation:
             "iou": self.score.iou,
             "n_images": len(self.score.images),
             "absent": list(self.score.absent),
-            "notes": list(self.notes),
+            "notes": [str(note) for note in self.notes],
             "leaking": self.leaking.is_leaking,
         }
         if self.among is not None:
@@ -283,73 +276,37 @@ def evaluate(
         SemalignError: the run, the data or the text do not fit.
     """
     trained = run if isinstance(run, TrainedRun) else load(run)
-    options = trained.options
-    if settings:
-        for name in flatten(parse_settings(settings)):
-            if data != "scenes" or name not in SCENES_OPTIONS:
-                close = nearest(name, SCENES_OPTIONS)
-                raise ConfigError(f"--set {name} has no effect on a trained run, expected options of scenes{close}")
-        options = read_options(None, settings, overrides=options.model_dump(mode="json", exclude_none=True))
-    source = open_source(data, options, scan=scan)
-    source.names(split)
-    class_bank = trained.class_bank
-    notes: list[str] = []
-    said = {**text_keywords(options.text), "names": names_among(options.text.names, source.class_names)}
-    if tuple(source.class_names) != trained.class_names:
-        if class_bank is None:
-            raise ConfigError(
-                f"the run answers for the classes {_few(trained.class_names)} and {data} has "
-                f"{_few(source.class_names)}, expected the same in the same order: train with model.classifier=text to "
-                "ask for other classes"
-            )
-        class_bank = encode_classes(class_names=source.class_names, **{**said, "level": "sentence"})
-        notes += class_bank.notes
-    if class_bank is not None:
-        notes += notes_of_strangers(class_bank, source.class_names, trained.trained_names)
-    guidance = guidance_for(trained, source, split)
-    fabric = make_fabric(device)
-    trained.model.to(fabric.device).eval()
-    class_features = None if class_bank is None else class_bank.features
-    predictor = Predictor(trained.model, trained.size, flip=flip, window=window, class_features=class_features)
-
-    def score(text: RunText) -> Score:
-        return score_split(predictor, source, split, text, depth_scale=trained.depth_scale, progress=progress)
-
-    if trained.facts.get("selected_on") == split:
-        notes.append(f"these weights were chosen by their score on '{split}', which is therefore too high")
-    if guidance.is_shared:
-        notes.append("the text is the same for all images and carries no information about any one of them")
-    true = score(guidance)
-    among = open_score(true, trained.trained_names)
-    leaking = find_leaking(guidance, source, true)
-    notes += leaking.notes
+    source = open_source(data, _scenes_options(trained.options, data, settings), scan=scan)
+    device_used = make_fabric(device).device
+    question = make_question(trained, source, split, device_used, flip=flip, window=window)
+    score = question.score(progress=progress or Events().images_done)
+    among = open_score(score, trained.trained_names)
+    leaking = find_leaking(question.text, score)
+    found = Evaluation(score, (), (*question.notes, *leaking.notes), leaking, among=among)
     if not counterfactuals:
-        return Evaluation(true, (), tuple(notes), leaking, among=among)
-    text = options.text
-    # The table's vectors of sentences that the model never saw have no meaning.
-    can_encode = guidance.bank is not None and not text.encoder.startswith("table")
+        return found
     changed = score_counterfactuals(
-        score,
-        guidance,
+        lambda text: question.score(text, progress or Events().images_done),
+        question.text,
         source,
         split,
-        true=true,
-        encode=(lambda: encode_classes(class_names=source.class_names, **said)) if can_encode else None,
+        true=score,
+        encode=question.encode,
     )
     clusters = source.clusters(split)
-    use = judge_text_use(true, changed, [clusters[name] for name in true.images])
-    return Evaluation(true, tuple(changed), tuple(notes), leaking, use, among)
+    use = judge_text_use(score, changed, [clusters[name] for name in score.images])
+    return dataclasses.replace(found, counterfactuals=tuple(changed), text_use=use)
 
 
-def guidance_for(run: TrainedRun, source: DataSource, split: str) -> RunText:
-    """Return the text of ``split`` as the run was trained with it; a shared bank comes from the run itself."""
-    kind = run.options.data.text
-    assert kind is not None
-    if kind in ("classes", "random") and run.bank is not None:
-        return RunText(kind, run.bank, None)
-    text = run.options.text
-    said = {**text_keywords(text), "names": names_among(text.names, source.class_names)}
-    return prepare_run_text(source, [split], kind=kind, **said)
+def _scenes_options(options: Options, data: str | Path, settings: Sequence[str]) -> Options:
+    """Return the options of a run with settings of the scenes that it is evaluated on."""
+    if not settings:
+        return options
+    for name in flatten(parse_settings(settings)):
+        if data != "scenes" or name not in SCENES_OPTIONS:
+            close = nearest(name, SCENES_OPTIONS)
+            raise ConfigError(f"--set {name} has no effect on a trained run, expected options of scenes{close}")
+    return read_options(None, settings, overrides=options.model_dump(mode="json", exclude_none=True))
 
 
 def predict(
@@ -389,18 +346,7 @@ def predict(
     trained = run if isinstance(run, TrainedRun) else load(run)
     trained.model.to(make_fabric(device).device).eval()
     paths = [Path(image) for image in images]
-    if not paths:
-        raise DataError("got no image to predict, expected at least one file")
-    by_stem: dict[str, Path] = {}
-    for path in paths:
-        # All before the first is written.
-        if not path.is_file():
-            raise DataError(f"no image file at {path}, expected a file: correct the name")
-        other = by_stem.setdefault(path.stem, path)
-        if other is not path:
-            raise OutputError(
-                f"the images {other} and {path} have one name, expected different ones: predict them into two folders"
-            )
+    check_images(paths)
     predictions = predict_files(
         trained,
         paths,
@@ -411,33 +357,7 @@ def predict(
         flip=flip,
         window=window,
     )
-    written = []
-    folder = Path(out)
-    for prediction in predictions:
-        make_folder(folder)
-        files = {name: folder / f"{prediction.path.stem}.{name}.png" for name in ("mask", "overlay")}
-        write_bytes(files["mask"], encode_png(indexed_mask(prediction.mask)))
-        overlay = overlay_with_legend(prediction.image, prediction.mask, prediction.class_names)
-        write_bytes(files["overlay"], encode_png(overlay))
-        if attention:
-            for number, sheet in enumerate(attention_sheets(prediction), start=1):
-                key = "attention" if number == 1 else f"attention-{number}"
-                files[key] = folder / f"{prediction.path.stem}.{key}.png"
-                write_bytes(files[key], sheet)
-        share = {
-            name: float((prediction.mask == index).mean())
-            for index, name in enumerate(prediction.class_names)
-            if (prediction.mask == index).any()
-        }
-        written.append(
-            {
-                "image": str(prediction.path),
-                **{name: str(file) for name, file in files.items()},
-                "classes": share,
-                "notes": list(prediction.notes),
-            }
-        )
-    return written
+    return [write_prediction(prediction, Path(out)) for prediction in predictions]
 
 
 def export(
@@ -509,10 +429,6 @@ def load_original(path: str | Path) -> dict[str, Any]:
     from semalign.share import original
 
     return dict(original.load_original(Path(path)))
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f", ... ({len(names)})" if len(names) > 3 else "")
 
 
 def _command() -> str:

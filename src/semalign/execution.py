@@ -7,7 +7,7 @@ What is computed is in `semalign.config.Options` alone.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 __all__ = ["Events", "Execution"]
@@ -29,7 +29,7 @@ class Events:
         run_done: (arm, seed, what happened, mIoU in [0, 1] or None, runs done, runs) after each run of a study.
     """
 
-    started: Callable[[Sequence[Any], int], None] = _ignore
+    started: Callable[[list[Any], int], None] = _ignore
     stepped: Callable[[int, int, float], None] = _ignore
     scored: Callable[[int, str, float], None] = _ignore
     images_done: Callable[[int, int], None] = _ignore

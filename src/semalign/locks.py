@@ -13,6 +13,7 @@ from typing import Any
 
 from semalign.errors import OutputError
 from semalign.files import make_folder
+from semalign.layout import LOCK
 
 fcntl: Any
 try:
@@ -21,9 +22,7 @@ except ImportError:
     # Windows.
     fcntl = None
 
-__all__ = ["LOCK_FILE", "folder_lock", "run_lock"]
-
-LOCK_FILE = ".lock"
+__all__ = ["folder_lock", "run_lock"]
 
 
 @contextlib.contextmanager
@@ -35,7 +34,7 @@ def folder_lock(folder: Path) -> Iterator[None]:
     """
     is_new = not folder.exists()
     make_folder(folder)
-    file = folder / LOCK_FILE
+    file = folder / LOCK
     handle = _locked(file)
     try:
         os.truncate(handle, 0)

@@ -1,13 +1,13 @@
 """The hinge between training and judgement: one file of plain numbers per run, written whole.
 
-Left of it stands torch; right of it nothing needs torch, so that a report can be rebuilt anywhere.
+Training needs torch; what reads a result does not, so that a report can be rebuilt anywhere.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,11 @@ import numpy as np
 
 from semalign.errors import ResultsError
 from semalign.files import read_json, write_json
+from semalign.layout import RESULT_FORMAT
 from semalign.metrics import Counts, absent_classes, class_iou, mean_iou
+from semalign.wording import Message
 
-__all__ = ["FORMAT_VERSION", "Curve", "Given", "RunResult", "Score", "read_result", "write_result"]
-
-# History of the format:
-# 1: first.
-# 2: scores of other programs, whose counts or confusion are not known; format 1 is read as it was.
-FORMAT_VERSION = 2
-READ_VERSIONS = (1, 2)
+__all__ = ["Curve", "Given", "RunResult", "Score", "notes_in_english", "read_result", "write_result"]
 
 Curve = list[tuple[int, float]]
 """(optimizer step, value) pairs in order of steps."""
@@ -120,7 +116,9 @@ class RunResult:
             path) "SITE/scale", "SITE/gate", "SITE/strength" (|g a| / |x|), "SITE/entropy" (normalised, 1 = uniform),
             "SITE/grad_norm".
         facts: plain facts of the run: parameters (count), scored_weights, versions, text (kind, encoder, tokens,
-            shared, leaking), config, train_score, steps, notes; for a failed run "failure".
+            shared, leaking), threads, device, processor, machine and precision that the bits depend on, config,
+            train_score, steps, notes (of `semalign.wording.Message.to_dict`, or strings of another program); for a
+            failed run "failure".
         timings: wall-clock seconds by part; never judged.
     """
 
@@ -132,12 +130,27 @@ class RunResult:
     facts: dict[str, Any]
     timings: dict[str, float]
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader must know of the run, in English."""
+        return notes_in_english(self.facts.get("notes", []))
+
+
+def notes_in_english(notes: Iterable[Any]) -> tuple[str, ...]:
+    """Return stored notes in English.
+
+    >>> from semalign.wording import say
+    >>> notes_in_english([say("train.text_leaks").to_dict(), "the script has changed"])
+    ('the text is made from the masks that are scored (leaking)', 'the script has changed')
+    """
+    return tuple(str(Message.from_dict(note)) if isinstance(note, Mapping) else str(note) for note in notes)
+
 
 def write_result(path: Path, result: RunResult) -> None:
     """Write a run's result as one JSON file, whole or not at all."""
     score = result.score
     value = {
-        "format": FORMAT_VERSION,
+        "format": RESULT_FORMAT,
         "arm": result.arm,
         "seed": result.seed,
         "status": result.status,
@@ -162,7 +175,7 @@ def read_result(path: Path) -> RunResult:
     """Read a run's result.
 
     Raises:
-        ResultsError: the file is missing, no JSON, of another format version or not shaped as a result.
+        ResultsError: the file is missing, not JSON, of another format version or not shaped as a result.
     """
     try:
         value = read_json(path)
@@ -170,11 +183,10 @@ def read_result(path: Path) -> RunResult:
         raise ResultsError(f"no result at {path}, expected a run's result.json: has the run finished?") from error
     except (OSError, ValueError, RecursionError) as error:
         raise ResultsError(f"cannot read the result {path}: {error}, expected JSON written by semalign") from error
-    if not isinstance(value, dict) or value.get("format") not in READ_VERSIONS:
+    if not isinstance(value, dict) or value.get("format") != RESULT_FORMAT:
         got = value.get("format") if isinstance(value, dict) else type(value).__name__
-        known = " or ".join(str(version) for version in READ_VERSIONS)
         raise ResultsError(
-            f"the result {path} has format {got!r}, expected {known}: read it with the version that wrote it"
+            f"the result {path} has format {got!r}, expected {RESULT_FORMAT}: read it with the version that wrote it"
         )
     try:
         raw = value["score"]

@@ -13,7 +13,7 @@ from semalign.bench.models import KINDS, Case, forward_call, models_of, step_cal
 from semalign.bench.step import measure_loop, shares_of, step_tables, text_shares
 from semalign.bench.tables import Table, markdown_tables
 from semalign.model.text_fusion import alignment_sites
-from semalign.train.loop import prepare_inputs
+from semalign.train.inputs import prepare_inputs
 from tests.small import scenes, tiny_options
 
 SMALL = Case("nano", (32, 64), 2, tokens=3)
@@ -92,7 +92,7 @@ def test_operations_of_text_guidance() -> None:
 def test_the_loop_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """Steps of `fit` and of the bare loop take turns; steps that record are told apart, and nothing is scored."""
     monkeypatch.setattr(step, "LOOP_STEPS", 240)
-    monkeypatch.setattr("semalign.train.loop.score_split", None)
+    monkeypatch.setattr("semalign.train.outcome.score_images", None)
     options = tiny_options("scenes", data__n_train=6, data__n_val=1)
     inputs = prepare_inputs(scenes(6, 1), options)
 

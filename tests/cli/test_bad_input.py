@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 
 from semalign import tensors_file
 from semalign.results import read_result
-from semalign.train import loop
+from semalign.train import state
 from tests.cli.conftest import Said, Semalign
 from tests.small import TINY, edit
 
@@ -370,8 +370,8 @@ def test_evaluations(own: Path, trained: Path, refused: Callable[..., None]) -> 
         refused(f"--window got '{window}', expected HEIGHTxWIDTH", "evaluate", trained, "set", f"--window={window}")
     refused(r"--set train\.epochs has no effect", "evaluate", trained, "set", "--set", "train.epochs=3")
     (own / "classes.txt").write_text("sky\nroad\ncar\n")
-    refused("answers for the classes sky, road, tree and set has sky, road, car", "evaluate", trained, "set")
-    refused("answers for the classes sky, road, tree and scenes has wall", "evaluate", trained, "scenes")
+    refused("was trained for the classes sky, road, tree and the data have sky, road, car", "evaluate", trained, "set")
+    refused("was trained for the classes sky, road, tree and the data have wall", "evaluate", trained, "scenes")
 
 
 def test_predictions(
@@ -519,7 +519,7 @@ def test_a_full_disk_while_training(
     own: Path, here: Path, trained: Path, monkeypatch: pytest.MonkeyPatch, semalign: Semalign
 ) -> None:
     """The state that was saved stays whole, and with room again the run goes on from it to the same bytes."""
-    monkeypatch.setattr(loop, "SAVE_EVERY_SECONDS", -1.0)
+    monkeypatch.setattr(state, "SAVE_EVERY_SECONDS", -1.0)
     words = ("train", "set", "--out", "o", *SET)
     with monkeypatch.context() as patch:
         _full_at("weights.safetensors", patch)

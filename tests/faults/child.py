@@ -70,7 +70,7 @@ if FAULT.get("at"):
     files.write_aside = _striking
 
 from semalign.data import packed  # noqa: E402 (the writer is exchanged before anybody takes it)
-from semalign.train import loop  # noqa: E402
+from semalign.train import state  # noqa: E402
 
 if (FAULT.get("at") or [""])[0] in ("*", "pack"):
     _add = packed._Writer.add
@@ -81,7 +81,7 @@ if (FAULT.get("at") or [""])[0] in ("*", "pack"):
 
     packed._Writer.add = _striking_add  # type: ignore[method-assign]
 
-loop.SAVE_EVERY_SECONDS = -1.0
+state.SAVE_EVERY_SECONDS = -1.0
 
 
 def command_line() -> None:

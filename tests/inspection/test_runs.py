@@ -12,7 +12,7 @@ from semalign.inspection.curves import curve_findings
 from semalign.inspection.options import DEAD_PRESETS, audit_inputs, audit_options
 from semalign.inspection.runs import audit_run
 from semalign.model.build import build_segmenter
-from semalign.train.loop import prepare_inputs
+from semalign.train.inputs import prepare_inputs
 from tests.small import scenes, tiny_options
 
 DEAD = [f"decoder.alignments.{level}.temperature.log_scale" for level in (2, 3)]

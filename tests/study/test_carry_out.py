@@ -20,6 +20,7 @@ from semalign.study.checks import check_models
 from semalign.study.design import planned_runs, read_study
 from semalign.tensors_file import read_tensors
 from semalign.train import loop
+from semalign.train.step import TrainingDiverged
 from tests.small import TINY, make_data
 
 SHORT = (*TINY, "train.epochs=1", "train.val_every=0")
@@ -117,7 +118,7 @@ def test_a_study_with_a_failed_run_is_reported(
 
     def fit(inputs: Any, options: Any, **kwargs: Any) -> Any:
         if kwargs["arm"] == "A":
-            raise loop.TrainingDiverged("the loss is nan at step 0 of 2")
+            raise TrainingDiverged("the loss is nan at step 0 of 2")
         return _fit(inputs, options, **kwargs)
 
     monkeypatch.setattr(loop, "fit", fit)
@@ -279,7 +280,7 @@ def test_a_run_whose_source_failed_is_failed(tmp_path: Path, data: Path, monkeyp
 
     def fit(inputs: Any, options: Any, **kwargs: Any) -> Any:
         if kwargs["arm"] == "learnable":
-            raise loop.TrainingDiverged("the loss is nan at step 0 of 2")
+            raise TrainingDiverged("the loss is nan at step 0 of 2")
         return _fit(inputs, options, **kwargs)
 
     monkeypatch.setattr(loop, "fit", fit)

@@ -16,7 +16,8 @@ import semalign
 from semalign.config.study import StudyOptions
 from semalign.errors import DataError, OutputError, StudyError
 from semalign.execution import Events, Execution
-from semalign.locks import LOCK_FILE, folder_lock, run_lock
+from semalign.layout import LOCK
+from semalign.locks import folder_lock, run_lock
 from semalign.report import write_report
 from semalign.study import engines, runner, worker
 from semalign.study.carry_out import carry_out
@@ -173,7 +174,7 @@ def test_a_run_that_always_kills(
 
     with pytest.raises(StudyError, match=r"^arm (Baseline|A), seed 0: its worker process died 3 times"):
         carry_out(study, tmp_path / "study", Execution(workers=1, engine=engine_name))
-    assert not (tmp_path / "study" / LOCK_FILE).exists()
+    assert not (tmp_path / "study" / LOCK).exists()
     assert not list((tmp_path / "study").glob(".engine-*"))
 
 
@@ -313,12 +314,12 @@ def test_a_folder_in_use(tmp_path: Path, study: StudyOptions) -> None:
     with folder_lock(folder):
         with pytest.raises(OutputError, match=rf"{folder} is in use by process {os.getpid()} on \S+, expected one"):
             carry_out(study, folder)
-        assert [path.name for path in folder.iterdir()] == [LOCK_FILE]
+        assert [path.name for path in folder.iterdir()] == [LOCK]
     # Made for the lock alone, and nothing was put into it.
     assert not folder.exists()
 
     folder.mkdir()
-    (folder / LOCK_FILE).write_text("process 1 on a machine that lost its power")
+    (folder / LOCK).write_text("process 1 on a machine that lost its power")
     with folder_lock(folder):
         (folder / "result").touch()
     assert [path.name for path in folder.iterdir()] == ["result"]

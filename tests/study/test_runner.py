@@ -26,7 +26,7 @@ from semalign.study.folder import check_study_folder, claim_study_folder, unfini
 from semalign.study.runner import run_planned
 from semalign.study.same_bits import check_blocks, keep_threads
 from semalign.study.worker import input_key, run_one
-from semalign.train import loop
+from semalign.train import outcome, setup, state
 from tests.small import TINY
 from tests.study.here import Here
 
@@ -213,20 +213,20 @@ def test_a_run_that_was_stopped_goes_on(
 ) -> None:
     """An error stops the study with one sentence; once it is mended, saved states and results are used."""
     runs = planned_runs(small_study)[:2]
-    monkeypatch.setattr(loop, "SAVE_EVERY_SECONDS", -1.0)
+    monkeypatch.setattr(state, "SAVE_EVERY_SECONDS", -1.0)
     study = tmp_path / "study"
 
     def broken(*_: Any) -> None:
         raise DataError("val-1.png is corrupt")
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "_score", broken)
+        patch.setattr(outcome, "_score", broken)
         with pytest.raises(DataError, match=r"^val-1\.png is corrupt$"):
             run_planned(runs, str(small_study.data), study, Execution(scan=False, workers=1))
     assert (study / "runs/baseline/seed-0/state.safetensors").exists()
     assert not (study / "runs/baseline/seed-0/result.json").exists()
     steps: list[int] = []
-    monkeypatch.setattr(loop, "Events", lambda: loop_events(stepped=lambda step, *_: steps.append(step)), raising=True)
+    monkeypatch.setattr(setup, "Events", lambda: Events(stepped=lambda step, *_: steps.append(step)))
 
     run_planned(runs, str(small_study.data), study, Execution(scan=False, workers=1))
 
@@ -234,9 +234,6 @@ def test_a_run_that_was_stopped_goes_on(
     assert steps == [1, 2]
     assert not list(study.rglob("state.safetensors"))
     assert {read_result(study / run.folder / "result.json").status for run in runs} == {"finished"}
-
-
-loop_events = loop.Events
 
 
 def test_a_damaged_result_is_not_run_over(tmp_path: Path, small_study: StudyOptions) -> None:

@@ -34,6 +34,7 @@ from semalign.text.bank import (
     token_index,
     unit_rows,
 )
+from semalign.wording import Message, say
 
 SENTENCES = ("sky", "car", "a tree\u2028with leaves", "天空", "red 'bus'")
 
@@ -60,9 +61,9 @@ class FixedEncoder:
             for words in (tuple(sentence.split()) for sentence in sentences)
         ]
 
-    def remarks(self, sentences: Sequence[str]) -> tuple[str, ...]:
+    def remarks(self, sentences: Sequence[str]) -> tuple[Message, ...]:
         """Say how many there were."""
-        return (f"{len(sentences)} sentences",) if self.name == "remarking" else ()
+        return (say("text.group", names=(f"{len(sentences)} sentences",)),) if self.name == "remarking" else ()
 
 
 def small_bank(rows: int = 5, dim: int = 3) -> TextBank:
@@ -267,7 +268,7 @@ def test_a_bank_of_tokens_is_saved_and_cached_apart(tmp_path: Path) -> None:
 
     for again in (token_bank(encoder, ["red bus", "car"], tmp_path), load_bank(tmp_path / "own.safetensors")):
         assert torch.equal(again.features, tokens.features)
-        assert (again.owners, again.notes) == (("red bus", "red bus", "car"), ("2 sentences",))
+        assert (again.owners, again.notes) == (("red bus", "red bus", "car"), tokens.notes)
     assert whole.owners is None
     assert whole.features.shape == (2, 2)
     assert encoder.calls == [("red bus", "car"), ("red bus", "car")]
@@ -290,7 +291,9 @@ def test_classes_that_no_text_tells_apart_are_noted() -> None:
     encoder = FixedEncoder({"sofa": [1.0, 0.0], "car": [0.6, 0.8], "couch": [1.0, 0.0]})
 
     (note,) = class_bank(encoder, ["sofa", "car", "couch"]).notes
-    assert note == "these classes have the same text vector, so that no text can tell them apart: 'sofa', 'couch'"
+    assert str(note) == (
+        "these classes have the same text vector, so that the text cannot distinguish them: ('sofa', 'couch')"
+    )
     assert class_bank(encoder, ["sofa", "car"]).notes == ()
 
 

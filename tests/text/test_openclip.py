@@ -59,7 +59,7 @@ def test_long_texts_and_tokens(saved: tuple[Path, Any]) -> None:
     encoder = make_encoder(str(saved[0]))
     long = "a red bus " * 9
 
-    assert "were split" in encoder.remarks([long, "a bus"])[0]
+    assert "was split" in str(encoder.remarks([long, "a bus"])[0])
     assert encoder.encode([long]).isfinite().all()
     with pytest.raises(TextError, match=r"of open_clip gives no vectors of tokens, expected text.level=sentence"):
         encoder.encode_tokens(["a bus"])

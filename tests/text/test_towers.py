@@ -193,11 +193,13 @@ def test_words_that_are_not_known_are_told(tmp_path: Path) -> None:
 
     assert encode_bank(encoder, ["a photo of a car."]).notes == ()
     (note,) = encode_bank(encoder, ["a car", "a photo of a 天空"]).notes
-    assert "does not know all words of 1 of 2 texts, such as 'a photo of a 天空'" in note
+    assert "does not know all words of 1 of 2 texts, such as 'a photo of a 天空'" in str(note)
     with pytest.raises(TextError, match=r"knows no word of '天空', expected .*: take a multilingual text.encoder"):
         encoder.encode(["a car", "天空"])
     twins = class_bank(encoder, ["car", "天空", "道路"], "photo")
-    assert any("these classes have the same text vector" in note and "'天空', '道路'" in note for note in twins.notes)
+    assert any(
+        "these classes have the same text vector" in str(note) and "'天空', '道路'" in str(note) for note in twins.notes
+    )
 
 
 # ---- Long texts ----
@@ -229,9 +231,9 @@ def test_a_long_text_is_split_and_averaged(kind: str, towers: dict[str, tuple[Pa
 
     torch.testing.assert_close(vectors[1], F.normalize(encoder.encode(parts).mean(dim=0), dim=0), atol=1e-5, rtol=0)
     torch.testing.assert_close(vectors[[0, 2]], encoder.encode(["天空", "a car"]), atol=1e-5, rtol=0)
-    assert bank.notes == (
-        f"1 of 2 texts are longer than the 16 word pieces that the text encoder {encoder.name} reads and were split "
-        f"and their parts averaged (text.long=split), such as '{LONG[:40]}...'",
+    assert tuple(map(str, bank.notes)) == (
+        f"1 of 2 texts is longer than the 16 word pieces that the text encoder {encoder.name} reads; it was split and "
+        f"its parts were averaged (text.long=split): '{LONG[:40]}...'",
     )
     tokens = encoder.encode_tokens([LONG])[0]
     assert tokens.pieces == tuple(piece for own in encoder.encode_tokens(parts) for piece in own.pieces)
@@ -248,7 +250,7 @@ def test_a_long_text_is_cut_or_refused_as_asked(clip: Path, tmp_path: Path) -> N
     bank = encode_bank(cut, [LONG], tmp_path)
 
     torch.testing.assert_close(bank.features, cut.encode([first]))
-    assert "were cut (text.long=cut)" in bank.notes[0]
+    assert "was cut (text.long=cut)" in str(bank.notes[0])
     assert encode_bank(cut, [LONG], tmp_path).notes == bank.notes
     # How long texts are read is part of the name, so that no cached vector answers for another reading.
     assert len({cut.name, refuse.name, split.name}) == 3

@@ -13,10 +13,11 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from semalign.data.batches import ScoredImages
 from semalign.data.open import open_data
 from semalign.errors import ConfigError
 from semalign.metrics import confusion
-from semalign.train.evaluate import Predictor, score_split, windows
+from semalign.train.evaluate import Predictor, score_images, windows
 from semalign.train.run import load_run
 from semalign.train.run_text import RunText
 from tests.small import make_data
@@ -71,7 +72,9 @@ def test_counts_are_taken_at_the_masks_own_size(data: Path) -> None:
     source = open_data(data)
     model = Colors()
 
-    score = score_split(Predictor(model, (11, 13)), source, "val", NO_TEXT, depth_scale=None, batch_size=2)
+    score = score_images(
+        Predictor(model, (11, 13)), ScoredImages.of_split(source, "val"), NO_TEXT, depth_scale=None, batch_size=2
+    )
 
     assert [shape[2:] for shape in model.seen] == [(11, 13), (11, 13)]
     assert [shape[0] for shape in model.seen] == [2, 1]
@@ -87,7 +90,7 @@ def test_confusion_is_that_of_the_argmax(data: Path) -> None:
     source = open_data(data)
     predictor = Predictor(Colors(), (37, 53))
 
-    score = score_split(predictor, source, "val", NO_TEXT, depth_scale=None)
+    score = score_images(predictor, ScoredImages.of_split(source, "val"), NO_TEXT, depth_scale=None)
 
     total = np.zeros((3, 3), dtype=np.int64)
     for name in source.names("val"):
@@ -101,13 +104,11 @@ def test_batch_size_does_not_matter(trained: Path, data: Path) -> None:
     run = load_run(trained)
     source = open_data(data)
     assert run.bank is not None
-    guidance = RunText("classes", run.bank, None)
+    text, images = RunText("classes", run.bank, None), ScoredImages.of_split(source, "val")
     predictor = Predictor(run.model, run.size)
 
-    scores = [
-        score_split(predictor, source, "val", guidance, depth_scale=None, batch_size=size).counts for size in (1, 3)
-    ]
-    some = score_split(predictor, source, "val", guidance, depth_scale=None, names=["val-2", "val-0"])
+    scores = [score_images(predictor, images, text, depth_scale=None, batch_size=size).counts for size in (1, 3)]
+    some = score_images(predictor, images.only(["val-2", "val-0"]), text, depth_scale=None)
 
     # Convolutions of other batch sizes round differently: a pixel on the fence may fall to the other side.
     assert np.abs(scores[0] - scores[1]).max() <= 2
@@ -119,10 +120,9 @@ def test_progress_counts_images(data: Path) -> None:
     """Whoever watches hears of images done and images in all."""
     heard: list[tuple[int, int]] = []
 
-    score_split(
+    score_images(
         Predictor(Colors(), (11, 13)),
-        open_data(data),
-        "val",
+        ScoredImages.of_split(open_data(data), "val"),
         NO_TEXT,
         depth_scale=None,
         batch_size=2,
@@ -135,7 +135,9 @@ def test_progress_counts_images(data: Path) -> None:
 def test_another_number_of_classes(data: Path) -> None:
     """A model that answers for fewer classes than the data have is refused."""
     with pytest.raises(ConfigError, match="answers for 2 classes and the data have 3"):
-        score_split(Predictor(Colors(2), (11, 13)), open_data(data), "val", NO_TEXT, depth_scale=None)
+        score_images(
+            Predictor(Colors(2), (11, 13)), ScoredImages.of_split(open_data(data), "val"), NO_TEXT, depth_scale=None
+        )
 
 
 @pytest.mark.parametrize("window", [None, (32, 32)])
@@ -171,8 +173,11 @@ def test_windows_need_no_multiple_of_the_stride(trained: Path, data: Path) -> No
     assert run.bank is not None
     predictor = Predictor(run.model, run.size, window=(33, 47))
 
-    score = score_split(
-        predictor, open_data(data), "val", RunText("classes", run.bank, None), depth_scale=None, names=["val-0"]
+    score = score_images(
+        predictor,
+        ScoredImages.of_split(open_data(data), "val").only(["val-0"]),
+        RunText("classes", run.bank, None),
+        depth_scale=None,
     )
 
     assert score.confusion.sum() == 37 * 53
@@ -190,7 +195,8 @@ def test_neighbours_of_other_sizes_do_not_matter(tmp_path: Path) -> None:
     predictor = Predictor(Colors(), (23, 29))
 
     alone, together = (
-        score_split(predictor, source, "val", NO_TEXT, depth_scale=None, batch_size=size) for size in (1, 8)
+        score_images(predictor, ScoredImages.of_split(source, "val"), NO_TEXT, depth_scale=None, batch_size=size)
+        for size in (1, 8)
     )
 
     assert np.array_equal(alone.counts, together.counts)

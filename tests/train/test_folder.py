@@ -8,7 +8,8 @@ import pytest
 from semalign.config import read_yaml
 from semalign.errors import OutputError
 from semalign.files import write_text
-from semalign.train.folder import CONFIG_FILE, claim_run_folder, release_run_folder
+from semalign.layout import CONFIG
+from semalign.train.folder import claim_run_folder, release_run_folder
 from tests.small import tiny_options
 
 
@@ -25,7 +26,7 @@ def test_a_new_folder_holds_options_and_command(tmp_path: Path) -> None:
 
     assert names(folder) == {"config.yaml", "command.txt"}
     assert (folder / "command.txt").read_text() == "semalign train x\n"
-    assert read_yaml(folder / CONFIG_FILE)["train"]["epochs"] == 2
+    assert read_yaml(folder / CONFIG)["train"]["epochs"] == 2
 
 
 def test_the_same_run_needs_resume(tmp_path: Path) -> None:
@@ -68,7 +69,7 @@ def test_folders_of_others(tmp_path: Path, file: str, message: str) -> None:
 
 def test_a_damaged_config(tmp_path: Path) -> None:
     """What cannot be compared is not gone on with."""
-    (tmp_path / CONFIG_FILE).write_text("{{{")
+    (tmp_path / CONFIG).write_text("{{{")
 
     with pytest.raises(OutputError, match="holds an unreadable run"):
         claim_run_folder(tmp_path, tiny_options(), "x", resume=True)
@@ -89,7 +90,7 @@ def test_a_full_disk_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.Monkey
     """A claim that cannot be written whole is taken back."""
 
     def full(path: Path, text: str) -> None:
-        if path.name == CONFIG_FILE:
+        if path.name == CONFIG:
             raise OutputError("no space left")
         write_text(path, text)
 

@@ -18,24 +18,19 @@ from semalign.data.batches import augmented_batch
 from semalign.data.open import open_data
 from semalign.data.sample import DataSource
 from semalign.errors import CheckpointError, ConfigError, DataError, TextError
+from semalign.execution import Events
 from semalign.results import RunResult
 from semalign.tensors_file import read_tensors, write_tensors
-from semalign.train import loop
-from semalign.train.evaluate import Predictor, score_split
-from semalign.train.loop import (
-    Events,
-    Inputs,
-    TrainingDiverged,
-    check_source,
-    fit,
-    make_fabric,
-    prepare_inputs,
-    prepare_text,
-    train_score_names,
-)
+from semalign.train import average, objective, outcome, setup, state, step
+from semalign.train import inputs as reading
+from semalign.train.evaluate import Predictor, score_images
+from semalign.train.inputs import Inputs, check_source, prepare_inputs, prepare_text, train_score_names
+from semalign.train.loop import fit
 from semalign.train.optimizer import make_optimizer
+from semalign.train.parallel import make_fabric
 from semalign.train.precision import compiled
 from semalign.train.run import TrainedRun, load_run
+from semalign.train.step import TrainingDiverged
 from tests.small import edit, make_data, scenes, tiny_options
 
 CPU = make_fabric("cpu")
@@ -73,7 +68,7 @@ def train(inputs: Inputs, options: Options, out: Path | None = None, stop_at: in
 def saving_each_step() -> Iterator[None]:
     """Save the state after every step."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "SAVE_EVERY_SECONDS", -1.0)
+        patch.setattr(state, "SAVE_EVERY_SECONDS", -1.0)
         yield
 
 
@@ -135,7 +130,7 @@ def test_a_run_stopped_while_it_is_scored_is_not_trained_again(
     options = tiny_options(train__val_every=0)
     undisturbed = train(inputs, options)
     with saving_each_step(), monkeypatch.context() as patch:
-        patch.setattr(loop, "_score", lambda *_: (_ for _ in ()).throw(DataError("broken")))
+        patch.setattr(outcome, "_score", lambda *_: (_ for _ in ()).throw(DataError("broken")))
         with pytest.raises(DataError, match="broken"):
             train(inputs, options, tmp_path)
     steps: list[int] = []
@@ -179,7 +174,7 @@ def test_arms_of_a_block_see_the_same_views(source: DataSource, monkeypatch: pyt
         seen[-1].append(batch)
         return batch
 
-    monkeypatch.setattr("semalign.train.loop.augmented_batch", spied)
+    monkeypatch.setattr("semalign.data.loading.augmented_batch", spied)
     starts = []
     for changes in ({}, {"data__text": "none"}, {"align__encoder__temperature__learnable": True}):
         seen.append([])
@@ -187,7 +182,7 @@ def test_arms_of_a_block_see_the_same_views(source: DataSource, monkeypatch: pyt
         built: list[Any] = []
         with monkeypatch.context() as patch:
             patch.setattr(
-                "semalign.train.loop.make_optimizer", lambda model, groups, built=built: _keep(model, groups, built)
+                "semalign.train.setup.make_optimizer", lambda model, groups, built=built: _keep(model, groups, built)
             )
             fit(prepare_inputs(source, options), options, fabric=CPU)
         starts.append(built[0])
@@ -219,7 +214,8 @@ def test_the_averaged_weights_are_what_is_scored(inputs: Inputs, tmp_path: Path)
         not torch.equal(tensor, last.model.state_dict()[name]) for name, tensor in averaged.model.state_dict().items()
     )
     loaded = load_run(tmp_path)
-    score = score_split(Predictor(loaded.model, loaded.size), inputs.source, "val", inputs.guidance, depth_scale=None)
+    predictor = Predictor(loaded.model, loaded.size)
+    score = score_images(predictor, inputs.scored["val"], inputs.text, depth_scale=None)
     assert result.score is not None
     assert np.array_equal(score.counts, result.score.counts)
 
@@ -235,8 +231,9 @@ def test_the_cache_of_decoded_images_changes_no_bit(
 
     decoded = prepare_inputs(source, options)
 
-    assert set(mapped.scored) == {"train", "val"}
-    assert decoded.scored == {}
+    assert set(mapped.scored) == set(decoded.scored) == {"train", "val"}
+    assert all(images.ready is not None for images in mapped.scored.values())
+    assert all(images.ready is None for images in decoded.scored.values())
     assert_same(train(mapped, options), train(decoded, options))
 
 
@@ -262,10 +259,10 @@ def test_the_scored_part_of_the_training_split(source: DataSource, monkeypatch: 
     assert len(part) == 100
     assert part == train_score_names(names) == tuple(sorted(part))
     assert train_score_names(names[:7]) == names[:7]
-    monkeypatch.setattr(loop, "TRAIN_SCORE_IMAGES", 2)
-    assert len(prepare_inputs(source, tiny_options()).scored["train"].images) == 2
+    monkeypatch.setattr(reading, "TRAIN_SCORE_IMAGES", 2)
+    assert len(prepare_inputs(source, tiny_options()).scored["train"].names) == 2
     both = tiny_options(data__val_split="train")
-    assert len(prepare_inputs(source, both).scored["train"].images) == 7
+    assert len(prepare_inputs(source, both).scored["train"].names) == 7
 
 
 def test_bf16(inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -322,8 +319,8 @@ def test_a_compiled_run(inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> None
         made.register_forward_hook(lambda *_: steps.append(1))
         return made
 
-    monkeypatch.setattr(loop, "compiled", spied)
-    monkeypatch.setattr(loop, "RECORDS", 2)
+    monkeypatch.setattr(setup, "compiled", spied)
+    monkeypatch.setattr(setup, "RECORDS", 2)
     plain = train(inputs, tiny_options())
 
     run, result = train(inputs, tiny_options(train__compile=True))
@@ -337,20 +334,20 @@ def test_a_compiled_run(inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> None
 def test_the_average_by_hand() -> None:
     """The first step keeps (1 + 1)/(10 + 1) of the start, later at most the decay; counters are copied."""
     model = torch.nn.BatchNorm1d(1)
-    average = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    mean = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
     with torch.no_grad():
         model.weight.fill_(12.0)
         model.state_dict()["num_batches_tracked"].fill_(5)
 
-    loop._update_average(average, model.state_dict(), 0.995, 1)
-    assert float(average["weight"]) == pytest.approx(2 / 11 * 1 + 9 / 11 * 12)
-    assert int(average["num_batches_tracked"]) == 5
+    average.update_average(mean, model.state_dict(), 0.995, 1)
+    assert float(mean["weight"]) == pytest.approx(2 / 11 * 1 + 9 / 11 * 12)
+    assert int(mean["num_batches_tracked"]) == 5
 
-    average["weight"].fill_(1.0)
-    loop._update_average(average, model.state_dict(), 0.5, 10_000)
-    assert float(average["weight"]) == pytest.approx(0.5 * 1 + 0.5 * 12)
-    loop._update_average(average, model.state_dict(), 0.0, 1)
-    assert float(average["weight"]) == 12.0
+    mean["weight"].fill_(1.0)
+    average.update_average(mean, model.state_dict(), 0.5, 10_000)
+    assert float(mean["weight"]) == pytest.approx(0.5 * 1 + 0.5 * 12)
+    average.update_average(mean, model.state_dict(), 0.0, 1)
+    assert float(mean["weight"]) == 12.0
 
 
 def test_what_a_result_holds(inputs: Inputs) -> None:
@@ -389,7 +386,7 @@ def test_what_a_result_holds(inputs: Inputs) -> None:
     assert facts["train_score"]["images"] == 7
     assert [row["role"] for row in facts["groups"]] == ["weights", "norms and biases", "temperatures", "gates"]
     assert sum(row["numbers"] for row in facts["groups"]) == facts["parameters"]
-    assert any("carries no information about any one" in note for note in facts["notes"])
+    assert any("carries no information about any one" in note for note in result.notes)
     assert result.timings.keys() == {"train", "score"}
 
 
@@ -399,7 +396,7 @@ def test_every_parameter_learns(source: DataSource) -> None:
     inputs = prepare_inputs(source, options)
     started: list[Any] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("semalign.train.loop.make_optimizer", lambda model, groups: _keep(model, groups, started))
+        patch.setattr("semalign.train.setup.make_optimizer", lambda model, groups: _keep(model, groups, started))
         run, _ = fit(inputs, options, fabric=CPU)
 
     still = [name for name, p in run.model.named_parameters() if torch.equal(p.detach(), started[0][name])]
@@ -411,7 +408,7 @@ def test_dead_temperatures_are_noted(inputs: Inputs) -> None:
     with pytest.warns(UserWarning, match="never learns"):
         _, result = train(inputs, tiny_options(model__preset="seed", train__epochs=1))
 
-    dead = [note for note in result.facts["notes"] if "learnable in name only" in note]
+    dead = [note for note in result.notes if "learnable in name only" in note]
     assert len(dead) == 2
     assert all("decoder" in note for note in dead)
 
@@ -420,7 +417,7 @@ def test_selection_is_said(inputs: Inputs, tmp_path: Path) -> None:
     """The best weights are kept apart and every output says on which split they were chosen."""
     _, result = train(inputs, tiny_options(train__select_split="val"), tmp_path)
 
-    assert any("chosen by its score on the split 'val' that is also scored" in note for note in result.facts["notes"])
+    assert any("chosen by its score on the split 'val' that is also scored" in note for note in result.notes)
     best = load_run(tmp_path / "best.safetensors")
     assert best.facts["selected_on"] == "val"
     assert best.facts["selected_miou"] == result.facts["best"]["miou"]
@@ -437,14 +434,14 @@ def test_a_loss_that_is_no_number_ends_the_run(inputs: Inputs, monkeypatch: pyte
 
 def test_weights_that_are_no_numbers_end_the_run(inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
     """A last step that breaks the weights is noticed, though no loss follows it."""
-    real = loop._update_average
+    real = average.update_average
 
-    def broken(average: Any, state: Any, decay: float, step: int) -> None:
-        real(average, state, decay, step)
-        if step == 4:
-            average["decoder.classifier.project.bias"].fill_(math.inf)
+    def broken(mean: Any, state: Any, decay: float, done: int) -> None:
+        real(mean, state, decay, done)
+        if done == 4:
+            mean["decoder.classifier.project.bias"].fill_(math.inf)
 
-    monkeypatch.setattr(loop, "_update_average", broken)
+    monkeypatch.setattr(step, "update_average", broken)
     with pytest.raises(
         TrainingDiverged, match=r"the weights decoder\.classifier\.project\.bias are not finite after step 4"
     ):
@@ -453,7 +450,7 @@ def test_weights_that_are_no_numbers_end_the_run(inputs: Inputs, monkeypatch: py
 
 def test_a_gradient_that_is_no_number_ends_the_run(inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
     """Curves hold numbers alone; the message names the curve."""
-    monkeypatch.setattr(loop, "_gradient_norm", lambda module: math.inf)
+    monkeypatch.setattr(step, "gradient_norm", lambda parameters: math.inf)
 
     with pytest.raises(TrainingDiverged, match=r"grad_norm is inf at step 0, expected a finite number"):
         train(inputs, tiny_options())
@@ -479,9 +476,9 @@ def test_class_weights_by_hand(inputs: Inputs) -> None:
         inputs.images, masks=[torch.tensor([[0, 0, 0], [1, 255, 255]], dtype=torch.uint8)], names=("a",)
     )
 
-    weights = loop.class_weights(images, 3, 0.5)
+    weights = objective.class_weights(images, 3, 0.5)
 
-    assert loop.class_weights(images, 3, 0.0) is None
+    assert objective.class_weights(images, 3, 0.0) is None
     assert weights is not None
     raw = [0.75**-0.5, 0.25**-0.5]
     mean = raw[0] * 0.75 + raw[1] * 0.25
@@ -511,7 +508,7 @@ def test_texts_of_images_and_depth_are_trained_with(tmp_path: Path) -> None:
     assert result.facts["text"]["shared"] is False
     assert run.depth_scale is not None
     assert load_run(tmp_path).depth_scale == run.depth_scale
-    assert not any("no information" in note for note in result.facts["notes"])
+    assert not any("no information" in note for note in result.notes)
 
 
 def test_texts_from_masks_are_marked(source: DataSource) -> None:
@@ -521,7 +518,7 @@ def test_texts_from_masks_are_marked(source: DataSource) -> None:
     _, result = train(prepare_inputs(source, options), options)
 
     assert result.facts["text"]["leaking"] is True
-    assert "the text is made from the masks that are scored (leaking)" in result.facts["notes"]
+    assert "the text is made from the masks that are scored (leaking)" in result.notes
 
 
 def test_a_batch_of_one_small_image(source: DataSource) -> None:
@@ -605,7 +602,7 @@ def test_a_temperature_that_dies_costs_no_run(inputs: Inputs, tmp_path: Path) ->
         resumed = train(inputs, options, tmp_path / "part")
 
     assert_same(whole, resumed)
-    died = [note for note in whole[1].facts["notes"] if "left its clamp while it was trained" in note]
+    died = [note for note in whole[1].notes if "left its clamp during training" in note]
     assert died
     assert all("from there on its gradient is exactly 0" in note for note in died)
     for name, tensor in whole[0].model.state_dict().items():

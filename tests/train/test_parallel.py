@@ -18,8 +18,9 @@ from semalign.data.transforms import Augmentation
 from semalign.errors import ConfigError
 from semalign.results import RunResult, read_result
 from semalign.train import parallel
-from semalign.train.loop import fit, make_fabric, prepare_inputs
-from semalign.train.parallel import labelled_weight, mean_records, own_share, parts_of, share_statistics
+from semalign.train.inputs import prepare_inputs
+from semalign.train.loop import fit
+from semalign.train.parallel import labelled_weight, make_fabric, mean_records, own_share, parts_of, share_statistics
 from tests.small import TINY, scenes, tiny_options
 
 CPU = make_fabric("cpu")
@@ -41,16 +42,17 @@ weight whose gradient is near 0: at a small rate that counts little.
 SCRIPT = """
 import sys
 import semalign
-from semalign.train import loop
+from semalign.execution import Events
+from semalign.train import state
 
 data, out, stop_at, *settings = sys.argv[1:]
-loop.SAVE_EVERY_SECONDS = -1.0
+state.SAVE_EVERY_SECONDS = -1.0
 
 def stepped(step, steps, loss):
     if step == int(stop_at):
         raise KeyboardInterrupt
 
-semalign.train(data, out=out, device="cpu", resume=True, settings=settings, events=loop.Events(stepped=stepped))
+semalign.train(data, out=out, device="cpu", resume=True, settings=settings, events=Events(stepped=stepped))
 """
 
 

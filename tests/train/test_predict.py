@@ -135,8 +135,8 @@ def test_classes_that_were_not_trained(open_vocabulary: Path, image: Path, tmp_p
     # The encoder `table` draws vectors: what they answer is told to be chance, and of the run's own names it is not.
     assert own.notes == plain.notes == ()
     assert asked["notes"] == [
-        "the vectors of 'cloud', 'street' have no meaning, for text.encoder is table and the run was not trained with "
-        "them: what they answer is chance, train with text.encoder=minilm or another model of language"
+        "the vectors of 'cloud', 'street' have no meaning, because text.encoder is table and the run was not trained "
+        "with these texts: the answers for them are chance; train with text.encoder=minilm or another language model"
     ]
 
 
@@ -150,7 +150,7 @@ def test_classes_are_called_as_the_run_calls_them(data: Path, image: Path, tmp_p
     assert np.array_equal(given.mask, by_hand.mask)
     assert given.class_names == ("sky", "street|road")
     (note,) = given.notes
-    assert note.startswith("the vectors of 'street|road' have no meaning, for text.encoder is table")
+    assert str(note).startswith("the vector of 'street|road' has no meaning, because text.encoder is table")
 
 
 def test_a_run_guided_by_tokens(data: Path, image: Path, tmp_path: Path) -> None:
@@ -191,11 +191,11 @@ def test_a_run_with_texts_of_images(captioned: Path, image: Path) -> None:
     silent = next(predict_files(run, [image]))
     told = next(predict_files(run, [image], texts=["a photo of a drum", "a photo of a ball"], attention=True))
 
-    assert silent.notes == (
+    assert tuple(map(str, silent.notes)) == (
         "the run was trained with texts of each image and got none here: predicted without text, give --text",
     )
     (note,) = told.notes
-    assert note.startswith("the vectors of 'a photo of a drum' have no meaning, for text.encoder is table")
+    assert str(note).startswith("the vector of 'a photo of a drum' has no meaning, because text.encoder is table")
     assert told.attention
     with pytest.raises(TextError, match="--attention needs a text"):
         next(predict_files(run, [image], attention=True))

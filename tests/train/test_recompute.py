@@ -13,7 +13,9 @@ from semalign.data.open import open_data
 from semalign.errors import ConfigError
 from semalign.model.build import build_segmenter
 from semalign.model.text_guidance import TextGuided
-from semalign.train.loop import fit, make_fabric, prepare_inputs
+from semalign.train.inputs import prepare_inputs
+from semalign.train.loop import fit
+from semalign.train.parallel import make_fabric
 from semalign.train.recompute import recomputed_parts, recomputing
 from tests.small import tiny_options
 

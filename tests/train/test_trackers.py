@@ -15,9 +15,9 @@ import semalign.api
 from semalign.api import resolve
 from semalign.config import read_options
 from semalign.errors import ConfigError
+from semalign.execution import Events
 from semalign.results import RunResult
-from semalign.train import loop, trackers
-from semalign.train.loop import Events
+from semalign.train import state, trackers
 from semalign.train.run import TrainedRun
 from tests.small import TINY
 
@@ -32,7 +32,7 @@ def train(data: Path, out: Path, tracker: str, stop_at: int = 0) -> tuple[Traine
             raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "SAVE_EVERY_SECONDS", -1.0)
+        patch.setattr(state, "SAVE_EVERY_SECONDS", -1.0)
         return semalign.api.train(
             data,
             out=out,
@@ -85,7 +85,7 @@ def test_csv(data: Path, tmp_path: Path) -> None:
     points = read_csv(tmp_path / "run")
     assert_whole(points, result, data)
     assert points["train/loss"] == result.curves["train/loss"]
-    assert not any("tracker" in note for note in result.facts["notes"])
+    assert not any("tracker" in note for note in result.notes)
     plain = train(data, tmp_path / "plain", "none")
     for name, tensor in plain[0].model.state_dict().items():
         assert torch.equal(run.model.state_dict()[name], tensor), name
@@ -106,7 +106,7 @@ def test_tensorboard(data: Path, tmp_path: Path) -> None:
     assert_whole({name: [(e.step, e.value) for e in events.Scalars(name)] for name in names}, result, data)
     text = events.Tensors("config/text_summary")[0].tensor_proto.string_val[0].decode()
     assert "    preset: recommended" in text
-    assert not any("tracker" in note for note in result.facts["notes"])
+    assert not any("tracker" in note for note in result.notes)
 
 
 def wandb_records(content: bytes) -> Iterator[bytes]:
@@ -135,7 +135,7 @@ def test_wandb_offline(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("WANDB_PROJECT", "shapes")
     _, result = train_in_two_sittings(data, tmp_path / "run", "wandb")
 
-    assert not any("tracker" in note for note in result.facts["notes"])
+    assert not any("tracker" in note for note in result.notes)
     files = sorted(tmp_path.glob("run/wandb/offline-run-*/*.wandb"), key=lambda file: file.stat().st_mtime_ns)
     assert len(files) == 2
     assert len({file.name for file in files}) == 1
@@ -169,7 +169,7 @@ def test_mlflow(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     _, result = train_in_two_sittings(data, tmp_path / "run", "mlflow")
 
-    assert not any("tracker" in note for note in result.facts["notes"])
+    assert not any("tracker" in note for note in result.notes)
     with warnings.catch_warnings():
         # Those of the libraries below it.
         warnings.simplefilter("ignore")
@@ -218,10 +218,10 @@ def test_a_tracker_that_fails_costs_no_run(
     run, result = train(data, tmp_path / "run", "[mlflow, csv]")
     plain = train(data, tmp_path / "plain", "none")
 
-    notes = [note for note in result.facts["notes"] if "tracker" in note]
+    notes = [note for note in result.notes if "tracker" in note]
     assert len(notes) == 1
     assert "the tracker mlflow failed after step" in notes[0]
-    assert "(the server is gone) and was left out from there on" in notes[0]
+    assert "(the server is gone) and was not used from there on" in notes[0]
     assert_whole(read_csv(tmp_path / "run"), result, data)
     for name, tensor in plain[0].model.state_dict().items():
         assert torch.equal(run.model.state_dict()[name], tensor), name

@@ -17,7 +17,7 @@ from semalign.data.batches import ImageSet
 from semalign.errors import ConfigError
 from semalign.metrics import IGNORE
 from semalign.results import Score, read_result
-from semalign.train.loop import prepare_inputs
+from semalign.train.inputs import prepare_inputs
 from semalign.train.run import load_run
 from semalign.train.vocabulary import OpenScore, check_unseen, compact_labels, hide_classes, open_score, seen_places
 from tests.small import CLASSES, TINY, tiny_options
@@ -120,10 +120,10 @@ def test_evaluation_tells_seen_from_unseen(run: Path, data: Path) -> None:
     assert np.array_equal(result.score.counts, evaluation.score.counts)
     among = {name: value[name] for name in ("seen", "unseen", "harmonic")}
     assert result.facts["open_vocabulary"] == {"unseen_names": ["sky"], **among}
-    assert "left out of training (data.unseen): sky" in result.facts["notes"]
+    assert "left out of training (data.unseen): sky" in result.notes
     # With the encoder `table` the unseen class's sentence says nothing, which run and evaluation tell.
-    for notes in (result.facts["notes"], evaluation.notes):
-        assert sum("the vectors of 'sky' have no meaning" in note for note in notes) == 1
+    for notes in (result.notes, evaluation.notes):
+        assert sum("the vector of 'sky' has no meaning" in str(note) for note in notes) == 1
 
 
 def test_a_run_on_all_classes_gives_no_such_scores(open_vocabulary: Path, data: Path) -> None:
@@ -131,7 +131,7 @@ def test_a_run_on_all_classes_gives_no_such_scores(open_vocabulary: Path, data: 
     evaluation = api.evaluate(open_vocabulary, data)
 
     assert "unseen" not in evaluation.to_dict()
-    assert not any("no meaning" in note for note in evaluation.notes)
+    assert not any("no meaning" in str(note) for note in evaluation.notes)
 
 
 def test_data_with_names_that_were_never_seen(open_vocabulary: Path, data: Path, tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_data_with_names_that_were_never_seen(open_vocabulary: Path, data: Path,
     evaluation = api.evaluate(open_vocabulary, other)
     value = evaluation.to_dict()
 
-    assert sum("the vectors of 'street' have no meaning" in note for note in evaluation.notes) == 1
+    assert sum("the vector of 'street' has no meaning" in str(note) for note in evaluation.notes) == 1
     assert value["unseen"] == value["iou"]["street"]
     assert value["seen"] == pytest.approx((value["iou"]["sky"] + value["iou"]["tree"]) / 2)
 
@@ -152,8 +152,8 @@ def test_the_class_bank_holds_all_names(data: Path) -> None:
     options = tiny_options(model__classifier="text", data__unseen=["sky"])
     inputs = prepare_inputs(api.open_source(data, options), options)
 
-    assert inputs.class_bank is not None
-    assert inputs.class_bank.sentences == CLASSES
-    assert inputs.guidance.bank is not None
-    assert inputs.guidance.bank.sentences == CLASSES[1:]
+    assert inputs.text.classes is not None
+    assert inputs.text.classes.sentences == CLASSES
+    assert inputs.text.bank is not None
+    assert inputs.text.bank.sentences == CLASSES[1:]
     assert all(set(torch.unique(mask).tolist()) <= {1, 2, IGNORE} for mask in inputs.images.masks)

@@ -28,11 +28,15 @@ from semalign.bench.timing import clock_of, ratio, seconds, take_turns
 from semalign.config import Options
 from semalign.data.batches import augmented_batch
 from semalign.data.transforms import Augmentation
+from semalign.execution import Events
 from semalign.metrics import IGNORE
-from semalign.train.loop import RECORDS, Events, Inputs, class_weights, fit, make_fabric, prepare_inputs
+from semalign.train.inputs import Inputs, prepare_inputs
+from semalign.train.loop import fit
+from semalign.train.objective import class_weights
 from semalign.train.optimizer import make_optimizer, parameter_groups
+from semalign.train.parallel import make_fabric
 from semalign.train.precision import Precision, has_native_bf16
-from semalign.train.run import build_model
+from semalign.train.setup import RECORDS, model_for
 
 __all__ = ["bench_step", "measure_loop", "shares_of", "step_tables", "text_shares"]
 
@@ -182,23 +186,15 @@ def _bare_step(inputs: Inputs, options: Options) -> Call:
     """Return a step of the plainest loop: the same model and batch size, a batch in memory."""
     train, data = options.train, options.data
     assert data.size is not None
-    bank, classes = inputs.guidance.bank, inputs.class_bank
-    n_classes = len(inputs.source.class_names)
-    model = build_model(
-        options,
-        n_classes,
-        None if bank is None else bank.dim,
-        None if classes is None else classes.dim,
-        seed=train.seed,
-    ).train()
+    model = model_for(options, inputs.class_names, inputs.text).train()
     _, groups = parameter_groups(
         model, lr=train.lr, scalar_lr=train.scalar_lr, decay=train.weight_decay, scalar_decay=train.scalar_decay
     )
     optimizer = make_optimizer(model, groups)
-    weights = class_weights(inputs.images, n_classes, train.loss.class_weights)
+    weights = class_weights(inputs.images, len(inputs.class_names), train.loss.class_weights)
     batch = _one_batch(inputs, options, 0)
-    text, is_padding = inputs.guidance.batch(data.train_split, batch.index)
-    features = None if classes is None else classes.features
+    text, is_padding = inputs.text.batch(data.train_split, batch.index)
+    features = None if inputs.text.classes is None else inputs.text.classes.features
     stride = train.loss.stride
     size = (-(-data.size[0] // stride), -(-data.size[1] // stride))
     mask = batch.mask[:, ::stride, ::stride].contiguous()

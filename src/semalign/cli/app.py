@@ -93,7 +93,7 @@ def train(
 ) -> None:
     """Train a segmenter and score its validation split."""
     import semalign
-    from semalign.train.loop import Events
+    from semalign.execution import Events
     from semalign.train.parallel import process_number
 
     folder = out or Path("runs") / (data if data == "scenes" else Path(data).resolve().name)
@@ -133,7 +133,7 @@ def train(
         # Of several processes the first one speaks.
         return
     score = result.score
-    for note in result.facts["notes"]:
+    for note in result.notes:
         line(f"note: {note}")
     if as_json:
         print_json(
@@ -147,7 +147,7 @@ def train(
                 "parameters": result.facts["parameters"],
                 "seconds": result.timings["train"],
                 "scored_weights": result.facts["scored_weights"],
-                "notes": result.facts["notes"],
+                "notes": list(result.notes),
             }
         )
         return
@@ -668,7 +668,8 @@ def audit(
     from semalign.audit.factory import audit_factory
     from semalign.inspection.options import audit_inputs, audit_options
     from semalign.inspection.runs import audit_run
-    from semalign.train.loop import make_fabric, prepare_inputs
+    from semalign.train.inputs import prepare_inputs
+    from semalign.train.parallel import make_fabric
 
     place = Path(target)
     is_config = place.suffix in (".yaml", ".yml") and place.is_file()

@@ -37,6 +37,7 @@ __all__ = [
     "Batch",
     "DepthScale",
     "ImageSet",
+    "ScoredImages",
     "ScoredSet",
     "augmented_batch",
     "epoch_order",
@@ -313,3 +314,58 @@ def plain_batches(
         depth = None if depth_scale is None else depth_scale.normalize(torch.stack(planes)[:, None])
         index = torch.arange(start, start + len(some))
         yield Batch(index, image, torch.empty(len(some), 0, 0, dtype=torch.long), depth), masks
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoredImages:
+    """Images of a split whose predictions are compared with their masks, decoded when a batch asks for them.
+
+    Attributes:
+        source: the data.
+        split: the split.
+        names: the images, in the order in which they are scored.
+        ready: images that are decoded already; None decodes all of them.
+    """
+
+    source: DataSource
+    split: str
+    names: tuple[str, ...]
+    ready: ScoredSet | None = None
+
+    @classmethod
+    def of_split(cls, source: DataSource, split: str) -> ScoredImages:
+        """Return all images of ``split``, to be decoded.
+
+        Raises:
+            DataError: there is no such split.
+        """
+        return cls(source, split, source.names(split))
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """C names; mask value k is the k-th."""
+        return self.source.class_names
+
+    @property
+    def places(self) -> Int[Tensor, " images"]:
+        """Positions of the images in their split."""
+        place = {name: index for index, name in enumerate(self.source.names(self.split))}
+        return torch.tensor([place[name] for name in self.names])
+
+    def only(self, names: Sequence[str]) -> ScoredImages:
+        """Return the images ``names`` of the split alone."""
+        return dataclasses.replace(self, names=tuple(names))
+
+    def batches(
+        self, size: tuple[int, int] | None, depth_scale: DepthScale | None, batch_size: int
+    ) -> Iterator[tuple[Batch, list[NDArray[np.uint8]]]]:
+        """Yield batches and masks as `plain_batches` does; a batch's index is of positions in ``names``."""
+        return plain_batches(
+            self.source,
+            self.split,
+            self.names,
+            size=size,
+            depth_scale=depth_scale,
+            batch_size=batch_size,
+            scored=self.ready,
+        )

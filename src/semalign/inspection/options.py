@@ -19,9 +19,10 @@ from semalign.errors import AuditError
 from semalign.model.segmenter import Segmenter
 from semalign.presets import PRESETS, TemperatureKnobs
 from semalign.text.bank import PADDING
-from semalign.train.loop import Inputs
+from semalign.train.inputs import Inputs
 from semalign.train.optimizer import make_optimizer, parameter_groups
 from semalign.train.run import build_model
+from semalign.train.setup import model_for
 
 __all__ = ["audit_inputs", "audit_options", "makes_declared", "refuse_errors"]
 
@@ -112,24 +113,20 @@ def made_up_batch(options: Options) -> dict[str, Any]:
     return batch
 
 
-def audit_inputs(inputs: Inputs, options: Options, *, device: torch.device | str = "cpu") -> AuditReport:
+def audit_inputs(
+    inputs: Inputs, options: Options, *, model: Segmenter | None = None, device: torch.device | str = "cpu"
+) -> AuditReport:
     """Audit what a training of ``options`` on ``inputs`` would start with: its model, first batch and optimizer.
 
     To be called before `semalign.train.loop.fit`; a caller stops where ``report.errors`` is not empty.
 
     Args:
-        inputs: from `semalign.train.loop.prepare_inputs`.
+        inputs: from `semalign.train.inputs.prepare_inputs`.
         options: the same resolved options.
+        model: from `semalign.train.setup.model_for`, left bit for bit as it is; by default made here.
         device: where to compute.
     """
-    bank, classes = inputs.guidance.bank, inputs.class_bank
-    model = build_model(
-        options,
-        len(inputs.source.class_names),
-        None if bank is None else bank.dim,
-        None if classes is None else classes.dim,
-        seed=options.train.seed,
-    )
+    model = model or model_for(options, inputs.class_names, inputs.text)
     return audit_model(model, first_batch(inputs, options), options, device=device)
 
 
@@ -142,8 +139,8 @@ def first_batch(inputs: Inputs, options: Options) -> dict[str, Any]:
     assert data.size is not None
     count = min(4, options.train.batch_size, len(inputs.images.names))
     index = np.arange(count)
-    if inputs.guidance.index is not None:
-        texts = (inputs.guidance.index[data.train_split] != PADDING).sum(dim=1).numpy()
+    if inputs.text.index is not None:
+        texts = (inputs.text.index[data.train_split] != PADDING).sum(dim=1).numpy()
         index = np.sort(np.argsort(-texts, kind="stable")[:count])
     batch = augmented_batch(
         inputs.images,
@@ -154,10 +151,10 @@ def first_batch(inputs: Inputs, options: Options) -> dict[str, Any]:
         seed=options.train.seed,
         step=0,
     )
-    text, is_padding = inputs.guidance.batch(data.train_split, batch.index)
+    text, is_padding = inputs.text.batch(data.train_split, batch.index)
     found = {"image": batch.image, "text": text, "is_padding": is_padding, "depth": batch.depth}
-    if inputs.class_bank is not None:
-        found["class_features"] = inputs.class_bank.features
+    if inputs.text.classes is not None:
+        found["class_features"] = inputs.text.classes.features
     return {key: value for key, value in found.items() if value is not None}
 
 

@@ -16,9 +16,9 @@ import semalign
 from semalign.config import flatten, to_dict
 from semalign.errors import CheckpointError, ConfigError, OutputError, kind_and_line
 from semalign.files import read_json, write_aside, write_folder_aside, write_json, write_text
-from semalign.results import RunResult, read_result
-from semalign.train.folder import RESULT_FILE
-from semalign.train.run import WEIGHTS_FILE, TrainedRun, load_run, parameter_count
+from semalign.layout import RESULT, WEIGHTS
+from semalign.results import RunResult, notes_in_english, read_result
+from semalign.train.run import TrainedRun, load_run, parameter_count
 
 __all__ = ["CARD_FILE", "CONFIG_FILE", "MODEL_FILE", "from_pretrained", "model_card", "save_pretrained"]
 
@@ -48,10 +48,10 @@ def save_pretrained(run: Path, out: Path, *, license_name: str | None = None) ->
         OutputError: ``out`` holds something already, or cannot be written.
     """
     trained = load_run(run)
-    weights = run / WEIGHTS_FILE if run.is_dir() else run
+    weights = run / WEIGHTS if run.is_dir() else run
     # A result is of the weights of the last step, not of a checkpoint that was chosen.
-    is_scored = weights.name == WEIGHTS_FILE and (weights.parent / RESULT_FILE).exists()
-    result = read_result(weights.parent / RESULT_FILE) if is_scored else None
+    is_scored = weights.name == WEIGHTS and (weights.parent / RESULT).exists()
+    result = read_result(weights.parent / RESULT) if is_scored else None
     config, card = config_of(trained), model_card(trained, result, license_name=license_name)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         if _holds(out, weights, config, card):
@@ -173,7 +173,7 @@ def model_card(run: TrainedRun, result: RunResult | None, *, license_name: str |
         "",
     ]
     lines += _scores(result)
-    notes = [str(note) for note in run.facts.get("notes", [])]
+    notes = list(notes_in_english(run.facts.get("notes", [])))
     if "selected_on" in run.facts:
         notes.append(
             f"these weights, of step {run.facts['selected_step']}, were chosen by their mIoU on the split "

@@ -21,7 +21,7 @@ def check_device(study: StudyOptions, device: str) -> None:
         StudyError: a study whose command chooses its device itself.
     """
     if study.command is None:
-        from semalign.train.loop import make_fabric
+        from semalign.train.parallel import make_fabric
 
         make_fabric(device)
     elif device != "auto":
@@ -65,22 +65,15 @@ def check_arms_differ(study: StudyOptions) -> None:
 def check_models(study: StudyOptions, runs: list[PlannedRun], scan: bool) -> None:
     """Prepare the text and build the model of every arm once, so that a bad arm is known before anything is run."""
     from semalign.api import open_source
-    from semalign.train.loop import check_source, prepare_text
-    from semalign.train.run import build_model
+    from semalign.train.inputs import check_source, prepare_text
+    from semalign.train.setup import model_for
 
     assert study.data is not None
     for run in runs[: len(study.arms)]:
         options = run.training
         source = open_source(study.data, options, scan=scan)
         check_source(source, options)
-        guidance, classes = prepare_text(source, options)
-        build_model(
-            options,
-            len(source.class_names),
-            None if guidance.bank is None else guidance.bank.dim,
-            None if classes is None else classes.dim,
-            seed=run.seed,
-        )
+        model_for(options, source.class_names, prepare_text(source, options))
 
 
 def audit_arms(study: StudyOptions, runs: list[PlannedRun]) -> dict[str, Any]:
@@ -102,7 +95,7 @@ def audit_arms(study: StudyOptions, runs: list[PlannedRun]) -> dict[str, Any]:
 def facts_of_training(study: StudyOptions, runs: list[PlannedRun], scan: bool) -> dict[str, Any]:
     """Return what is known of the data and of the libraries that train, once every arm has been looked at."""
     from semalign.api import open_source
-    from semalign.train.loop import versions
+    from semalign.train.machine import versions
 
     check_models(study, runs, scan)
     assert study.data is not None

@@ -27,7 +27,10 @@ def probe_seconds(data: str, options: Options, execution: Execution) -> float:
     import torch
 
     from semalign.api import open_source
-    from semalign.train.loop import TRAIN_SCORE_IMAGES, Events, fit, make_fabric, prepare_inputs
+    from semalign.execution import Events
+    from semalign.train.inputs import TRAIN_SCORE_IMAGES, prepare_inputs
+    from semalign.train.loop import fit
+    from semalign.train.parallel import make_fabric
 
     before = torch.get_num_threads()
     torch.set_num_threads(execution.threads or before)

@@ -33,17 +33,10 @@ def machine_facts(engine: Engine) -> dict[str, Any]:
 
 def training_facts(threads: int, device: str = "auto") -> dict[str, Any]:
     """Return what the bits of a training on this machine depend on, beside its options and data."""
-    import torch
+    from semalign.train.machine import computed_with
+    from semalign.train.parallel import make_fabric
 
-    from semalign.train.loop import make_fabric, versions
-
-    where = make_fabric(device).device
-    processor = where.type
-    if where.type == "cpu":
-        processor = torch.backends.cpu.get_cpu_capability()
-    elif where.type == "cuda":
-        processor = torch.cuda.get_device_name(where)
-    return {"threads": threads, "device": where.type, "processor": processor, **versions()}
+    return {**computed_with(make_fabric(device).device), "threads": threads}
 
 
 def keep_threads(folder: Path, engine: Engine) -> None:

@@ -56,7 +56,10 @@ def run_one(run: PlannedRun, data: str, study_folder: Path, execution: Execution
 def _train_one(run: PlannedRun, data: str, root: Path, execution: Execution) -> Outcome:
     import torch
 
-    from semalign.train.loop import TrainingDiverged, fit, make_fabric, versions
+    from semalign.train.loop import fit
+    from semalign.train.machine import versions
+    from semalign.train.parallel import make_fabric
+    from semalign.train.step import TrainingDiverged
 
     assert execution.threads is not None
     torch.set_num_threads(execution.threads)
@@ -71,8 +74,7 @@ def _train_one(run: PlannedRun, data: str, root: Path, execution: Execution) -> 
         inputs = cached_inputs(data, input_key(options), execution.scan)
         try:
             _check_source(options, root)
-            facts = {"processor": here["processor"]}
-            _, result = fit(inputs, options, out=folder, arm=run.arm, fabric=fabric, root=root, facts=facts)
+            _, result = fit(inputs, options, out=folder, arm=run.arm, fabric=fabric, root=root)
         except (TrainingDiverged, SourceFailed) as error:
             facts = {"failure": str(error), "config": config, "versions": versions(), "notes": [], **here}
             if isinstance(error, TrainingDiverged):
@@ -119,7 +121,7 @@ def input_key(options: Options) -> str:
 def cached_inputs(data: str, key: str, scan: bool) -> Any:
     """Return the inputs of runs that read the same data and text."""
     from semalign.api import open_source
-    from semalign.train.loop import prepare_inputs
+    from semalign.train.inputs import prepare_inputs
 
     options = validate(Options, json.loads(key), "a run of the study")
     return prepare_inputs(open_source(data, options, scan=scan), options)

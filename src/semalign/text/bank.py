@@ -27,6 +27,7 @@ from semalign.errors import TextError, first_line
 from semalign.files import make_folder, write_bytes
 from semalign.seeds import derive_seed
 from semalign.text.sentences import check_sentences, class_sentences, nearest_sentence, resolve_templates
+from semalign.wording import Message, say
 
 __all__ = [
     "FORMAT_VERSION",
@@ -95,7 +96,7 @@ class TextEncoder(Protocol):
         """Return the tokens of each sentence, of width `dim`; refused by an encoder that has none."""
         ...
 
-    def remarks(self, sentences: Sequence[str]) -> tuple[str, ...]:
+    def remarks(self, sentences: Sequence[str]) -> tuple[Message, ...]:
         """Return sentences that a reader must know of these vectors, such as that long texts were split."""
         ...
 
@@ -111,7 +112,7 @@ class TextBank:
         encoder: how the features were made.
         owners: in a bank of tokens, the text (sentence or class name) that each row belongs to; None where every row is
             a text of its own.
-        notes: sentences that a reader must know of the features.
+        notes: what a reader must know of the features.
 
     Raises:
         TextError: the features do not fit the sentences, or a row is not finite or all zeros.
@@ -121,7 +122,7 @@ class TextBank:
     sentences: tuple[str, ...]
     encoder: str
     owners: tuple[str, ...] | None = None
-    notes: tuple[str, ...] = ()
+    notes: tuple[Message, ...] = ()
 
     def __post_init__(self) -> None:
         where = f"the text bank of {self.encoder}"
@@ -349,7 +350,7 @@ def class_bank(
     return TextBank(features, tuple(class_names), label, notes=(*bank.notes, *_twins(features, class_names)))
 
 
-def _twins(features: Float[Tensor, "classes dim"], class_names: Sequence[str]) -> tuple[str, ...]:
+def _twins(features: Float[Tensor, "classes dim"], class_names: Sequence[str]) -> tuple[Message, ...]:
     """Return a note for the classes that nothing tells apart."""
     different, group = torch.unique(features, dim=0, return_inverse=True)
     if len(different) == len(features):
@@ -357,8 +358,8 @@ def _twins(features: Float[Tensor, "classes dim"], class_names: Sequence[str]) -
     members: dict[int, list[str]] = {}
     for name, number in zip(class_names, group.tolist(), strict=True):
         members.setdefault(number, []).append(name)
-    alike = "; ".join(", ".join(map(repr, names)) for names in members.values() if len(names) > 1)
-    return (f"these classes have the same text vector, so that no text can tell them apart: {alike}",)
+    alike = tuple(say("text.group", names=tuple(map(repr, names))) for names in members.values() if len(names) > 1)
+    return (say("text.same_vectors", alike=alike),)
 
 
 def class_token_bank(
@@ -526,7 +527,7 @@ def save_bank(path: Path, bank: TextBank) -> None:
         "encoder": bank.encoder,
         "sentences": bank.sentences,
         "owners": bank.owners,
-        "notes": bank.notes,
+        "notes": [note.to_dict() for note in bank.notes],
         "sha256": fingerprint(bank),
     }
     # One key: safetensors writes several in an order that changes from call to call.
@@ -592,11 +593,15 @@ def _with_facts(path: Path, features: Tensor, facts: str) -> TextBank:
     if version not in READ_VERSIONS:
         known = " or ".join(map(str, READ_VERSIONS))
         raise TextError(f"the text bank {path} has format {version!r}, expected {known}: {again}")
-    owners, notes = value.get("owners"), value.get("notes") or []
-    if not isinstance(encoder, str) or not all(map(_is_strings, (sentences, owners or [], notes))):
+    owners = value.get("owners")
+    if not isinstance(encoder, str) or not all(map(_is_strings, (sentences, owners or []))):
         raise TextError(f"the text bank {path} has metadata without an encoder's name or sentences, {again}")
+    try:
+        notes = tuple(Message.from_dict(note) for note in value.get("notes") or [])
+    except (KeyError, TypeError) as error:
+        raise TextError(f"the text bank {path} has notes that cannot be read ({error}), {again}") from error
     check_sentences(sentences, f"sentences of the text bank {path}")
-    bank = TextBank(features, tuple(sentences), encoder, None if owners is None else tuple(owners), tuple(notes))
+    bank = TextBank(features, tuple(sentences), encoder, None if owners is None else tuple(owners), notes)
     if fingerprint(bank) != digest:
         raise TextError(f"the text bank {path} does not match its own checksum, it is damaged: {again}")
     return bank

@@ -36,6 +36,7 @@ from semalign.text.lengths import LONG, Long
 from semalign.text.openclip import CONFIG_FILE, OpenClipTower, make_open_clip
 from semalign.text.sentences import check_sentences, nearest_sentence
 from semalign.text.towers import Pieces, Tower, check_tokenizer, mark_ids, pieces_of, tower_name
+from semalign.wording import Message
 
 __all__ = [
     "BankEncoder",
@@ -92,7 +93,7 @@ class TableEncoder:
             found.append(SentenceTokens(words, hashed_directions(words, self.dim, self.seed)))
         return found
 
-    def remarks(self, sentences: Sequence[str]) -> tuple[str, ...]:
+    def remarks(self, sentences: Sequence[str]) -> tuple[Message, ...]:
         """Return none: any sentence is read whole."""
         return ()
 
@@ -144,7 +145,7 @@ class BankEncoder:
             "encoder that reads sentences"
         )
 
-    def remarks(self, sentences: Sequence[str]) -> tuple[str, ...]:
+    def remarks(self, sentences: Sequence[str]) -> tuple[Message, ...]:
         """Return none: rows are taken as they are."""
         return ()
 

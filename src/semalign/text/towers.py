@@ -19,6 +19,7 @@ from semalign.errors import TextError
 from semalign.text.bank import SentenceTokens, unit_rows
 from semalign.text.lengths import Long, Parts, fit
 from semalign.text.sentences import check_sentences
+from semalign.wording import Message, say
 
 __all__ = ["Pieces", "Tower", "check_tokenizer", "mark_ids", "pieces_of", "tower_name"]
 
@@ -140,24 +141,20 @@ class Tower(abc.ABC):
             for own, parts in zip(pieces, rows, strict=True)
         ]
 
-    def remarks(self, sentences: Sequence[str]) -> tuple[str, ...]:
+    def remarks(self, sentences: Sequence[str]) -> tuple[Message, ...]:
         """Return notes on texts that were split or cut, and on words that the tower does not know."""
         notes = []
         long = self._fit(sentences).long
         if long:
-            done = "were split and their parts averaged" if self.long == "split" else "were cut"
-            notes.append(
-                f"{len(long)} of {len(sentences)} texts are longer than the {self.limit} word pieces that the text "
-                f"encoder {self.name} reads and {done} (text.long={self.long}), such as {_short(long[0])}"
-            )
+            key = "text.long_texts_split" if self.long == "split" else "text.long_texts_cut"
+            said = {"n": len(long), "total": len(sentences), "limit": self.limit, "encoder": self.name}
+            notes.append(say(key, **said, example=_short(long[0])))
         strange = [
             sentence for sentence, pieces in zip(sentences, self.read(sentences), strict=True) if any(pieces.is_unknown)
         ]
         if strange:
-            notes.append(
-                f"the text encoder {self.name} does not know all words of {len(strange)} of {len(sentences)} texts, "
-                f"such as {_short(strange[0])}: words that it does not know are all the same to it"
-            )
+            said = {"n": len(strange), "total": len(sentences), "encoder": self.name}
+            notes.append(say("text.unknown_words", **said, example=_short(strange[0])))
         return tuple(notes)
 
     def _fit(self, sentences: Sequence[str]) -> Parts:

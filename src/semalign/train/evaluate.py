@@ -1,11 +1,11 @@
-"""Scores a trained run: counts per image at each mask's own size.
+"""Scores a model: counts per image at each mask's own size.
 
-It knows nothing of how the model was trained.
+It does not depend on how the model was trained.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -13,14 +13,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from semalign.data.batches import DepthScale, ScoredSet, plain_batches
-from semalign.data.sample import DataSource
+from semalign.data.batches import DepthScale, ScoredImages
 from semalign.errors import ConfigError
 from semalign.metrics import confusion, counts_of_confusion
 from semalign.results import Score
 from semalign.train.run_text import RunText
 
-__all__ = ["Predictor", "score_split"]
+__all__ = ["Predictor", "score_images"]
 
 Progress = Callable[[int, int], None]
 
@@ -129,53 +128,45 @@ def windows(size: tuple[int, int], window: tuple[int, int]) -> list[tuple[slice,
     return [(rows, columns) for rows in spans(size[0], window[0]) for columns in spans(size[1], window[1])]
 
 
-def score_split(
+def score_images(
     predictor: Predictor,
-    source: DataSource,
-    split: str,
-    guidance: RunText,
+    images: ScoredImages,
+    text: RunText,
     *,
     depth_scale: DepthScale | None,
-    names: Sequence[str] | None = None,
     batch_size: int = 8,
-    progress: Progress | None = None,
-    scored: ScoredSet | None = None,
+    progress: Progress = lambda done, images: None,
 ) -> Score:
-    """Return the counts of ``split`` (or of ``names`` of it) at each mask's own size.
+    """Return the counts of ``images`` at each mask's own size.
 
-    Images that ``scored`` holds at the predictor's size are not decoded.
+    Args:
+        predictor: gives the logits.
+        images: what is scored.
+        text: holds the text of the images' split.
+        depth_scale: how depth is standardised; None without depth.
+        batch_size: images of a forward.
+        progress: called with (images done, images) after each batch.
 
     Raises:
         ConfigError: the model has other classes than the data.
+        DataError: a file is broken.
     """
-    all_names = source.names(split)
-    chosen = all_names if names is None else tuple(names)
-    position = {name: place for place, name in enumerate(all_names)}
-    n_classes = len(source.class_names)
+    n_classes = len(images.class_names)
     counts: list[np.ndarray] = []
     total = np.zeros((n_classes, n_classes), dtype=np.int64)
-    batches = plain_batches(
-        source,
-        split,
-        chosen,
-        size=predictor.size,
-        depth_scale=depth_scale,
-        batch_size=batch_size,
-        scored=scored,
-    )
-    for batch, masks in batches:
-        places = torch.tensor([position[chosen[i]] for i in batch.index.tolist()])
+    places = images.places
+    for batch, masks in images.batches(predictor.size, depth_scale, batch_size):
         rows_of: dict[tuple[int, ...], list[int]] = {}
         for row, mask in enumerate(masks):
             rows_of.setdefault(mask.shape, []).append(row)
         predictions: dict[int, np.ndarray] = {}
         # Scores are resized once, to the mask's own size, so that no image's depends on which others are beside it.
         for shape, rows in rows_of.items():
-            text, is_padding = guidance.batch(split, places[rows])
+            features, is_padding = text.batch(images.split, places[batch.index[rows]])
             image, depth = batch.image, batch.depth
             if len(rows) < len(masks):
                 image, depth = image[rows], None if depth is None else depth[rows]
-            scores = predictor.scores(image, text, is_padding, depth, (shape[0], shape[1]))
+            scores = predictor.scores(image, features, is_padding, depth, (shape[0], shape[1]))
             if scores.shape[1] != n_classes:
                 raise ConfigError(
                     f"the model answers for {scores.shape[1]} classes and the data have {n_classes}, "
@@ -186,6 +177,5 @@ def score_split(
             matrix = confusion(mask, predictions[row], n_classes)
             counts.append(counts_of_confusion(matrix))
             total += matrix
-        if progress is not None:
-            progress(len(counts), len(chosen))
-    return Score(split, tuple(source.class_names), tuple(chosen), np.stack(counts), total)
+        progress(len(counts), len(images.names))
+    return Score(images.split, images.class_names, images.names, np.stack(counts), total)

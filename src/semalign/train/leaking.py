@@ -1,6 +1,6 @@
-"""Whether the text that guides a run was made from the masks that are scored, declared so or not.
+"""Whether the text of a run was made from the masks that are scored, declared so or not.
 
-It joins a source's texts with the counts of a score; it knows nothing of models.
+It compares the images' own texts with the counts of a score.  It does not depend on models.
 """
 
 from __future__ import annotations
@@ -8,10 +8,9 @@ from __future__ import annotations
 import dataclasses
 
 from semalign.data.leaking import Agreement, text_agreement
-from semalign.data.sample import DataSource
-from semalign.data.scenes import Scenes
 from semalign.results import Score
 from semalign.train.run_text import RunText
+from semalign.wording import Message, say
 
 __all__ = ["NOT_LEAKING", "Leaking", "find_leaking"]
 
@@ -23,34 +22,32 @@ class Leaking:
     Attributes:
         is_leaking: the text is made from the masks, as declared (data.text=masks) or as its agreement shows.
         agreement: of images' own texts with their masks, else None.
-        notes: sentences that a reader must know.
+        notes: what a reader must know.
     """
 
     is_leaking: bool
     agreement: Agreement | None
-    notes: tuple[str, ...]
+    notes: tuple[Message, ...]
 
 
 NOT_LEAKING = Leaking(False, None, ())
-"""What is known of text that has nothing to do with any one image."""
+"""What is known of a text that does not depend on the image."""
 
 
-def find_leaking(guidance: RunText, source: DataSource, score: Score) -> Leaking:
-    """Compare the texts of the scored split with its masks, whose classes the score's counts tell.
+def find_leaking(text: RunText, score: Score) -> Leaking:
+    """Compare the texts of the scored split with its masks, whose classes follow from the score's counts.
 
-    The captions of the built-in scenes name each class of the mask by construction and are not called leaking: how
-    much they carry that pixels lack is what ``data.necessity`` sets.
+    The captions of the built-in scenes name each class of the mask by construction and are not called leaking:
+    ``data.necessity`` sets how much they carry that pixels lack.
     """
-    if guidance.is_leaking:
-        return Leaking(True, None, ("the text is made from the masks that are scored (leaking)",))
-    if guidance.kind != "images":
+    if text.is_leaking:
+        return Leaking(True, None, (say("train.text_leaks"),))
+    if text.kind != "images":
         return NOT_LEAKING
-    texts = source.texts(score.split)
+    texts = text.own[score.split]
     present = (score.counts[:, :, 0] + score.counts[:, :, 2]) > 0
     agreement = text_agreement([texts[name] for name in score.images], present, score.class_names)
-    if isinstance(source, Scenes) or not agreement.leaks:
+    if text.is_rendered or not agreement.leaks:
         return Leaking(False, agreement, ())
-    note = (
-        f"the texts of '{score.split}' seem to be made from the masks that are scored (leaking): {agreement.sentence()}"
-    )
+    note = say("train.text_seems_to_leak", split=score.split, agreement=agreement.sentence())
     return Leaking(True, agreement, (note,))

@@ -7,6 +7,7 @@ import io
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,18 +18,21 @@ from torch.nn import functional as F
 
 from semalign.data.depth import decode_depth
 from semalign.data.images import read_image
-from semalign.data.pictures import font_file
+from semalign.data.pictures import encode_png, font_file, indexed_mask, overlay_with_legend
 from semalign.data.reading import read_bytes
 from semalign.data.sample import MAX_CLASSES
 from semalign.data.transforms import normalize_image, resize_depth, resize_image
-from semalign.errors import ConfigError, DataError, TextError
+from semalign.errors import ConfigError, DataError, OutputError, TextError
+from semalign.files import make_folder, write_bytes
 from semalign.model.text_fusion import alignment_sites
 from semalign.train.evaluate import Predictor
+from semalign.train.evaluation import classes_for
 from semalign.train.run import TrainedRun
-from semalign.train.run_text import encode_classes, encode_texts, names_among, text_keywords, without_text
+from semalign.train.run_text import encode_texts, without_text
 from semalign.train.vocabulary import notes_of_strangers
+from semalign.wording import Message, say
 
-__all__ = ["Prediction", "predict_files"]
+__all__ = ["Prediction", "check_images", "predict_files", "write_prediction"]
 
 NO_TEXT = ("(no text)", "(no text)")
 
@@ -44,7 +48,7 @@ class Prediction:
         class_names: the names the indices stand for.
         attention: by alignment site, heads-averaged weights T x h x w in [0, 1]; empty unless asked for.
         tokens: the T sentences of the attention maps.
-        notes: sentences the reader must know.
+        notes: what a reader must know.
     """
 
     path: Path
@@ -53,7 +57,7 @@ class Prediction:
     class_names: tuple[str, ...]
     attention: dict[str, Float[Tensor, "tokens h w"]]
     tokens: tuple[str, ...]
-    notes: tuple[str, ...]
+    notes: tuple[Message, ...]
 
 
 def predict_files(
@@ -85,7 +89,7 @@ def predict_files(
         TextError: text is given to a run trained without.
     """
     class_names, class_features = run.class_names, run.class_features
-    remarks: tuple[str, ...] = ()
+    remarks: tuple[Message, ...] = ()
     if classes:
         if run.options.model.classifier != "text":
             raise ConfigError(
@@ -96,9 +100,7 @@ def predict_files(
             raise ConfigError(
                 f"--classes got {len(classes)} names, expected at most {MAX_CLASSES}, which a mask can hold"
             )
-        text = run.options.text
-        said = {**text_keywords(text), "level": "sentence", "names": names_among(text.names, classes)}
-        asked = encode_classes(class_names=classes, **said)
+        asked = classes_for(run, classes)
         class_names, class_features = tuple(classes), asked.features
         remarks = (*asked.notes, *notes_of_strangers(asked, classes, run.trained_names))
     if run.options.data.depth and depth_folder is None:
@@ -139,9 +141,57 @@ def predict_files(
         yield Prediction(path, image, mask, class_names, maps, tokens, notes)
 
 
+def check_images(paths: Sequence[Path]) -> None:
+    """Check the image files before the first picture is written.
+
+    Raises:
+        DataError: there is none, or one is missing.
+        OutputError: two have the same name, so that their pictures would too.
+    """
+    if not paths:
+        raise DataError("got no image to predict, expected at least one file")
+    by_stem: dict[str, Path] = {}
+    for path in paths:
+        if not path.is_file():
+            raise DataError(f"no image file at {path}, expected a file: correct the name")
+        other = by_stem.setdefault(path.stem, path)
+        if other is not path:
+            raise OutputError(
+                f"the images {other} and {path} have one name, expected different ones: predict them into two folders"
+            )
+
+
+def write_prediction(prediction: Prediction, folder: Path) -> dict[str, Any]:
+    """Write NAME.mask.png, NAME.overlay.png and, where there are maps, NAME.attention.png of one image.
+
+    Returns:
+        image, mask, overlay (and attention) as paths, classes (share of pixels by name), notes; JSON values.
+
+    Raises:
+        OutputError: the folder cannot be made or written.
+    """
+    make_folder(folder)
+    mask, names = prediction.mask, prediction.class_names
+    pictures = {
+        "mask": encode_png(indexed_mask(mask)),
+        "overlay": encode_png(overlay_with_legend(prediction.image, mask, names)),
+    }
+    if prediction.attention:
+        for number, sheet in enumerate(attention_sheets(prediction), start=1):
+            pictures["attention" if number == 1 else f"attention-{number}"] = sheet
+    written = {}
+    for kind, picture in pictures.items():
+        file = folder / f"{prediction.path.stem}.{kind}.png"
+        write_bytes(file, picture)
+        written[kind] = str(file)
+    share = {name: float((mask == index).mean()) for index, name in enumerate(names) if (mask == index).any()}
+    notes = [str(note) for note in prediction.notes]
+    return {"image": str(prediction.path), **written, "classes": share, "notes": notes}
+
+
 def _text(
     run: TrainedRun, texts: list[str]
-) -> tuple[Float[Tensor, ...] | None, Bool[Tensor, ...] | None, tuple[str, ...], tuple[str, ...]]:
+) -> tuple[Float[Tensor, ...] | None, Bool[Tensor, ...] | None, tuple[str, ...], tuple[Message, ...]]:
     """Return features, padding, their sentences and notes."""
     kind = run.options.data.text
     if run.bank is None:
@@ -156,8 +206,7 @@ def _text(
     if kind in ("classes", "random"):
         return run.bank.features, None, run.bank.sentences, ()
     features, is_padding = without_text(1, run.bank.dim)
-    note = "the run was trained with texts of each image and got none here: predicted without text, give --text"
-    return features, is_padding, NO_TEXT, (note,)
+    return features, is_padding, NO_TEXT, (say("train.text_missing"),)
 
 
 def _attention_map(site: torch.nn.Module) -> Float[Tensor, "tokens h w"]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from semalign.config import Options, to_dict, validate
 from semalign.data.batches import DepthScale
 from semalign.errors import CheckpointError, ConfigError
+from semalign.layout import WEIGHTS
 from semalign.model.backbones import BackboneEncoder, make_backbone, restore_backbone
 from semalign.model.build import build_segmenter
 from semalign.model.segmenter import Segmenter
@@ -23,10 +24,8 @@ from semalign.model.text_fusion import taking_what_was_learned
 from semalign.tensors_file import load_into, read_tensors, write_tensors
 from semalign.text.bank import TextBank
 
-__all__ = ["BEST_FILE", "WEIGHTS_FILE", "TrainedRun", "build_model", "load_run", "save_run", "take_values"]
+__all__ = ["TrainedRun", "build_model", "load_run", "save_run", "take_values"]
 
-WEIGHTS_FILE = "weights.safetensors"
-BEST_FILE = "best.safetensors"
 KNOB_TENSORS = ("log_scale", "theta")
 """Last names of the tensors of temperatures and gates; a fixed one is a buffer."""
 
@@ -146,7 +145,7 @@ def load_run(path: Path) -> TrainedRun:
     Raises:
         CheckpointError: it is missing, damaged, of another format version, or does not hold a run.
     """
-    file = path / WEIGHTS_FILE if path.is_dir() else path
+    file = path / WEIGHTS if path.is_dir() else path
     tensors, facts = read_tensors(file)
     try:
         options = validate(Options, facts["options"], str(file))
@@ -203,7 +202,7 @@ def take_values(model: Segmenter, source: Path) -> dict[str, Any]:
         CheckpointError: it is missing, damaged, or has no such knob of that shape.
         ConfigError: no temperature or gate of ``model`` is fixed.
     """
-    file = source / WEIGHTS_FILE if source.is_dir() else source
+    file = source / WEIGHTS if source.is_dir() else source
     tensors, _ = read_tensors(file)
     fixed = {name: buffer for name, buffer in model.named_buffers() if name.rpartition(".")[2] in KNOB_TENSORS}
     if not fixed:

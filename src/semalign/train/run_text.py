@@ -1,7 +1,7 @@
-"""The text of a run: which sentences each image is guided by, encoded.
+"""The text of a run: which sentences each image is given, and the class sentences of a text classifier, encoded.
 
-At the level of sentences each text is one token of the guidance; at the level of tokens each text gives its words.  It
-joins a source of images with a text encoder; it knows nothing of models and training.
+At the level of sentences each text is one token; at the level of tokens each token of a text is one.  This module joins
+a source of images with a text encoder.  It does not depend on models and training.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch import Tensor
 from semalign.config.options import TextKind, TextOptions
 from semalign.data.cache import cache_folder
 from semalign.data.sample import DataSource, texts_from_masks
+from semalign.data.scenes import Scenes
 from semalign.errors import OutputError, TextError, nearest
 from semalign.files import make_folder
 from semalign.text.bank import (
@@ -32,7 +33,7 @@ from semalign.text.bank import (
 )
 from semalign.text.encoders import BankEncoder, make_encoder
 from semalign.text.lengths import Long
-from semalign.wording import say
+from semalign.wording import Message, say
 
 __all__ = [
     "KINDS",
@@ -61,11 +62,17 @@ class RunText:
         bank: the encoded sentences; None for kind "none".
         index: by split, images x tokens rows of the bank with -1 for padding; None where every image gets the whole
             bank.
+        classes: the class sentences of the `text` classifier; None with the linear one.
+        own: by split and image, the texts that the data give; empty unless the kind is "images".
+        is_rendered: whether the data's texts are captions of the built-in scenes, which name each class of the mask.
     """
 
     kind: str
     bank: TextBank | None
     index: Mapping[str, Int[Tensor, "images tokens"]] | None
+    classes: TextBank | None = None
+    own: Mapping[str, Mapping[str, tuple[str, ...]]] = dataclasses.field(default_factory=dict)
+    is_rendered: bool = False
 
     @property
     def is_shared(self) -> bool:
@@ -73,8 +80,24 @@ class RunText:
         return self.bank is not None and self.index is None
 
     @property
+    def notes(self) -> tuple[Message, ...]:
+        """What a reader must know of the vectors, each note once."""
+        banks = [bank for bank in (self.bank, self.classes) if bank is not None]
+        return tuple({str(note): note for bank in banks for note in bank.notes}.values())
+
+    @property
+    def dim(self) -> int | None:
+        """Width of the text features; None without text."""
+        return None if self.bank is None else self.bank.dim
+
+    @property
+    def class_dim(self) -> int | None:
+        """Width of the class sentences' features; None with the linear classifier."""
+        return None if self.classes is None else self.classes.dim
+
+    @property
     def is_leaking(self) -> bool:
-        """Whether the text is made from the masks that are scored."""
+        """Whether the text is declared to be made from the masks that are scored."""
         return self.kind == "masks"
 
     def batch(self, split: str, index: Int[Tensor, " b"]) -> tuple[Float[Tensor, ...] | None, Bool[Tensor, ...] | None]:
@@ -153,7 +176,7 @@ def prepare_run_text(
             )
         bank = encode_texts(encoder, sentences, level=level, long=long)
         index = {split: token_index([by_split[split][name] for name in source.names(split)], bank) for split in splits}
-        return RunText(kind, bank, index)
+        return RunText(kind, bank, index, own=by_split, is_rendered=isinstance(source, Scenes))
     _check_names(names, source.class_names)
     seen = [name for name in source.class_names if name not in unseen]
     bank = encode_classes(encoder, seen, templates, names_among(names, seen), level=level, long=long)

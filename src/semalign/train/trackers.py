@@ -7,6 +7,7 @@ that was stopped goes on in the same tracker run, each point once.  It knows not
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import importlib.util
 import io
@@ -16,7 +17,7 @@ import os
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,15 +27,16 @@ import yaml
 from semalign.config import Options, flatten, to_dict
 from semalign.errors import ConfigError
 from semalign.files import write_text
+from semalign.layout import TRACKED, TRACKERS
 from semalign.results import Curve, Score
+from semalign.train.setup import Setup
+from semalign.train.step import rates_at
+from semalign.wording import Message, say
 
-__all__ = ["CSV_FILE", "TRACKERS_FILE", "Follower", "Tracker", "check_trackers"]
+__all__ = ["Follower", "Tracker", "check_trackers", "following"]
 
-CSV_FILE = "metrics.csv"
 TENSORBOARD_FOLDER = "tensorboard"
 MLFLOW_FILE = "mlflow.db"
-TRACKERS_FILE = "trackers.json"
-"""In a run's folder: by tracker, under which name it knows the run and how far it has come."""
 PROJECT = "semalign"
 PACKAGES = {"csv": (), "tensorboard": ("tensorboard",), "wandb": ("wandb",), "mlflow": ("mlflow", "sqlalchemy")}
 
@@ -97,7 +99,7 @@ class Follower:
         rate: Callable[[int], Mapping[str, float]],
     ) -> None:
         check_trackers(names, out)
-        self.notes: list[str] = []
+        self.notes: list[Message] = []
         self._rate = rate
         self._seen: dict[str, int] = {}
         self._trackers: dict[str, Tracker] = {}
@@ -151,19 +153,34 @@ class Follower:
         except Exception as error:  # a run is worth more than its tracker, whatever the tracker raises
             self._trackers.pop(name, None)
             reason = " ".join(str(error).split()) or type(error).__name__
-            self.notes.append(
-                f"the tracker {name} failed after step {self._step} ({reason[:200]}) and was left out from there on; "
-                "the run itself was not touched, and its result holds all curves"
-            )
+            self.notes.append(say("train.tracker_failed", tracker=name, step=self._step, reason=reason[:200]))
+
+
+@contextlib.contextmanager
+def following(setup: Setup, arm: str, step: int) -> Iterator[Follower]:
+    """Yield what hands the points of a run from ``step`` on to the trackers of its options; then close these."""
+    train = setup.options.train
+    follower = Follower(
+        train.tracker if setup.fabric.is_global_zero else (),
+        setup.out,
+        options=setup.options,
+        title=f"{arm}, seed {train.seed}" if arm or setup.out is None else setup.out.resolve().name,
+        step=step,
+        rate=lambda number: rates_at(setup, number),
+    )
+    try:
+        yield follower
+    finally:
+        follower.close()
 
 
 class _CsvTracker:
     """step,name,value in metrics.csv: written anew when a run goes on, which drops what came after its state."""
 
     def __init__(self, out: Path, options: Options, title: str, step: int) -> None:
-        write_text(out / CSV_FILE, "step,name,value\n")
+        write_text(out / TRACKED, "step,name,value\n")
         # Not closed between points: flushed after each, it is whole whenever it is read.
-        self._file = (out / CSV_FILE).open("a", newline="", encoding="utf-8")
+        self._file = (out / TRACKED).open("a", newline="", encoding="utf-8")
         self._last = 0
 
     def is_new(self, name: str, index: int, step: int) -> bool:
@@ -221,7 +238,7 @@ class _WandbTracker:
     def __init__(self, out: Path, options: Options, title: str, step: int) -> None:
         import wandb
 
-        self._file = out / TRACKERS_FILE
+        self._file = out / TRACKERS
         known = _read_known(self._file).get("wandb", {})
         self._id = str(known.get("id") or uuid.uuid4().hex[:12])
         # Points are counted before they are handed over: after a power cut one may be missing, none is there twice.
@@ -269,7 +286,7 @@ class _MlflowTracker:
         beside = out.resolve().parent
         uri = os.environ.get("MLFLOW_TRACKING_URI")
         client: Any = MlflowClient(tracking_uri=uri or f"sqlite:///{beside / MLFLOW_FILE}")
-        file = out / TRACKERS_FILE
+        file = out / TRACKERS
         known = _read_known(file)
         self._client = client
         self._run_id = _known_mlflow_run(client, known.get("mlflow", {}).get("id"))

@@ -22,6 +22,7 @@ from semalign.errors import ConfigError, nearest
 from semalign.metrics import IGNORE
 from semalign.results import Score
 from semalign.text.bank import TextBank
+from semalign.wording import Message, say
 
 __all__ = [
     "OpenScore",
@@ -106,7 +107,7 @@ def hide_classes(images: ImageSet, class_names: Sequence[str], unseen: Collectio
     return dataclasses.replace(images, masks=masks)
 
 
-def notes_of_strangers(bank: TextBank, asked: Iterable[str], trained: Collection[str]) -> tuple[str, ...]:
+def notes_of_strangers(bank: TextBank, asked: Iterable[str], trained: Collection[str]) -> tuple[Message, ...]:
     """Return a note where vectors without meaning stand for names or sentences that were not trained on.
 
     Args:
@@ -117,12 +118,8 @@ def notes_of_strangers(bank: TextBank, asked: Iterable[str], trained: Collection
     strangers = [name for name in asked if name not in trained]
     if not strangers or not bank.encoder.startswith("table"):
         return ()
-    shown = ", ".join(map(repr, strangers[:3])) + (", ..." if len(strangers) > 3 else "")
-    return (
-        f"the vectors of {shown} have no meaning, for text.encoder is table and the run was not trained with "
-        f"{'it' if len(strangers) == 1 else 'them'}: what they answer is chance, train with text.encoder=minilm or "
-        "another model of language",
-    )
+    shown = (*map(repr, strangers[:3]), *(["..."] if len(strangers) > 3 else []))
+    return (say("train.vectors_without_meaning", n=len(strangers), names=shown),)
 
 
 def open_score(score: Score, trained: Collection[str]) -> OpenScore | None:
