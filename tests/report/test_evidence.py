@@ -3,26 +3,25 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from semalign.align.knobs import resolve_knobs
 from semalign.judge.claims import judge_claims
 from semalign.judge.evidence import Evidence
-from semalign.presets import PRESETS
+from semalign.presets import PRESETS, Side
 from semalign.report.evidence import (
-    KNOBS,
-    PRESET_KNOBS,
     gate_effects,
     knobs_of,
+    learnable_start,
     loss_spikes,
     steps_to_share,
     study_evidence,
 )
 from semalign.report.numbers import load_study
 from semalign.results import Curve
-from tests.report.study_folder import StudyFolder, designed
+from tests.report.study_folder import StudyFolder, designed, paired
 
 
 def answers(evidence: Evidence) -> dict[str, str]:
@@ -36,17 +35,33 @@ def plain(arm: str, seed: int) -> float:
     return 40 + 3 * (seed % 5) + gain + 0.01 * ((7 * seed + len(arm)) % 5)
 
 
-def test_presets_are_those_of_the_model() -> None:
-    """Which knobs learn, and where a learnable temperature starts to work, is what the presets say."""
-    assert PRESET_KNOBS.keys() == PRESETS.keys()
-    for preset, (flags, starts) in PRESET_KNOBS.items():
-        for place, name in enumerate(KNOBS):
-            _, side, knob, _ = name.split(".")
-            assert getattr(PRESETS[preset][side], knob).learnable == flags[place], name  # type: ignore[index]
-        for side, start in zip(("encoder", "decoder"), starts, strict=True):
-            knobs = resolve_knobs(preset, side, temperature={"learnable": True}).temperature  # type: ignore[arg-type]
+def test_starts_are_those_of_the_model() -> None:
+    """A learnable temperature starts where the model's would, put inside its bounds."""
+    for preset in PRESETS:
+        for side in get_args(Side):
+            knobs = resolve_knobs(preset, side, temperature={"learnable": True}).temperature
             low, high = knobs.bounds or (-math.inf, math.inf)
-            assert start == pytest.approx(min(max(knobs.init, low), high)), (preset, side)
+            assert learnable_start(preset, side) == pytest.approx(min(max(knobs.init, low), high)), (preset, side)
+
+
+@pytest.mark.parametrize(
+    ("preset", "flags", "starts"),
+    [
+        ("recommended", (False, True, True, True), (0.0, math.log(10))),
+        # The document's recipe starts above its own clamp.
+        ("seed", (False, True, True, True), (2.0, 2.0)),
+        ("transformer", (False, False, False, False), (0.0, 0.0)),
+        ("clip", (True, True, True, True), (math.log(1 / 0.07), math.log(1 / 0.07))),
+    ],
+)
+def test_knobs_of_presets(tmp_path: Path, preset: str, flags: tuple[bool, ...], starts: tuple[float, float]) -> None:
+    """What a study does not set is the preset's."""
+    numbers = load_study(paired(tmp_path / "study", options={"model": {"preset": preset}}).path)
+    knobs = knobs_of(numbers, "A")
+    found = (knobs.encoder_temperature, knobs.encoder_gate, knobs.decoder_temperature, knobs.decoder_gate)
+
+    assert found == flags
+    assert knobs.starts == pytest.approx(starts)
 
 
 def test_documents_four_arms(tmp_path: Path) -> None:

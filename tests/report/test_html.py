@@ -12,7 +12,8 @@ import pytest
 from semalign.errors import ConfigError, ResultsError
 from semalign.files import read_json
 from semalign.judge import Judgement
-from semalign.report import FIGURES, load_study, write_report
+from semalign.layout import FIGURES
+from semalign.report import load_study, write_report
 from semalign.report.html import render
 from semalign.report.page import build_page
 from semalign.wording import Catalogue, check_language
@@ -213,8 +214,15 @@ def test_rebuild_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_judgement_json_reads_back(tmp_path: Path) -> None:
     """The stored judgement is the one that the report shows."""
     folder = paired(tmp_path / "study").path
-    write_report(folder)
+    report = write_report(folder)
 
+    assert report.path == folder / "report.html"
+    assert sorted(report.files) == sorted(
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and path.parent.name in ("study", FIGURES) and path.name != "study.yaml"
+    )
+    assert report.judgement.to_dict() == read_json(folder / "judgement.json")
     assert Judgement.from_dict(read_json(folder / "judgement.json")).to_dict() == load_study(folder).judgement.to_dict()
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from semalign.report import page_md
-from semalign.report.markdown import escape
+from semalign.report.markdown import escape, tables_md
 from semalign.report.numbers import load_study
+from semalign.report.page import build_page
 from semalign.report.tables import Digits, effects_table, hours_text, study_tables
 from semalign.wording import Catalogue
 from tests.report.study_folder import StudyFolder, paired
@@ -79,7 +79,7 @@ def test_leaking_arms_are_marked_everywhere(tmp_path: Path) -> None:
         iou = [f"{90 + seed}/100", "9/10", None]
         folder.run("mask texts", seed, iou, facts={"text": {"kind": "masks", "leaking": True}})
     folder.study({"Baseline": {}, "A": {}, "mask texts": {"data.text": "masks"}}, seeds=3)
-    text = page_md(load_study(folder.path), EN)
+    text = tables_md(build_page(load_study(folder.path), EN), EN)
 
     lines = [line for line in text.splitlines() if line.startswith("|") and "mask texts" in line]
     assert len(lines) == 7
@@ -99,7 +99,7 @@ def test_markdown_page(tmp_path: Path) -> None:
     """Command, cost, margin and use of text stand above the tables; the median of 11, 12, 13, 21, 21, 21 s is 17 s."""
     folder = paired(tmp_path / "study")
     folder.facts({"command": "semalign study run x --out y", "machine": {"cpus": 2, "workers": 2, "threads": 1}})
-    text = page_md(load_study(folder.path), EN)
+    text = tables_md(build_page(load_study(folder.path), EN), EN)
     head = text[: text.index("##")]
 
     assert "```console\nsemalign study run x --out y\n```" in head

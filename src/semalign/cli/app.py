@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 import sys
@@ -514,14 +513,13 @@ def _check_language(lang: str) -> None:
 def _report(folder: Path, lang: str, as_json: bool) -> None:
     from semalign.report import write_report
 
-    path = write_report(folder, lang=lang)
-    judgement = json.loads((folder / "judgement.json").read_text(encoding="utf-8"))
+    report = write_report(folder, lang=lang)
     if as_json:
-        print_json({"report": str(path), "judgement": judgement})
+        print_json({"report": str(report.path), "judgement": report.judgement.to_dict()})
         return
-    for verdict in judgement["verdicts"]:
-        line(f"- {verdict['reason']}")
-    print(path)
+    for verdict in report.judgement.verdicts:
+        line(f"- {verdict.reason}")
+    print(report.path)
 
 
 @study_app.command("judge")

@@ -5,9 +5,21 @@ Nothing here trains or imports torch: a folder of results is enough.
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from semalign.files import make_folder, write_bytes, write_json, write_text
+from semalign.judge import Judgement
+from semalign.layout import (
+    FIGURES,
+    JUDGEMENT,
+    PAPER,
+    REPORT,
+    RESULTS_TABLE,
+    TABLES_LATEX,
+    TABLES_MARKDOWN,
+    TIMINGS_TABLE,
+)
 from semalign.report.figures.canvas import can_write
 from semalign.report.figures.draw import export
 from semalign.report.html import render
@@ -16,25 +28,29 @@ from semalign.report.markdown import tables_md
 from semalign.report.numbers import StudyNumbers, load_study, results_csv, timings_csv
 from semalign.report.page import Page, build_page
 from semalign.report.paper import paper_md
-from semalign.report.tables import md_facts, watch_sentences
-from semalign.wording import LANGUAGES, Catalogue, check_language
+from semalign.wording import Catalogue, check_language
 
-__all__ = [
-    "FIGURES",
-    "LANGUAGES",
-    "StudyNumbers",
-    "load_study",
-    "page_md",
-    "results_csv",
-    "timings_csv",
-    "write_report",
-]
-
-FIGURES = "figures"
-"""Folder of the figures as SVG and PDF, below the study's."""
+__all__ = ["Report", "StudyNumbers", "load_study", "results_csv", "timings_csv", "write_report"]
 
 
-def write_report(folder: Path, *, lang: str = "en") -> Path:
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What `write_report` wrote.
+
+    Attributes:
+        path: report.html.
+        files: every file that was written, report.html among them.
+        judgement: estimates and verdicts, as in judgement.json.
+        page: the page as plain data: sentences, tables and figures.
+    """
+
+    path: Path
+    files: tuple[Path, ...]
+    judgement: Judgement
+    page: Page
+
+
+def write_report(folder: Path, *, lang: str = "en") -> Report:
     """Write the report of the study in ``folder``.
 
     ``report.html`` is the page; ``tables.md`` and ``tables.tex`` are its tables, ``figures/`` its figures as SVG and
@@ -42,63 +58,43 @@ def write_report(folder: Path, *, lang: str = "en") -> Path:
     ``judgement.json`` is what `semalign.judge.Judgement.from_dict` reads.
 
     Everything is made before the first file is written, each file appears whole, and the same folder gives the same
-    bytes.  Small pictures of images stand in the page where the study's data folder can be read.
+    bytes.  The page shows small pictures of images where the study's data folder can be read.
 
     Args:
         folder: a study's folder, see `semalign.report.numbers.load_study`.
-        lang: "en" or "zh", the language of the fixed sentences.
-
-    Returns:
-        The path of report.html.
+        lang: "en" or "zh", the language of the sentences.
 
     Raises:
-        ConfigError: unknown language, or a study.yaml that is no study.
+        ConfigError: unknown language, or a study.yaml that does not describe a study.
         StudyError: no study, or no finished run.
         ResultsError: a damaged result.
         OutputError: a file cannot be written.
     """
-    language = check_language(lang)
-    words = Catalogue(language)
+    words = Catalogue(check_language(lang))
     numbers = load_study(folder)
     page = build_page(numbers, words)
     name = numbers.study.name
     texts = {
-        "results.csv": results_csv(numbers),
-        "timings.csv": timings_csv(numbers),
-        "tables.md": _tables_md(numbers, page, words),
-        "tables.tex": tables_tex(page.all_tables, words("paper.tex notes", name=name), name=name),
-        "paper.md": paper_md(numbers, page.new_images, language),
-        "report.html": render(page, words),
+        RESULTS_TABLE: results_csv(numbers),
+        TIMINGS_TABLE: timings_csv(numbers),
+        TABLES_MARKDOWN: tables_md(page, words),
+        TABLES_LATEX: tables_tex(page.all_tables, words("paper.tex notes", name=name), name=name),
+        PAPER: paper_md(numbers, page.new_images, words.lang),
+        REPORT: render(page, words),
     }
     figures = _figure_files(numbers, page, words)
-    write_json(folder / "judgement.json", numbers.judgement.to_dict())
+    write_json(folder / JUDGEMENT, numbers.judgement.to_dict())
     for name, text in texts.items():
         write_text(folder / name, text)
     place = make_folder(folder / FIGURES)
     for name, data in figures.items():
         write_bytes(place / name, data)
-    # What an earlier report drew and this one does not would stand beside figures that it contradicts.
+    # A figure of an earlier report that this one does not draw would contradict the others.
     for path in sorted((*place.glob("*.svg"), *place.glob("*.pdf"))):
         if path.name not in figures:
             path.unlink()
-    return folder / "report.html"
-
-
-def page_md(numbers: StudyNumbers, words: Catalogue) -> str:
-    """Return the page of tables in Markdown."""
-    return _tables_md(numbers, build_page(numbers, words), words)
-
-
-def _tables_md(numbers: StudyNumbers, page: Page, words: Catalogue) -> str:
-    return tables_md(
-        numbers.study.name,
-        words.text(numbers.study.question),
-        str(numbers.facts.get("command") or words("report.no command")),
-        md_facts(numbers, words),
-        page.all_tables,
-        watch_sentences(numbers, words),
-        words,
-    )
+    files = (folder / JUDGEMENT, *(folder / name for name in texts), *(place / name for name in figures))
+    return Report(folder / REPORT, files, numbers.judgement, page)
 
 
 def _figure_files(numbers: StudyNumbers, page: Page, words: Catalogue) -> dict[str, bytes]:

@@ -12,7 +12,7 @@ import math
 import re
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,41 +32,21 @@ from semalign.judge.evidence import (
 )
 from semalign.judge.statistics import paired_failure_test
 from semalign.judge.types import Word
+from semalign.presets import INIT_ONCE_LEARNABLE, LEARNABLE_KNOBS, PRESETS, PresetName, Side
 from semalign.report.numbers import SiteGroup, StudyNumbers, group_of, train_score
 from semalign.results import Curve, RunResult
 
 __all__ = [
-    "PRESET_KNOBS",
     "SPIKE",
     "Knobs",
     "Sides",
     "gate_effects",
     "knobs_of",
+    "learnable_start",
     "loss_spikes",
     "steps_to_share",
     "study_evidence",
 ]
-
-KNOBS = (
-    "align.encoder.temperature.learnable",
-    "align.encoder.gate.learnable",
-    "align.decoder.temperature.learnable",
-    "align.decoder.gate.learnable",
-)
-
-_CLIP = math.log(1 / 0.07)
-
-PRESET_KNOBS: dict[str, tuple[tuple[bool, bool, bool, bool], tuple[float, float]]] = {
-    "recommended": ((False, True, True, True), (0.0, math.log(10))),
-    "seed": ((False, True, True, True), (2.0, 2.0)),
-    "document": ((False, True, True, True), (2.0, 2.0)),
-    "transformer": ((False, False, False, False), (0.0, 0.0)),
-    "clip": ((True, True, True, True), (_CLIP, _CLIP)),
-    "xvlm": ((False, True, True, True), (0.0, 0.0)),
-}
-"""By preset, which of `KNOBS` are learnable, and the logarithm at which a learnable temperature of the encoder and of
-the decoder starts to work (clamped, where the preset clamps it).  What `semalign.presets` says; a test
-compares."""
 
 SPIKE = 1.5
 """A recorded loss above this many times the median of the nine recorded before it is a spike."""
@@ -104,18 +84,29 @@ class Knobs:
 def knobs_of(numbers: StudyNumbers, arm: str) -> Knobs:
     """Return which knobs learn in the arm."""
     options = numbers.options_of(arm)
-    preset = str(options.get("model.preset", "recommended"))
-    learnable, starts = PRESET_KNOBS.get(preset, PRESET_KNOBS["recommended"])
-    flags = [bool(options.get(name, usual)) for name, usual in zip(KNOBS, learnable, strict=True)]
-    begin = [
-        float(options.get(f"align.{side}.temperature.init", usual))
-        for side, usual in zip(("encoder", "decoder"), starts, strict=True)
+    named = options.get("model.preset", "recommended")
+    preset: PresetName = named if named in PRESETS else "recommended"
+    sides = PRESETS[preset]
+    flags = [
+        bool(options.get(f"align.{side}.{knob}.learnable", getattr(sides[side], knob).learnable))
+        for side in get_args(Side)
+        for knob in ("temperature", "gate")
     ]
-    left = {name: repr(value) for name, value in options.items() if name not in KNOBS and name not in _MORE}
+    begin = [
+        float(options.get(f"align.{side}.temperature.init", learnable_start(preset, side))) for side in get_args(Side)
+    ]
+    left = {name: repr(value) for name, value in options.items() if name not in (*LEARNABLE_KNOBS, *_MORE)}
     if arm in numbers.study.matched:
         left["matched"] = numbers.study.matched[arm]
     more = tuple(_amount(numbers, arm, name) for name in _MORE)
     return Knobs(flags[0], flags[1], flags[2], flags[3], (begin[0], begin[1]), tuple(sorted(left.items())), more)
+
+
+def learnable_start(preset: PresetName, side: Side) -> float:
+    """Return the logarithm at which a learnable temperature of the preset starts to work: clamped, where it clamps."""
+    temperature = PRESETS[preset][side].temperature
+    low, high = temperature.bounds or (-math.inf, math.inf)
+    return min(max(INIT_ONCE_LEARNABLE.get((preset, side), temperature.init), low), high)
 
 
 def _amount(numbers: StudyNumbers, arm: str, name: str) -> float:

@@ -3,49 +3,32 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
+from semalign.report.page import Page
 from semalign.report.tables import Table
 from semalign.wording import Catalogue
 
 __all__ = ["escape", "tables_md"]
 
 
-def tables_md(
-    name: str,
-    question: str,
-    command: str,
-    facts: Sequence[str],
-    tables: Sequence[Table],
-    watch: Sequence[str],
-    words: Catalogue,
-) -> str:
-    """Return the page: question, command, facts, then the tables, then what is to be read with care.
-
-    Args:
-        name: of the study.
-        question: that it answers.
-        command: that made it.
-        facts: one sentence or more each.
-        tables: in order.
-        watch: sentences to be read with care.
-        words: the language.
-    """
+def tables_md(page: Page, words: Catalogue) -> str:
+    """Return question, command and facts, then the tables, then what is to be read with care."""
+    command = page.command or words("report.no command")
     # A fence longer than any run of backticks in the command cannot be closed by it.
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", command)), default=0))
     blocks = [
-        f"# {escape(name)}",
-        escape(question),
+        f"# {escape(page.name)}",
+        escape(page.question),
         f"{fence}console\n{command}\n{fence}",
-        "\n".join(f"- {escape(fact)}" for fact in facts),
+        "\n".join(f"- {escape(fact)}" for fact in page.facts),
     ]
     said: set[str] = set()
-    for table in tables:
+    for table in page.all_tables:
         blocks += [f"## {escape(table.caption)}", _markdown(table)]
-        # A note that stands under an earlier table already is not said again.
+        # A note under an earlier table is not repeated.
         blocks += [escape(note) for note in table.notes if note not in said]
         said.update(table.notes)
-    blocks += [f"## {escape(words('report.watch'))}", "\n".join(f"- {escape(note)}" for note in watch)]
+    blocks += [f"## {escape(words('report.watch'))}", "\n".join(f"- {escape(note)}" for note in page.watch)]
     return "\n\n".join(blocks) + "\n"
 
 

@@ -29,6 +29,7 @@ from semalign.judge.contrasts import contrasts_of
 from semalign.judge.growth import blocks_wanted, judge_study
 from semalign.judge.pilot import pilot_doubts
 from semalign.judge.statistics import blocks_needed, resolvable_margin, t_interval
+from semalign.layout import FACTS, PILOT_RUNS, RESULT, RUNS, STUDY
 from semalign.presets import PILOT_ARMS
 from semalign.results import Curve, RunResult, Score, read_result
 from semalign.wording import Message, Text
@@ -177,16 +178,16 @@ def load_study(folder: Path) -> StudyNumbers:
         ResultsError: a result is damaged, not planned, there twice, or scored on other images or classes.
         ConfigError: study.yaml is no study.
     """
-    path = folder / "study.yaml"
+    path = folder / STUDY
     if not path.is_file():
-        what = "no folder" if not folder.is_dir() else "no study.yaml"
+        what = "no folder" if not folder.is_dir() else f"no {STUDY}"
         raise StudyError(
             f"{folder} is no study's folder: there is {what}, expected the folder that `semalign study run` wrote to "
             "with --out"
         )
     study = validate(StudyOptions, read_yaml(path), str(path))
     planned = [(arm, seed) for arm in study.arms for seed in range(study.blocks)]
-    outcomes = _outcomes(folder / "runs", frozenset(planned), "study.yaml plans")
+    outcomes = _outcomes(folder / RUNS, frozenset(planned), f"{STUDY} plans")
     finished = {key: outcomes[key] for key in planned if key in outcomes and outcomes[key].status == "finished"}
     failed = {key: outcomes[key] for key in planned if key in outcomes and outcomes[key].status == "failed"}
     missing = tuple(key for key in planned if key not in outcomes)
@@ -208,13 +209,13 @@ def load_study(folder: Path) -> StudyNumbers:
         looks=study.looks,
     )
     effects = sum(contrast.family == "primary" for contrast in contrasts)
-    pilot, blocks = _pilot(folder / "pilot", study, outcomes, max(1, effects))
+    pilot, blocks = _pilot(folder / PILOT_RUNS, study, outcomes, max(1, effects))
     if pilot is not None:
         judgement = dataclasses.replace(judgement, notes=(*judgement.notes, *pilot_doubts(pilot, judgement)))
     numbers = StudyNumbers(
         folder=folder,
         study=study,
-        facts=_facts(folder / "facts.json") or {},
+        facts=_facts(folder / FACTS) or {},
         finished=finished,
         failed=failed,
         missing=missing,
@@ -229,7 +230,7 @@ def load_study(folder: Path) -> StudyNumbers:
 def _outcomes(folder: Path, planned: frozenset[RunKey], who: str) -> dict[RunKey, RunResult]:
     """Return the results below ``folder`` by (arm, seed)."""
     results: dict[RunKey, RunResult] = {}
-    for path in sorted(folder.glob("*/seed-*/result.json")):
+    for path in sorted(folder.glob(f"*/seed-*/{RESULT}")):
         result = read_result(path)
         key = (result.arm, result.seed)
         if key not in planned:

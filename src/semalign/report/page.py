@@ -84,6 +84,7 @@ from semalign.report.tables import (
     families,
     family_name,
     margin_sentence,
+    md_facts,
     named,
     needs_table,
     state_sentences,
@@ -170,12 +171,14 @@ class Section:
 
 @dataclasses.dataclass(frozen=True)
 class Page:
-    """Everything that the report says, in order."""
+    """Everything that the report says, in order; `command` and `facts` are for the page of tables alone."""
 
     lang: str
     name: str
     question: str
     source: str
+    command: str
+    facts: tuple[str, ...]
     summary: str
     state: tuple[str, ...]
     text_sentences: tuple[str, ...]
@@ -247,6 +250,8 @@ def build_page(numbers: StudyNumbers, words: Catalogue) -> Page:
         name=numbers.study.name,
         question=words.text(numbers.study.question),
         source=words("report.source", source=words.text(numbers.study.source)) if numbers.study.source else "",
+        command=str(numbers.facts.get("command") or ""),
+        facts=md_facts(numbers, words),
         summary=data_sentence(numbers, words),
         state=state_sentences(numbers, words),
         text_sentences=text_sentences(numbers, words, digits),
