@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from semalign.judge.judgement import judge
+from semalign.judge.metric import MIOU, Metric
 from semalign.judge.types import ArmName, Contrast, Judgement
 
 __all__ = ["Outcomes", "blocks_wanted", "judge_study", "whole_blocks"]
 
 Outcomes = Mapping[tuple[ArmName, int], float | None]
-"""By (arm, seed) the score in [0, 1], None for a failed run; what is missing was not run."""
+"""By (arm, seed) the score as the metric has it, None for a failed run; what is missing was not run."""
 
 
 def whole_blocks(outcomes: Outcomes, arms: Iterable[ArmName]) -> int:
@@ -39,6 +40,7 @@ def judge_study(
     alpha: float,
     seeds: int | None,
     looks: Sequence[int] | None,
+    metric: Metric = MIOU,
 ) -> Judgement:
     """Judge what a study has so far: once at its fixed number of blocks, or at the looks that it has reached.
 
@@ -54,18 +56,25 @@ def judge_study(
         alpha: family-wise level.
         seeds: blocks fixed beforehand, or None.
         looks: moments fixed beforehand, or None; one of both is given.
+        metric: what the scores measure.
 
     Raises:
         ResultsError: no outcome at all.
         StudyError: see `judge`.
     """
-    if looks is not None:
-        whole = whole_blocks(outcomes, arms)
-        kept = {key: score for key, score in outcomes.items() if key[1] < whole} if whole else outcomes
-        rows = [(arm, seed, score) for (arm, seed), score in kept.items()]
-        return judge(rows, baseline=baseline, contrasts=contrasts, margin=margin, alpha=alpha, looks=looks)
-    rows = [(arm, seed, score) for (arm, seed), score in outcomes.items()]
-    return judge(rows, baseline=baseline, contrasts=contrasts, margin=margin, alpha=alpha, planned_blocks=seeds)
+    kept = outcomes
+    if looks is not None and (whole := whole_blocks(outcomes, arms)):
+        kept = {key: score for key, score in outcomes.items() if key[1] < whole}
+    return judge(
+        [(arm, seed, score) for (arm, seed), score in kept.items()],
+        baseline=baseline,
+        contrasts=contrasts,
+        margin=margin,
+        alpha=alpha,
+        planned_blocks=None if looks is not None else seeds,
+        looks=looks,
+        metric=metric,
+    )
 
 
 def blocks_wanted(judgement: Judgement, *, futility: bool = False) -> int:

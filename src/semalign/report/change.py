@@ -7,6 +7,8 @@ knows nothing of sentences.
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +17,7 @@ from semalign.judge import Estimate, Judgement, Verdict
 from semalign.judge.looks import at_fewer_blocks, look_boundaries
 from semalign.judge.statistics import Boundary, fixed_boundary
 from semalign.judge.types import WORDS
-from semalign.judge.verdict import decide_blocks
+from semalign.judge.verdict import Decision, decide_blocks
 
 __all__ = ["LARGEST_SHIFT", "Change", "OneBlock", "Thresholds", "changes_of"]
 
@@ -93,7 +95,9 @@ def _change(judgement: Judgement, estimate: Estimate, verdict: Verdict) -> Chang
     n, planned = estimate.n, estimate.n + lost
     boundary = boundary_of(judgement, estimate, planned, n)
     values = np.asarray(estimate.values, dtype=np.float64)
-    word = WORDS[int(decide_blocks(values, boundary, judgement.margin).code)]
+    metric = judgement.metric
+    decide = functools.partial(decide_blocks, margin=judgement.margin, higher_is_better=metric.higher_is_better)
+    word = WORDS[int(decide(values, boundary).code)]
     inside = judgement.margin - boundary.equivalence * estimate.se
     thresholds = Thresholds(boundary.direction * estimate.se, inside if inside > 0 else None)
     if word != verdict.word:
@@ -103,10 +107,10 @@ def _change(judgement: Judgement, estimate: Estimate, verdict: Verdict) -> Chang
         without = {}
         fewer = boundary_of(judgement, estimate, planned, n - 1)
         for index, seed in enumerate(estimate.seeds):
-            other = WORDS[int(decide_blocks(np.delete(values, index), fewer, judgement.margin).code)]
+            other = WORDS[int(decide(np.delete(values, index), fewer).code)]
             if other != word:
                 without[seed] = other
-    one = None if lost else _one_block(values, estimate.seeds, boundary, judgement.margin, word)
+    one = None if lost else _one_block(values, estimate.seeds, functools.partial(decide, boundary=boundary), word)
     return Change(name, word, lost, False, thresholds, one, without)
 
 
@@ -127,7 +131,7 @@ def boundary_of(judgement: Judgement, estimate: Estimate, planned: int, n: int) 
 
 
 def _one_block(
-    values: NDArray[np.float64], seeds: tuple[int, ...], boundary: Boundary, margin: float, word: str
+    values: NDArray[np.float64], seeds: tuple[int, ...], decide: Callable[[NDArray[np.float64]], Decision], word: str
 ) -> OneBlock | None:
     """Return the smallest shift, looked for in steps of a twentieth point and then narrowed to a hundredth."""
     sizes = np.arange(1, round(LARGEST_SHIFT / _STEP) + 1) * _STEP
@@ -136,7 +140,7 @@ def _one_block(
     for index in range(len(values)):
         moved = np.repeat(values[None], len(shifts), axis=0)
         moved[:, index] += shifts
-        other = np.flatnonzero(decide_blocks(moved, boundary, margin).code != WORDS.index(word))
+        other = np.flatnonzero(decide(moved).code != WORDS.index(word))
         if len(other):
             first = float(shifts[other[0]])
             found.append((abs(first), index, first))
@@ -147,6 +151,6 @@ def _one_block(
     fine = side * (abs(coarse) - _STEP + 0.01 * np.arange(1, 6))
     moved = np.repeat(values[None], len(fine), axis=0)
     moved[:, index] += fine
-    codes = decide_blocks(moved, boundary, margin).code
+    codes = decide(moved).code
     at = int(np.flatnonzero(codes != WORDS.index(word))[0])
     return OneBlock(seeds[index], round(float(fine[at]), 2), WORDS[int(codes[at])])

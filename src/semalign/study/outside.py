@@ -15,7 +15,7 @@ from pydantic import Field
 from semalign.config import read_yaml, validate
 from semalign.config.options import Frozen
 from semalign.config.study import ContrastOptions
-from semalign.errors import ResultsError, StudyError, nearest
+from semalign.errors import StudyError, nearest
 from semalign.judge import (
     Contrast,
     Judgement,
@@ -28,7 +28,6 @@ from semalign.judge import (
     read_runs_csv,
 )
 from semalign.judge.contrasts import contrasts_of
-from semalign.judge.growth import judge_study
 from semalign.study.design import read_protocol, study_contrasts
 
 __all__ = ["ContrastsFile", "Protocol", "judge_table", "protocol_of_study", "read_contrasts"]
@@ -155,40 +154,17 @@ def judge_table(
 
 
 def _judge(rows: Sequence[Row], protocol: Protocol) -> Judgement:
-    if not protocol.arms:
-        return judge(
-            rows,
-            baseline=protocol.baseline,
-            contrasts=protocol.contrasts,
-            margin=protocol.margin,
-            alpha=protocol.alpha,
-            planned_blocks=protocol.seeds,
-            looks=protocol.looks,
-        )
-    outcomes = {(arm, seed): score for arm, seed, score in rows}
-    if len(outcomes) != len(rows):
-        keys = [(arm, seed) for arm, seed, _ in rows]
-        arm, seed = next(key for key in keys if keys.count(key) > 1)
-        raise ResultsError(f"arm {arm!r} has seed {seed} twice, expected one run of an arm per seed")
-    if protocol.looks is not None:
+    if protocol.arms and protocol.looks is not None:
         # What lies behind the last whole block is still being run; a gap before it is a lost run.
-        whole = [seed for _, seed in outcomes if all((arm, seed) in outcomes for arm in protocol.arms)]
-        return judge(
-            [row for row in rows if not whole or row[1] <= max(whole)],
-            baseline=protocol.baseline,
-            contrasts=protocol.contrasts,
-            margin=protocol.margin,
-            alpha=protocol.alpha,
-            planned_blocks=protocol.seeds,
-            looks=protocol.looks,
-        )
-    return judge_study(
-        outcomes,
-        protocol.arms,
+        there = {(arm, seed) for arm, seed, _ in rows}
+        whole = [seed for _, seed in there if all((arm, seed) in there for arm in protocol.arms)]
+        rows = [row for row in rows if not whole or row[1] <= max(whole)]
+    return judge(
+        rows,
         baseline=protocol.baseline,
-        contrasts=protocol.contrasts or (),
+        contrasts=protocol.contrasts,
         margin=protocol.margin,
         alpha=protocol.alpha,
-        seeds=protocol.seeds,
+        planned_blocks=protocol.seeds,
         looks=protocol.looks,
     )
