@@ -106,7 +106,10 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "empty split": (_empty_split, "split 'val' of data folder set is empty"),
     "no split": (lambda root: [_remove(f"{part}/val")(root) for part in ("images", "masks")], "has no split 'val'"),
     "truncated": (_cut("images/train/train-1.png"), r"train-1\.png is corrupt or truncated"),
-    "corrupt": (_write("images/val/val-0.png", b"no picture"), r"val-0\.png is corrupt .*not an image of a known format"),
+    "corrupt": (
+        _write("images/val/val-0.png", b"no picture"),
+        r"val-0\.png is corrupt .*not an image of a known",
+    ),
     "unknown image": (
         _write("texts.jsonl", b'{"image": "train/train-9", "texts": ["a"]}\n'),
         r"line 1 of set/texts\.jsonl has texts for an unknown image 'train/train-9', did you mean 'train-",

@@ -243,13 +243,13 @@ def test_off_by_one(clean: Path) -> None:
     every(lambda path: change(path, lambda v: np.where(v == 255, v, v + 1)), "val")(clean)
     one = check_data(Folder(clean))
     assert [(f.code, f.split) for f in one.findings] == [("mask-off-by-one", "val")]
-    assert one.mending.shift == {"val"}
+    assert one.evidence.masks.values.shifted == {"val"}
     assert "no mask of the split holds 0: the classes are counted from 1, expected 0 to 4" in message(one, 0)
 
     every(lambda path: change(path, lambda v: np.where(v == 255, v, v + 1)), "train")(clean)
     both = check_data(Folder(clean))
     assert [(f.code, f.split) for f in both.findings] == [("mask-off-by-one", "train"), ("mask-off-by-one", "val")]
-    assert both.mending.shift == {"train", "val"}
+    assert both.evidence.masks.values.shifted == {"train", "val"}
 
 
 def test_not_off_by_one(clean: Path) -> None:
@@ -258,7 +258,7 @@ def test_not_off_by_one(clean: Path) -> None:
     report = check_data(Folder(clean))
 
     assert {finding.code for finding in report.findings} == {"mask-range"}
-    assert report.mending.shift == set()
+    assert report.evidence.masks.values.shifted == set()
     assert "4 is one too high: classes.txt lacks a name, or 0 means no label" in str(report.findings[0].message)
 
 
@@ -269,7 +269,7 @@ def test_a_shift_that_does_not_fit_the_other_split_is_none(clean: Path) -> None:
     report = check_data(Folder(clean))
 
     assert [(f.code, f.split, len(f.files)) for f in report.findings] == [("mask-range", "val", 1)]
-    assert report.mending.shift == set()
+    assert report.evidence.masks.values.shifted == set()
 
 
 def test_binary(clean: Path) -> None:
@@ -287,12 +287,12 @@ def test_colors_and_their_file(clean: Path) -> None:
     known = check_data(Folder(clean))
     assert {finding.code for finding in known.findings} == {"mask-color"}
     assert "known from colors.txt" in str(known.findings[0].message)
-    assert len(known.mending.colored) == 18
+    assert len(known.evidence.masks.mends()) == 18
 
     (clean / "colors.txt").unlink()
     unknown = check_data(Folder(clean))
     assert "5 colors, which none of the known palettes has" in str(unknown.findings[0].message)
-    assert unknown.mending.colored == set()
+    assert unknown.evidence.masks.mends() == {}
 
 
 def test_shares_of_classes(clean: Path) -> None:

@@ -214,7 +214,7 @@ def test_a_split_that_is_a_copy_of_train(clean: Path, tmp_path: Path) -> None:
     for path in masks(clean, "train")[5:8]:
         path.write_bytes(b"no mask")
     report = check_data(Folder(clean))
-    assert set(report.mending.drop.values()) == {"mask-broken"}
+    assert set(report.evidence.drop.values()) == {"mask-broken"}
     assert said_of(report, -1).endswith("--fix keeps them, since 6 of 11 images of train would be left out")
 
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeAlias
 
 from semalign.data.check.duplicates import Twins, find_twins
 from semalign.data.check.masks import MaskEvidence, look_at_masks
-from semalign.data.check.mending import Mending, plan_mending
 from semalign.data.check.scan import BadSample, Record, ScanReport, SplitReport
 from semalign.data.folder import Folder
+from semalign.data.listing import Key
 from semalign.data.sample import DataSource
 from semalign.wording import Message, say
 
@@ -50,15 +50,15 @@ class Evidence:
         scan: what was read and counted.
         masks: how the masks of a folder are stored.
         twins: images that are, or look like, another image.
-        mending: what can be mended without a doubt.
-        kept: by code and split of a finding, why ``--fix`` keeps its images.
+        drop: images that a corrected copy leaves out, with the code that says why; always less than half of a split.
+        kept: by code and split of a finding, why its images are kept all the same.
     """
 
     source: DataSource
     scan: ScanReport
     masks: MaskEvidence
     twins: tuple[Twins, ...]
-    mending: Mending
+    drop: Mapping[Key, str]
     kept: Mapping[tuple[str, str], Message]
 
     @property
@@ -69,7 +69,7 @@ class Evidence:
     @functools.cached_property
     def class_counts(self) -> Mapping[str, SplitReport]:
         """Counts by split; none where masks are broken or binary, as counts of the other masks would say nothing."""
-        return {} if self.scan.problems or self.mending.binary else self.scan.splits
+        return {} if self.scan.problems or self.masks.values.binary else self.scan.splits
 
     def files(self, split: str, names: Iterable[str], kind: str) -> tuple[str, ...]:
         """Return files below the data folder; ``kind`` is image, mask or depth."""
@@ -103,8 +103,8 @@ def gather(source: DataSource, scan: ScanReport) -> Evidence:
     """
     twins = find_twins({split: _hashes(scan, split) for split in scan.records})
     masks = look_at_masks(source, scan)
-    mending, kept = plan_mending(source, scan, masks, twins)
-    return Evidence(source, scan, masks, twins, mending, kept)
+    drop, kept = _plan_drops(source, scan, masks, twins) if isinstance(source, Folder) else ({}, {})
+    return Evidence(source, scan, masks, twins, drop, kept)
 
 
 def _hashes(scan: ScanReport, split: str) -> dict[str, tuple[str, str]]:
@@ -113,3 +113,38 @@ def _hashes(scan: ScanReport, split: str) -> dict[str, tuple[str, str]]:
     return {
         name: (sample.pixel_hash, sample.picture_hash) for name, sample in sorted(together.items()) if sample.pixel_hash
     }
+
+
+def _plan_drops(
+    folder: Folder, scan: ScanReport, masks: MaskEvidence, twins: Iterable[Twins]
+) -> tuple[dict[Key, str], dict[tuple[str, str], Message]]:
+    """Return `Evidence.drop` and `Evidence.kept`."""
+    drop: dict[Key, str] = {}
+    kept: dict[tuple[str, str], Message] = {}
+    for code, about, split, names in _to_drop(folder, scan, masks, twins):
+        added = {(split, name): code for name in names}
+        gone = len({key for key in drop if key[0] == split} | set(added))
+        total = len(folder.listing.images[split])
+        # A fault of most images lies in their partners, their format or the split: nobody wants a copy without them.
+        if added and 2 * gone >= total:
+            kept[code, about] = say("data.kept.why", gone=gone, images=say("common.images", n=total), split=split)
+        else:
+            drop = added | drop
+    return drop, kept
+
+
+def _to_drop(
+    folder: Folder, scan: ScanReport, masks: MaskEvidence, twins: Iterable[Twins]
+) -> Iterator[tuple[str, str, str, Iterable[str]]]:
+    """Yield code and split of a finding, and split and names of the images that the copy is to leave out."""
+    complete = folder.listing.complete_names()
+    for split, images in folder.listing.images.items():
+        yield "pairing", split, split, [name for name in images if name not in complete[split]]
+    for split, bad in scan.bad.items():
+        yield "image-broken", split, split, [name for name, sample in bad.items() if "image" in sample.problems]
+    for split in scan.bad:
+        broken = [name for (own, name), sample in masks.bad.items() if own == split and sample.mask is None]
+        yield "mask-broken", split, split, broken
+    for pair in twins:
+        if pair.other == "train" != pair.split:
+            yield "duplicate-across", pair.split, "train", [twin for found in pair.same.values() for twin in found]

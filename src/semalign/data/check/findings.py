@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final, Literal, NamedTuple
 
 from semalign.data.check.evidence import Evidence, Found, gather
-from semalign.data.check.mending import Mending
 from semalign.data.check.rules import classes, depth, files, images, masks, texts
 from semalign.data.check.scan import Progress, ScanReport, scan
 from semalign.data.sample import DataSource
@@ -94,17 +93,15 @@ RULES: Final = (
 """Every kind of finding, in the order of a report within one severity."""
 
 
-@dataclasses.dataclass(frozen=True)
-class DataFinding:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataFinding(Found):
     """One thing that was found.
 
     Attributes:
         rule: the kind of finding.
-        found: where, how many, in words, with files.
     """
 
     rule: Rule
-    found: Found
 
     @property
     def code(self) -> str:
@@ -115,26 +112,6 @@ class DataFinding:
     def severity(self) -> Severity:
         """One of `SEVERITIES`."""
         return self.rule.severity
-
-    @property
-    def split(self) -> str:
-        """The split it concerns; "" for all."""
-        return self.found.split
-
-    @property
-    def message(self) -> Message:
-        """What, where, how many."""
-        return self.found.message
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """The files concerned, below the data folder."""
-        return self.found.files
-
-    @property
-    def details(self) -> tuple[Message | str, ...]:
-        """One sentence per file, where there is more to say of each."""
-        return self.found.details
 
     @property
     def fix(self) -> Message:
@@ -161,14 +138,17 @@ class DataReport:
     """The outcome of `check_data`.
 
     Attributes:
-        scan: what was read and counted.
+        evidence: what was found out about the data.
         findings: errors, then warnings, then notes.
-        mending: what can be mended.
     """
 
-    scan: ScanReport
+    evidence: Evidence
     findings: tuple[DataFinding, ...]
-    mending: Mending
+
+    @property
+    def scan(self) -> ScanReport:
+        """What was read and counted."""
+        return self.evidence.scan
 
     def of(self, severity: Severity) -> tuple[DataFinding, ...]:
         """Return the findings of one severity."""
@@ -201,8 +181,7 @@ def check_data(source: DataSource, *, progress: Progress | None = None) -> DataR
     Raises:
         DataError: the folder's file of class colors is malformed.
     """
-    report = scan(source, progress=progress)
-    evidence = gather(source, report)
-    findings = [DataFinding(rule, found) for rule in RULES for found in rule.find(evidence)]
+    evidence = gather(source, scan(source, progress=progress))
+    findings = [DataFinding(rule=rule, **vars(found)) for rule in RULES for found in rule.find(evidence)]
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
-    return DataReport(report, tuple(findings), evidence.mending)
+    return DataReport(evidence, tuple(findings))

@@ -83,6 +83,25 @@ class MaskEvidence:
         assert facts is not None
         return facts
 
+    def mends(self) -> dict[Key, list[str]]:
+        """Return by mask what can be done without a doubt, in order: steps of `semalign.data.check.repair`.
+
+        Every mask of a shifted split, unless it is undecided, needs the step "shift" besides.
+        """
+        colors, values = self.colors, self.values
+        readable = (*colors.colored, *(colors.palettes if colors.differing else ()))
+        steps: dict[Key, list[str]] = {}
+        for step, keys in (
+            ("colors", readable if colors.known is not None else ()),
+            ("channel", colors.single),
+            ("palette", () if colors.differing else colors.palettes),
+            ("void", tuple(key for key in values.out_of_range if MINUS_ONE in self.facts(key).values)),
+            ("binary", values.binary),
+        ):
+            for key in keys:
+                steps.setdefault(key, []).append(step)
+        return steps
+
 
 def look_at_masks(source: DataSource, scan: ScanReport) -> MaskEvidence:
     """Return how the masks are stored.

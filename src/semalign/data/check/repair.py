@@ -1,23 +1,25 @@
 """Writes a corrected copy of a data folder; the original is only read.
 
-What is changed is what `semalign.data.check.mending` calls beyond doubt, every change is written down, and the copy
+What is changed is what `semalign.data.check.evidence` calls beyond doubt, every change is written down, and the copy
 appears whole or not at all.  This module finds no faults itself and does not depend on torch.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from semalign import layout
+from semalign.data.check.evidence import Evidence
 from semalign.data.check.findings import DataReport
-from semalign.data.check.mending import Mending
 from semalign.data.folder import Folder
 from semalign.data.images import PNG_PALETTE, png_kind
 from semalign.data.listing import Key, listed_files
@@ -32,6 +34,18 @@ from semalign.wording import Message, say
 __all__ = ["Change", "write_corrected"]
 
 Progress = Callable[[int, int], None]
+
+
+Mask = NDArray[np.int64]
+
+_STEPS: Final[Mapping[str, tuple[str, Callable[[Mask], Mask]]]] = {
+    "channel": ("mask-color", lambda mask: mask),
+    "palette": ("palette", lambda mask: mask),
+    "void": ("mask-void", lambda mask: np.where(mask == MINUS_ONE, IGNORE, mask)),
+    "binary": ("mask-binary", lambda mask: np.where(mask == IGNORE, 1, mask)),
+    "shift": ("mask-off-by-one", lambda mask: mask - (mask != IGNORE)),
+}
+"""By step the finding that it mends, and what becomes of a mask's values."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +83,7 @@ def write_corrected(
         OutputError: ``out`` is taken, lies inside the data, or cannot be written.
     """
     with write_folder_aside(out, "corrected copy", option="--fix", apart_from=folder.root) as part:
-        changes = tuple(_Copy(folder, report.mending, part).write(progress))
+        changes = tuple(_Copy(folder, report.evidence, part).write(progress))
         write_json(
             part / layout.FIXES,
             {
@@ -87,13 +101,18 @@ class _Copy:
 
     Attributes:
         folder: what is copied.
-        mending: what is changed.
+        evidence: what is changed.
         part: where the copy is made.
     """
 
     folder: Folder
-    mending: Mending
+    evidence: Evidence
     part: Path
+
+    @functools.cached_property
+    def mends(self) -> dict[Key, list[str]]:
+        """By mask what is done to it."""
+        return self.evidence.masks.mends()
 
     def write(self, progress: Progress | None) -> Iterator[Change]:
         """Copy everything, and yield the changes."""
@@ -110,7 +129,7 @@ class _Copy:
                 done += 1
                 if progress is not None:
                     progress(done, total)
-            stems = {path.stem for path in paths if (split, path.stem) not in self.mending.drop}
+            stems = {path.stem for path in paths if (split, path.stem) not in self.evidence.drop}
             for kind in folders:
                 for path in listed_files(self.folder.root, kind, split):
                     yield from self._partner(kind, split, path, has_image=path.stem in stems)
@@ -119,7 +138,7 @@ class _Copy:
         yield from self._files()
 
     def _image(self, split: str, path: Path) -> Iterator[Change]:
-        why = self.mending.drop.get((split, path.stem))
+        why = self.evidence.drop.get((split, path.stem))
         if why is None:
             self._as_it_is(path)
         else:
@@ -128,7 +147,7 @@ class _Copy:
     def _partner(self, kind: str, split: str, path: Path, *, has_image: bool) -> Iterator[Change]:
         """Copy a mask or depth."""
         if not has_image:
-            yield self._left_out(self.mending.drop.get((split, path.stem), "pairing"), path)
+            yield self._left_out(self.evidence.drop.get((split, path.stem), "pairing"), path)
             return
         changes: list[Change] = []
         mask = self._mended_mask((split, path.stem), path, changes) if kind == layout.MASKS else None
@@ -140,36 +159,29 @@ class _Copy:
         Image.fromarray(mask.astype(np.uint8)).save(target)
         yield from changes
 
-    def _mended_mask(self, key: Key, path: Path, changes: list[Change]) -> NDArray[np.int64] | None:
+    def _mended_mask(self, key: Key, path: Path, changes: list[Change]) -> Mask | None:
         """Return the mended values of a mask, or None where there is nothing to mend; add to ``changes``."""
-        mending = self.mending
-        file = self._below(path)
-        if key in mending.colored:
-            assert mending.colors is not None
+        masks, file = self.evidence.masks, self._below(path)
+        steps = self.mends.get(key, [])
+        if key[0] in masks.values.shifted and key not in masks.colors.undecided:
+            steps = [*steps, "shift"]
+        if "colors" in steps:
+            known = masks.colors.known
+            assert known is not None
             code = "palettes-differ" if png_kind(read_bytes(path, "mask", 26)).color == PNG_PALETTE else "mask-color"
-            changes.append(Change(code, file, say("data.change.colors", source=mending.colors.known_from)))
-            return mending.colors.indices(read_color_codes(path)).astype(np.int64)
-        is_shifted = key[0] in mending.shift and key not in mending.undecided
-        if not is_shifted and key not in mending.single | mending.plain | mending.void | mending.binary:
+            changes.append(Change(code, file, say("data.change.colors", source=known.known_from)))
+            return known.indices(read_color_codes(path)).astype(np.int64)
+        if not steps:
             return None
         try:
             mask = read_indices(path)
         except DataError:
             # Not every mask of a split that is to be shifted holds indices.
             return None
-        if key in mending.single:
-            changes.append(Change("mask-color", file, say("data.change.channel")))
-        if key in mending.plain:
-            changes.append(Change("palette", file, say("data.change.palette")))
-        if key in mending.void:
-            mask[mask == MINUS_ONE] = IGNORE
-            changes.append(Change("mask-void", file, say("data.change.void")))
-        if key in mending.binary:
-            mask[mask == IGNORE] = 1
-            changes.append(Change("mask-binary", file, say("data.change.binary")))
-        if key[0] in mending.shift:
-            mask[mask != IGNORE] -= 1
-            changes.append(Change("mask-off-by-one", file, say("data.change.shift")))
+        for step in steps:
+            code, apply = _STEPS[step]
+            mask = apply(mask)
+            changes.append(Change(code, file, say(f"data.change.{step}")))
         return mask
 
     def _strange_splits(self, kind: str) -> Iterator[Change]:
@@ -183,7 +195,7 @@ class _Copy:
         for path in sorted(self.folder.root.iterdir()):
             if not path.is_file() or path.name.startswith(".") or path.name == layout.FIXES:
                 continue
-            if path.name in (layout.TEXTS, layout.CLUSTERS) and self.mending.drop:
+            if path.name in (layout.TEXTS, layout.CLUSTERS) and self.evidence.drop:
                 yield from self._lines(path)
             else:
                 self._as_it_is(path)
@@ -193,8 +205,8 @@ class _Copy:
         for number, raw in enumerate(path.read_bytes().split(b"\n"), start=1):
             reference = image_of_line(raw, is_json=path.name == layout.TEXTS)
             keys = [] if reference is None else self.folder.listing.find_images(reference)
-            if keys and all(key in self.mending.drop for key in keys):
-                yield Change(self.mending.drop[keys[0]], f"{path.name}:{number}", say("data.change.line"))
+            if keys and all(key in self.evidence.drop for key in keys):
+                yield Change(self.evidence.drop[keys[0]], f"{path.name}:{number}", say("data.change.line"))
             else:
                 kept.append(raw)
         write_bytes(self.part / path.name, b"\n".join(kept))

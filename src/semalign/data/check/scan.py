@@ -12,9 +12,10 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from semalign.data.cache import read_cached, write_cached
 from semalign.data.check.duplicates import picture_hash, pixel_hash
@@ -75,21 +76,17 @@ class Record:
     def from_json(cls, value: Any) -> Record | None:
         """Return the cached record, or None where the value is not shaped as one."""
         try:
-            record = cls(**value)
+            record = _AS_RECORD.validate_python(value)
             height, width = record.size
             good = (
                 sum(record.pixels.values()) == height * width
-                and all(0 <= int(key) <= IGNORE for key in record.pixels)
-                and all(isinstance(digest, str) for digest in record.hashes)
+                and all(0 <= value <= IGNORE for value in record.counts)
                 and len(record.hashes) == len(record.stamps)
-                and isinstance(record.orientation, str)
-                and len([float(number) for number in record.depth]) in (0, 5)
-                and len([int(number) for number in record.grey]) == 2
-                and isinstance(record.pixel_hash, str)
+                and len(record.depth) in (0, 5)
+                and len(record.grey) == 2
                 and len(bytes.fromhex(record.picture_hash)) in (0, 32)
-                and all(isinstance(color, str) for color in record.palette.values())
             )
-        except (TypeError, ValueError, AttributeError):
+        except ValueError:  # pydantic's errors are among them
             return None
         return record if good else None
 
@@ -107,6 +104,9 @@ class Record:
     def palette_colors(self) -> dict[int, Color]:
         """Of a palette mask the color of each index in use."""
         return {int(index): as_color(bytes.fromhex(text)) for index, text in self.palette.items()}
+
+
+_AS_RECORD: Final = TypeAdapter(Record)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,11 +212,8 @@ class ScanReport:
             "splits": {
                 split: {
                     **dataclasses.asdict(report),
-                    "least_size": list(report.least_size),
-                    "greatest_size": list(report.greatest_size),
-                    "depth_range": None if report.depth_range is None else list(report.depth_range),
-                    "unused": list(report.unused),
-                    "rare": list(report.rare),
+                    "unused": report.unused,
+                    "rare": report.rare,
                 }
                 for split, report in self.splits.items()
             },
