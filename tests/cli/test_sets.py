@@ -30,7 +30,7 @@ def test_import_and_use(semalign: Semalign, camvid: Path) -> None:
     said = semalign("data", "import", "camvid", "theirs", "--out", "ours")
 
     assert (said.code, said.out) == (0, "ours\n")
-    assert "SegNet tutorial: 11 to 255" in said.err
+    assert "SegNet tutorial: 11 becomes 255" in said.err
     assert "train: 2 images, 2 clusters" in said.err
     assert listing(camvid) == before
 

@@ -128,11 +128,11 @@ class Folder:
         mask = read_mask(files.mask, len(self._class_names))
         size = (mask.shape[0], mask.shape[1])
         image = decode_image(read_bytes(files.image, "image"), files.image, size).image
-        check_size("image", files.image, image.shape[:2], files.mask, size)
+        check_size("image", files.image, image.shape[:2], size, files.mask)
         depth = None
         if files.depth is not None:
             depth = read_depth(files.depth)
-            check_size("depth", files.depth, depth.shape, files.mask, size)
+            check_size("depth", files.depth, depth.shape, size, files.mask)
         return Sample(name, image, mask, depth, self.texts(split)[name], self.clusters(split)[name])
 
     def image(self, split: str, name: str) -> ImageArray:
@@ -140,7 +140,7 @@ class Folder:
         files = self.files(split, name)
         mask_size = header_size(files.mask, "mask")
         image = decode_image(read_bytes(files.image, "image"), files.image, mask_size).image
-        check_size("image", files.image, image.shape[:2], files.mask, mask_size)
+        check_size("image", files.image, image.shape[:2], mask_size, files.mask)
         return image
 
     @functools.cached_property

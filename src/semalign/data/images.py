@@ -216,10 +216,13 @@ def decode_indices(data: bytes, path: Path, what: str, modes: tuple[str, ...], c
     return values // stretch if stretch > 1 else values
 
 
-def check_size(what: str, path: Path, size: tuple[int, ...], mask_path: Path, mask_size: tuple[int, ...]) -> None:
+def check_size(
+    what: str, path: Path, size: tuple[int, ...], mask_size: tuple[int, ...], mask_path: Path | None = None
+) -> None:
     """Raise `DataError` where a file's size (H, W) is not its mask's."""
     if size != mask_size:
+        mask = "mask" if mask_path is None else f"mask {mask_path}"
         raise DataError(
-            f"{what} {path} is {size[0]} x {size[1]} (H x W) but its mask {mask_path} is {mask_size[0]} x "
-            f"{mask_size[1]}, expected equal sizes, resize one of them (a mask by nearest neighbour)"
+            f"{what} {path} is {size[0]} x {size[1]} (H x W) but its {mask} is {mask_size[0]} x {mask_size[1]}, "
+            "expected equal sizes, resize one of them (a mask by nearest neighbour)"
         )

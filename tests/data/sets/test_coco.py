@@ -60,7 +60,7 @@ def test_polygons(source: Path, imported: Importer) -> None:
         folder.load("train", "a").mask, grid("0000000", "0111000", "0111000", "0000000", "0000000")
     )
     np.testing.assert_array_equal(folder.load("train", "b").mask, np.zeros(SIZE))
-    assert found.notes == ("1 images of train have no annotation, all of each is background",)
+    assert list(map(str, found.notes)) == ["1 image of train has no annotation, all its pixels are background"]
 
 
 def test_the_rule_where_instances_overlap(source: Path, imported: Importer) -> None:
@@ -83,8 +83,8 @@ def test_the_rule_where_instances_overlap(source: Path, imported: Importer) -> N
         folder.load("train", "a").mask, grid("111xxx1", "111xxx1", "00000x1", "00000xx", "20000x0")
     )
     np.testing.assert_array_equal(folder.load("train", "b").mask, np.full(SIZE, 255))
-    assert "pixels of no instance become 255" in found.rule
-    assert found.notes == ("1 images of train have no annotation, all of each is ignored",)
+    assert "pixels of no instance become 255" in str(found.rule)
+    assert list(map(str, found.notes)) == ["1 image of train has no annotation, all its pixels are ignored"]
 
 
 def test_splits_and_places(source: Path, imported: Importer) -> None:
@@ -179,10 +179,10 @@ def test_polygons_against_pycocotools() -> None:
             {"category_id": 3, "segmentation": [[1, 2, 3, 4]]},
             r"polygon of 4 numbers, expected x1, y1, x2, y2, ... of 3",
         ),
-        ({"category_id": 3, "segmentation": [["a", 2, 3, 4, 5, 6]]}, r"polygon that is no list of numbers"),
+        ({"category_id": 3, "segmentation": [["a", 2, 3, 4, 5, 6]]}, r"polygon that is not a list of numbers"),
         ({"category_id": 3, "segmentation": [[1, 2, 3, 4, 5, float("nan")]]}, r"polygon with a corner at nan"),
         ({"category_id": 3, "segmentation": [[1e308, 2, -1e308, 4, 5, 6]]}, r"corner at 1e\+308, expected pixels of"),
-        ({"category_id": 3, "segmentation": [[10**400, 2, 3, 4, 5, 6]]}, r"polygon that is no list of numbers"),
+        ({"category_id": 3, "segmentation": [[10**400, 2, 3, 4, 5, 6]]}, r"polygon that is not a list of numbers"),
         ({"category_id": 3}, r"annotation 0 in .* has no segmentation"),
         ({"category_id": 4, "segmentation": []}, r"annotation 0 of an unknown category 4"),
         ({"category_id": 3, "image_id": 8, "segmentation": []}, r"annotation 0 of an unknown image 8"),
@@ -218,8 +218,8 @@ def test_bad_annotations(source: Path, imported: Importer, item: dict[str, Any],
         ({"images": [{"id": 1, "file_name": "a.png"}]}, r"without file_name, height or width"),
         ({"images": [{"id": 1, "file_name": "c.png", "height": 5, "width": 7}]}, r"image .*c.png of .* is missing"),
         ({"images": [{"id": 1, "file_name": "a.png", "height": 60000, "width": 60000}]}, r"60000 x 60000 pixels"),
-        ({"images": 3}, r"is no annotation file of COCO's format"),
-        ({"images": [3]}, r"has entries that are no objects"),
+        ({"images": 3}, r"is not in COCO's format"),
+        ({"images": [3]}, r"has entries that are not objects"),
         ({"categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "a"}]}, r"distinct names: rename or merge"),
         ({"categories": [{"id": 1, "name": "background"}]}, r"or choose another --background"),
         ({"categories": [{"id": 1, "name": "a\nb"}]}, r"'a\\nb' with a control character: rename it"),

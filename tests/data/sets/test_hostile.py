@@ -15,6 +15,7 @@ from semalign.data.sets import import_data
 from semalign.data.sets.plan import Entry, Plan
 from semalign.data.sets.writing import write_plan
 from semalign.errors import ConfigError, DataError, OutputError, SemalignError
+from semalign.wording import say
 from tests.data.conftest import save
 from tests.data.sets.conftest import Importer, mask, picture
 
@@ -152,7 +153,14 @@ def test_clusters_of_a_part_of_a_split(tmp_path: Path) -> None:
         Entry(split, name, lambda: pixels, lambda: mask([0])[:2, :3], cluster=cluster)
         for name, (split, cluster) in names.items()
     )
-    write_plan(Plan("", "", ("sky",), entries), tmp_path, link=False, depth=True, name="camvid", source=tmp_path)
+    write_plan(
+        Plan("", say("data.voc.rule"), ("sky",), entries),
+        tmp_path,
+        link=False,
+        depth=True,
+        name="camvid",
+        source=tmp_path,
+    )
 
     assert (tmp_path / "clusters.txt").read_text() == "val/c\tpark\n"
     assert Folder(tmp_path).clusters("val") == {"c": "park"}
@@ -171,7 +179,7 @@ def test_two_images_of_one_name(source: Path, imported: Importer) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("camvd", {}, r"got 'camvd', which is no known data set, did you mean 'camvid'\?"),
+        ("camvd", {}, r"got 'camvd', which is not a known data set, did you mean 'camvid'\?"),
         ("voc", {"annotations": ["a.json"]}, r"--annotations is for coco and has no effect on voc: leave it out"),
         ("coco", {}, r"data import coco needs --annotations FILE.json"),
         ("nyuv2", {"splits": {"tst": "val"}}, r"--split tst=val names a split that is not there"),

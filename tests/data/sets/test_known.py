@@ -116,7 +116,7 @@ def test_camvid_with_a_class_dict(source: Path, imported: Importer) -> None:
         ("name,r,g,b\nSky,9,8\n", r"gives 'Sky' the color '9 8', expected three numbers to 255"),
         ("name,r,g,b\nSky,²,8,7\n", r"gives 'Sky' the color '² 8 7', expected three numbers to 255"),
         (f"name,r,g,b\nSky,{'9' * 5000},8,7\n", r"gives 'Sky' the color .*, expected three numbers to 255"),
-        (f'name,r,g,b\n"{"S" * 200_000}",9,8,7\n', r"class_dict.csv is no CSV that can be read \(field larger than"),
+        (f'name,r,g,b\n"{"S" * 200_000}",9,8,7\n', r"class_dict.csv cannot be read as CSV \(field larger than"),
     ],
 )
 def test_camvids_wrong_class_dict(source: Path, imported: Importer, text: str, message: str) -> None:
@@ -162,7 +162,7 @@ def test_nyuv2_in_dformers_layout(source: Path, imported: Importer) -> None:
         np.testing.assert_array_equal(sample.depth, depth.astype(np.float32))
     assert found.splits == {"train": 1, "test": 1}
     assert found.depth
-    assert "--split test=val" in found.notes[0]
+    assert "--split test=val" in str(found.notes[0])
     assert folder.class_names[:3] + folder.class_names[-1:] == ("wall", "floor", "cabinet", "other prop")
 
 
@@ -258,7 +258,7 @@ def test_voc(source: Path, imported: Importer) -> None:
     np.testing.assert_array_equal(folder.load("val", "2007_000033").mask, values)
     assert colors[1].tolist() == [128, 0, 0]
     assert colors[255].tolist() == [224, 224, 192]
-    assert found.notes == ("the test split is left out, its masks are not published",)
+    assert list(map(str, found.notes)) == ["the test split is left out, its masks are not published"]
     assert folder.class_names == voc.CLASSES
     assert (voc.CLASSES[0], voc.CLASSES[15], voc.CLASSES[20]) == ("background", "person", "tv monitor")
 
@@ -298,7 +298,7 @@ def test_cityscapes(source: Path, imported: Importer) -> None:
     np.testing.assert_array_equal(first.depth, mask([0, 3]).astype(np.float32) * 1000)
     assert (first.cluster, second.cluster) == ("aachen", "lindau")
     assert found.splits == {"train": 1, "val": 1}
-    assert "the test split is left out" in found.notes[0]
+    assert "the test split is left out" in str(found.notes[0])
     assert cityscapes.CLASSES[cityscapes.TRAIN_IDS[26]] == "car"
 
 
@@ -321,7 +321,7 @@ def test_unknown_ids_and_colors(source: Path, imported: Importer) -> None:
     folder, found = imported("camvid", ignore_unknown=True)
 
     np.testing.assert_array_equal(folder.load("train", "0001TP_1").mask, mask([255, 255, 255, 3]))
-    assert found.notes[-1] == "4 pixels of unknown values in 2 masks are ignored (255)"
+    assert str(found.notes[-1]) == "4 pixels of unknown values in 2 masks are ignored (255)"
 
 
 def test_unknown_colors(source: Path, imported: Importer) -> None:

@@ -120,7 +120,7 @@ def test_what_is_no_such_mat(source: Path, imported: Importer, h5py: Any, tmp_pa
     with pytest.raises(DataError, match=r"keeps 'depths' in other files"):
         imported("nyuv2")
     path.write_bytes(b"no HDF5")
-    with pytest.raises(DataError, match=r"labeled.mat is no HDF5 file or is cut short"):
+    with pytest.raises(DataError, match=r"labeled.mat is not an HDF5 file or is cut short"):
         imported("nyuv2")
 
 

@@ -365,7 +365,7 @@ def _read_sample(root: Path, name: str, files: Files, class_count: int) -> Recor
         for what, path, array in (("image", files.image, image), ("depth", files.depth, depth)):
             if array is not None and path is not None:
                 try:
-                    check_size(what, path, array.shape[:2], files.mask, mask_size)
+                    check_size(what, path, array.shape[:2], mask_size, files.mask)
                 except DataError as error:
                     # With both off, the image's: one of the three files is likely to be the odd one.
                     problems.setdefault("size", error)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import functools
 import re
-from pathlib import Path
 from typing import Final
 
-from semalign.data.sample import MaskArray
 from semalign.data.sets.plan import Entry, Plan
-from semalign.data.sets.rules import Unknown, classes_of_ids, read_ids
+from semalign.data.sets.rules import MaskRule, Unknown
 from semalign.data.sets.source import Source
 from semalign.errors import DataError
 from semalign.metrics import IGNORE
+from semalign.wording import say
 
 __all__ = ["EXPECTED", "TITLE", "plan"]
 
@@ -22,32 +21,21 @@ EXPECTED: Final = "images/training/, annotations/training/ and objectInfo150.txt
 CLASS_COUNT = 150
 _NUMBER = re.compile("[0-9]{1,6}")
 SPLITS = {"train": "training", "val": "validation"}
-_IDS = {k: k - 1 for k in range(1, CLASS_COUNT + 1)} | {0: IGNORE}
+_RULE = MaskRule({k: k - 1 for k in range(1, CLASS_COUNT + 1)} | {0: IGNORE}, f"0 for void, 1 to {CLASS_COUNT}")
 
 
 def plan(source: Source, unknown: Unknown) -> Plan:
     """Find ADE20K below ``source``."""
     source.enter("annotations", below=("ADEChallengeData2016",))
     names = _class_names(source)
-    entries = []
+    entries: list[Entry] = []
     for split, theirs in SPLITS.items():
         if source.folder(f"images/{theirs}") is None:
             continue
-        images = source.by_stem(source.root / "images" / theirs, "image")
-        masks = source.by_stem(source.need_folder(f"annotations/{theirs}"), "mask", endings=(".png",))
-        for name, image in images.items():
-            if name not in masks:
-                raise DataError(
-                    f"image {image} has no mask: expected {source.root / 'annotations' / theirs / name}.png, add the "
-                    "mask or remove the image"
-                )
-            entries.append(Entry(split, name, image, functools.partial(_mask, masks[name], unknown)))
-    return Plan("ADEChallengeData2016", "1 to 150 become 0 to 149, 0 becomes 255", names, tuple(entries))
-
-
-def _mask(path: Path, unknown: Unknown) -> MaskArray:
-    expected = f"0 for void, 1 to {CLASS_COUNT}"
-    return classes_of_ids(read_ids(path, expected), _IDS, path, expected, unknown)
+        pairs = source.pairs(source.root / "images" / theirs, source.need_folder(f"annotations/{theirs}"))
+        for image, mask in pairs:
+            entries.append(Entry(split, image.stem, image, functools.partial(_RULE.read, mask, unknown)))
+    return Plan("ADEChallengeData2016", say("data.ade20k.rule"), names, tuple(entries))
 
 
 def _class_names(source: Source) -> tuple[str, ...]:

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Final
 
 from semalign.data.colors import Color, is_byte
-from semalign.data.sample import MaskArray
 from semalign.data.sets.plan import Entry, Plan
-from semalign.data.sets.rules import Unknown, classes_of_colors, classes_of_ids, read_colors, read_ids
+from semalign.data.sets.rules import MaskRule, Unknown
 from semalign.data.sets.source import Source
 from semalign.errors import DataError, first_line, nearest
 from semalign.metrics import IGNORE
+from semalign.wording import say
 
 __all__ = ["CLASSES", "COLORS", "EXPECTED", "GROUPS", "TITLE", "plan", "split_of"]
 
@@ -94,9 +94,8 @@ COLORS: Final[Mapping[str, Color]] = {
 }
 
 SPLITS = ("train", "val", "test")
-_IDS = {k: k for k in range(len(CLASSES))} | {len(CLASSES): IGNORE}
+_IDS = MaskRule({k: k for k in range(len(CLASSES))} | {len(CLASSES): IGNORE}, "0 to 10, and 11 for void")
 _INDEX = {name.casefold(): k for k, ours in enumerate(CLASSES) for name in GROUPS[ours]} | {"void": IGNORE}
-_COLOR_RULE = "colors of 32 classes to 11 as in the SegNet tutorial, Void to 255"
 
 
 def plan(source: Source, unknown: Unknown) -> Plan:
@@ -136,16 +135,16 @@ def _segnet(source: Source, unknown: Unknown) -> Plan:
         if source.folder(f"{split}annot") is None:
             continue
         for image, mask in _pairs(source, split):
-            make = functools.partial(_mask_of_ids, mask, unknown)
+            make = functools.partial(_IDS.read, mask, unknown)
             entries.append(Entry(split, image.stem, image, make, cluster=_sequence(image.stem)))
-    return Plan("SegNet tutorial", "11 to 255, 0 to 10 as they are", CLASSES, tuple(entries))
+    return Plan("SegNet tutorial", say("data.camvid.ids"), CLASSES, tuple(entries))
 
 
 def _pairs(source: Source, split: str) -> list[tuple[Path, Path]]:
     """Return image and mask of a split, by its list where there is one, else by the folders."""
     listing = source.root / f"{split}.txt"
     if not listing.is_file():
-        return _same_names(source, split, f"{split}annot", "")
+        return source.pairs(source.need_folder(split), source.need_folder(f"{split}annot"))
     pairs = []
     for line in source.lines(listing):
         parts = line.split()
@@ -157,75 +156,51 @@ def _pairs(source: Source, split: str) -> list[tuple[Path, Path]]:
     return pairs
 
 
-def _same_names(source: Source, images: str, masks: str, ending: str) -> list[tuple[Path, Path]]:
-    """Return image and mask NAME + ``ending`` of two folders."""
-    found = source.by_stem(source.need_folder(images), "image")
-    labels = source.by_stem(source.need_folder(masks), "mask", endings=(".png",))
-    return [(path, _partner(source, labels, name + ending, path, masks)) for name, path in found.items()]
-
-
-def _partner(source: Source, labels: Mapping[str, Path], stem: str, image: Path, masks: str) -> Path:
-    if stem not in labels:
-        raise DataError(
-            f"image {image} has no mask: expected {source.root / masks / (stem + '.png')}, add the mask or remove the "
-            "image"
-        )
-    return labels[stem]
-
-
 def _colored_folders(source: Source, unknown: Unknown) -> Plan:
-    colors = _color_rule(source)
+    rule = _color_rule(source)
     entries = []
     for split in SPLITS:
         if source.folder(f"{split}_labels") is None:
             continue
         ending = "_L" if any(path.stem.endswith("_L") for path in (source.root / f"{split}_labels").iterdir()) else ""
-        for image, mask in _same_names(source, split, f"{split}_labels", ending):
-            make = functools.partial(_mask_of_colors, mask, colors, unknown)
+        for image, mask in source.pairs(source.need_folder(split), source.root / f"{split}_labels", ending):
+            make = functools.partial(rule.read, mask, unknown)
             entries.append(Entry(split, image.stem, image, make, cluster=_sequence(image.stem)))
-    return Plan("folders of a split with colors", _COLOR_RULE, CLASSES, tuple(entries))
+    return Plan("folders of a split with colors", say("data.camvid.colors"), CLASSES, tuple(entries))
 
 
 def _stills(source: Source, stills: Path, unknown: Unknown) -> Plan:
-    colors = _color_rule(source)
+    rule = _color_rule(source)
     masks = source.need_folder("LabeledApproved_full", "LabeledApproved")
     entries = []
-    for image, mask in _same_names(source, stills.name, masks.name, "_L"):
+    for image, mask in source.pairs(stills, masks, "_L"):
         split = split_of(image.stem)
         if not split:
             raise DataError(
-                f"image {image} is no frame of CamVid's four sequences, such as 0001TP_006690: its split is not known, "
-                "remove it or rename it as in the original"
+                f"image {image} is not a frame of CamVid's four sequences, such as 0001TP_006690, so that its split is "
+                "unknown: remove it or rename it as in the original"
             )
-        make = functools.partial(_mask_of_colors, mask, colors, unknown)
+        make = functools.partial(rule.read, mask, unknown)
         entries.append(Entry(split, image.stem, image, make, cluster=_sequence(image.stem)))
-    note = "the split is the SegNet tutorial's: 367 train, 101 val and 233 test of 701 frames"
-    return Plan("the original's stills", _COLOR_RULE, CLASSES, tuple(entries), (note,))
+    return Plan(
+        "the original's stills", say("data.camvid.colors"), CLASSES, tuple(entries), (say("data.camvid.split"),)
+    )
 
 
-def _mask_of_ids(path: Path, unknown: Unknown) -> MaskArray:
-    expected = "0 to 10, and 11 for void"
-    return classes_of_ids(read_ids(path, expected), _IDS, path, expected, unknown)
-
-
-def _mask_of_colors(path: Path, colors: Mapping[Color, int], unknown: Unknown) -> MaskArray:
-    return classes_of_colors(read_colors(path), colors, path, "colors of CamVid's 32 classes", unknown)
-
-
-def _color_rule(source: Source) -> dict[Color, int]:
+def _color_rule(source: Source) -> MaskRule:
     """Return our class by color, from class_dict.csv or label_colors.txt where there is one."""
     table, text = source.root / "class_dict.csv", source.root / "label_colors.txt"
     if table.is_file():
         try:
             rows = [row for row in csv.reader(source.lines(table)) if row][1:]
         except csv.Error as error:
-            raise DataError(f"{table} is no CSV that can be read ({first_line(error)}), copy it again") from error
+            raise DataError(f"{table} cannot be read as CSV ({first_line(error)}), copy it again") from error
         named = [(row[0].strip(), row[1:], table) for row in rows]
     elif text.is_file():
         parts = [line.split() for line in source.lines(text)]
         named = [(" ".join(part[3:]), part[:3], text) for part in parts]
     else:
-        return {color: _INDEX[name.casefold()] for name, color in COLORS.items()}
+        return _by_color({color: _INDEX[name.casefold()] for name, color in COLORS.items()})
     rule: dict[Color, int] = {}
     for name, numbers, path in named:
         if len(numbers) != 3 or not all(is_byte(number.strip()) for number in numbers):
@@ -233,4 +208,8 @@ def _color_rule(source: Source) -> dict[Color, int]:
         if name.casefold() not in _INDEX:
             raise DataError(f"{path} names {name!r}, which is none of CamVid's 32 classes{nearest(name, COLORS)}")
         rule[(int(numbers[0]), int(numbers[1]), int(numbers[2]))] = _INDEX[name.casefold()]
-    return rule
+    return _by_color(rule)
+
+
+def _by_color(classes: Mapping[Color, int]) -> MaskRule:
+    return MaskRule.for_colors(classes, "colors of CamVid's 32 classes")

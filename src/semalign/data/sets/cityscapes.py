@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from semalign.data.sample import MaskArray
 from semalign.data.sets.plan import Entry, Plan
-from semalign.data.sets.rules import Unknown, classes_of_ids, read_ids
+from semalign.data.sets.rules import MaskRule, Unknown
 from semalign.data.sets.source import Source, check_name
 from semalign.errors import DataError
 from semalign.metrics import IGNORE
+from semalign.wording import say
 
 __all__ = ["CLASSES", "EXPECTED", "TITLE", "TRAIN_IDS", "plan"]
 
@@ -46,8 +48,8 @@ TRAIN_IDS: Final = {
 """Our class by label id; the other ids are ignored."""
 
 # -1 (licence plate) is 255 in a file of 8 bits.
-_LABEL_IDS = {k: TRAIN_IDS.get(k, IGNORE) for k in (*range(34), IGNORE)}
-_TRAIN_IDS = {k: k for k in (*range(len(CLASSES)), IGNORE)}
+_LABEL_RULE = MaskRule({k: TRAIN_IDS.get(k, IGNORE) for k in (*range(34), IGNORE)}, "label ids 0 to 33")
+_TRAIN_RULE = MaskRule({k: k for k in (*range(len(CLASSES)), IGNORE)}, "0 to 18, and 255")
 IMAGE_ENDING = "_leftImg8bit"
 
 
@@ -70,25 +72,19 @@ def plan(source: Source, unknown: Unknown) -> Plan:
                 if disparity is not None:
                     place = disparity / split / city.name / f"{name}_disparity.png"
                     depth = source.file(place, "disparity")
-                mask = functools.partial(_mask, _labels(source, masks / split / city.name, name), unknown)
+                read, labels = _labels(source, masks / split / city.name, name)
+                mask = functools.partial(read, labels, unknown)
                 entries.append(Entry(split, name, image, mask, depth, city.name))
     if (images / "test").is_dir():
-        notes.append("the test split is left out, its masks are not published")
+        notes.append(say("data.no-test-masks"))
     if disparity is not None:
-        notes.append("depth/ holds the disparity as stored: large values are near, 0 is unknown")
-    rule = "label ids to the 19 trainIds, all others to 255"
-    return Plan("leftImg8bit and gtFine", rule, CLASSES, tuple(entries), tuple(notes))
+        notes.append(say("data.cityscapes.disparity"))
+    return Plan("leftImg8bit and gtFine", say("data.cityscapes.rule"), CLASSES, tuple(entries), tuple(notes))
 
 
-def _labels(source: Source, folder: Path, name: str) -> Path:
-    """Return the mask of an image: its label ids, or the trainIds that the data set's scripts have made."""
+def _labels(source: Source, folder: Path, name: str) -> tuple[Callable[[Path, Unknown], MaskArray], Path]:
+    """Return how an image's mask is read, and its file: label ids, or the trainIds that the data set's scripts make."""
     ids, train_ids = (folder / f"{name}_gtFine_label{kind}.png" for kind in ("Ids", "TrainIds"))
-    return source.file(train_ids if train_ids.is_file() and not ids.is_file() else ids, "mask")
-
-
-def _mask(path: Path, unknown: Unknown) -> MaskArray:
-    if path.stem.endswith("TrainIds"):
-        expected = "0 to 18, and 255"
-        return classes_of_ids(read_ids(path, expected), _TRAIN_IDS, path, expected, unknown)
-    expected = "label ids 0 to 33"
-    return classes_of_ids(read_ids(path, expected), _LABEL_IDS, path, expected, unknown)
+    if train_ids.is_file() and not ids.is_file():
+        return _TRAIN_RULE.read, source.file(train_ids, "mask")
+    return _LABEL_RULE.read, source.file(ids, "mask")

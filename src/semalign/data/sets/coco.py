@@ -25,6 +25,7 @@ from semalign.data.sets.plan import Entry, Plan
 from semalign.data.sets.source import Source, check_name
 from semalign.errors import ConfigError, DataError
 from semalign.metrics import IGNORE
+from semalign.wording import say
 
 __all__ = ["EXPECTED", "TITLE", "decode_counts", "paint", "plan", "polygon_mask", "rle_mask"]
 
@@ -74,11 +75,11 @@ def plan(source: Source, annotations: Sequence[str], background: str | None) -> 
         found, empty = _entries(document, path, classes, split, source, background is not None)
         entries += found
         if empty:
-            notes.append(f"{empty} images of {split} have no annotation, all of each is " + (background or "ignored"))
+            what = background or say("data.coco.ignored")
+            notes.append(say("data.coco.empty", n=empty, split=split, what=what))
     assert names is not None
-    outside = f"{background!r} (class 0)" if background is not None else "255"
-    rule = f"pixels of no instance become {outside}, crowds 255, smaller instances lie above larger ones"
-    return Plan("COCO's annotations", rule, names, tuple(entries), tuple(notes))
+    outside = f"{background!r} (0)" if background is not None else "255"
+    return Plan("COCO's annotations", say("data.coco.rule", outside=outside), names, tuple(entries), tuple(notes))
 
 
 # ---- The file ----
@@ -97,7 +98,7 @@ def _split_and_file(given: str, source: Source) -> tuple[str, Path]:
         split, name = "", given
     path = next((p for p in (Path(name), source.root / name) if p.is_file()), None)
     if path is None:
-        raise DataError(f"--annotations {given} is no file, here or in {source.root}: correct the name")
+        raise DataError(f"--annotations {given} is not a file, here or in {source.root}: correct the name")
     if not split:
         split = next((known for known in ("train", "val", "test") if known in path.stem.lower()), "train")
     return check_name(split, "--annotations"), path
@@ -110,9 +111,9 @@ def _read(path: Path) -> dict[str, Any]:
         raise DataError(f"{path} cannot be read as JSON ({error}), expected COCO's annotations") from error
     lists = ("images", "annotations", "categories")
     if not isinstance(document, dict) or not all(isinstance(document.get(name), list) for name in lists):
-        raise DataError(f"{path} is no annotation file of COCO's format, expected an object with {', '.join(lists)}")
+        raise DataError(f"{path} is not in COCO's format, expected an object with {', '.join(lists)}")
     if not all(isinstance(item, dict) for name in lists for item in document[name]):
-        raise DataError(f"{path} has entries that are no objects, expected COCO's format")
+        raise DataError(f"{path} has entries that are not objects, expected COCO's format")
     return document
 
 
@@ -249,7 +250,7 @@ def _points(polygon: object, name: str) -> NDArray[np.float64]:
     try:
         points = np.asarray(polygon, dtype=np.float64)
     except (TypeError, ValueError, OverflowError) as error:
-        raise DataError(f"{name} has a polygon that is no list of numbers, expected x1, y1, x2, y2, ...") from error
+        raise DataError(f"{name} has a polygon that is not a list of numbers, expected x1, y1, x2, y2, ...") from error
     if points.ndim != 1 or len(points) % 2 or len(points) < 6:
         raise DataError(
             f"{name} has a polygon of {points.size} numbers, expected x1, y1, x2, y2, ... of 3 points or more"

@@ -15,6 +15,7 @@ from semalign.data.sets.source import Source
 from semalign.data.sets.writing import Progress, renamed_splits, write_plan
 from semalign.errors import ConfigError, DataError, nearest
 from semalign.files import write_folder_aside
+from semalign.wording import Message, say
 
 __all__ = ["NAMES", "Imported", "import_data"]
 
@@ -37,28 +38,27 @@ class Imported:
 
     Attributes:
         out: the folder.
-        layout: how the source was laid out.
+        layout: the name of the source's layout.
         rule: what its pixel values became.
         class_names: of the folder.
         splits: images by split.
         clusters: sequences, cities or scenes by split; 0 where they are not known.
         depth: whether there is depth.
-        notes: sentences that a user must know.
+        notes: what a user must know.
     """
 
     out: Path
     layout: str
-    rule: str
+    rule: Message
     class_names: tuple[str, ...]
     splits: dict[str, int]
     clusters: dict[str, int]
     depth: bool
-    notes: tuple[str, ...]
+    notes: tuple[Message, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values."""
-        value = dataclasses.asdict(self)
-        return {**value, "out": str(self.out), "class_names": list(self.class_names), "notes": list(self.notes)}
+        """Return plain values; sentences are English."""
+        return {**vars(self), "out": str(self.out), "rule": str(self.rule), "notes": list(map(str, self.notes))}
 
 
 def import_data(
@@ -96,7 +96,7 @@ def import_data(
         OutputError: ``out`` is taken or cannot be written.
     """
     if name not in NAMES:
-        raise ConfigError(f"data import got {name!r}, which is no known data set{nearest(name, NAMES)}")
+        raise ConfigError(f"data import got {name!r}, which is not a known data set{nearest(name, NAMES)}")
     if name != "coco" and annotations:
         raise ConfigError(f"--annotations is for coco and has no effect on {name}: leave it out")
     unknown = Unknown(ignore=ignore_unknown)
@@ -115,7 +115,7 @@ def import_data(
         write_plan(plan, part, link=link, depth=depth, name=name, source=root, progress=progress)
     notes = list(plan.notes)
     if unknown.pixels:
-        notes.append(f"{unknown.pixels} pixels of unknown values in {unknown.masks} masks are ignored (255)")
+        notes.append(say("data.unknown-ignored", n=unknown.pixels, masks=unknown.masks))
     counts = Counter(entry.split for entry in plan.entries)
     clusters = {
         split: len({entry.cluster for entry in plan.entries if entry.split == split and entry.cluster is not None})

@@ -14,14 +14,15 @@ from typing import Any, Final, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from semalign.data.images import decode_indices
+from semalign.data.images import decode_indices, png_kind
 from semalign.data.reading import read_bytes
 from semalign.data.sample import ImageArray, MaskArray
 from semalign.data.sets.plan import Entry, Plan
-from semalign.data.sets.rules import Unknown, classes_of_ids, read_ids
+from semalign.data.sets.rules import MaskRule, Unknown
 from semalign.data.sets.source import Source, check_name
 from semalign.errors import ConfigError, DataError, first_line
 from semalign.metrics import IGNORE
+from semalign.wording import say
 
 __all__ = ["CLASSES", "EXPECTED", "TITLE", "plan"]
 
@@ -78,11 +79,8 @@ MAT = "nyu_depth_v2_labeled.mat"
 MILLIMETRES = 1000
 MOST_MILLIMETRES = 65534  # 65535 would look like a mark of holes
 
-_IDS = {k: k - 1 for k in range(1, len(CLASSES) + 1)} | {0: IGNORE}
-_NO_VAL = (
-    "the data set has train and test and no val: --split test=val scores the test images while training, as many "
-    "papers do"
-)
+_RULE = MaskRule({k: k - 1 for k in range(1, len(CLASSES) + 1)} | {0: IGNORE}, "0 for void, 1 to 40")
+_NO_VAL = say("data.nyuv2.no-val")
 
 
 def plan(source: Source, unknown: Unknown) -> Plan:
@@ -116,24 +114,17 @@ def _from_folders(source: Source, unknown: Unknown) -> Plan:
                         f"{listing} names {name!r}, which has no {what} in {source.root}: complete the data"
                     )
             depth = None if depths is None else _grey_depth(depths[name])
-            mask = functools.partial(_mask, masks[name], unknown)
+            mask = functools.partial(_RULE.read, masks[name], unknown)
             entries.append(Entry(split, name, images[name], mask, depth))
     if depths is None and source.folder("HHA"):
-        notes.append("HHA/ is left out, depth is one channel here: add Depth/ to have it")
-    notes.append("scenes are not known in this layout, each image counts as its own: the .mat knows them")
-    rule = "1 to 40 become 0 to 39, 0 becomes 255"
-    return Plan("DFormer's folders", rule, CLASSES, tuple(entries), tuple(notes))
-
-
-def _mask(path: Path, unknown: Unknown) -> MaskArray:
-    expected = "0 for void, 1 to 40"
-    return classes_of_ids(read_ids(path, expected), _IDS, path, expected, unknown)
+        notes.append(say("data.nyuv2.hha"))
+    notes.append(say("data.nyuv2.no-scenes"))
+    return Plan("DFormer's folders", say("data.nyuv2.ids"), CLASSES, tuple(entries), tuple(notes))
 
 
 def _grey_depth(path: Path) -> Path | Callable[[], NDArray[np.uint16]]:
     """Return a grey file as it is, and how to read one that stores one channel three times."""
-    header = read_bytes(path, "depth", 26)
-    is_rgb = header[1:4] == b"PNG" and header[25:26] in (b"\2", b"\6")
+    is_rgb = png_kind(read_bytes(path, "depth", 26)).color in (2, 6)
     return functools.partial(_equal_channels, path) if is_rgb else path
 
 
@@ -158,7 +149,7 @@ def _from_mat(source: Source, unknown: Unknown) -> Plan:
     try:
         file = h5py.File(path, "r")
     except OSError as error:
-        raise DataError(f"{path} is no HDF5 file or is cut short ({error}), download it again") from error
+        raise DataError(f"{path} is not an HDF5 file or is cut short ({error}), download it again") from error
     mat = _Mat(file, path)
     count, width, height = mat.shape("labels", 3)
     for name, expected in (("images", (count, 3, width, height)), ("depths", (count, width, height))):
@@ -180,8 +171,7 @@ def _from_mat(source: Source, unknown: Unknown) -> Plan:
         for split, numbers in _splits(source, count).items()
         for number in numbers
     )
-    notes = (_NO_VAL, "depth is in millimetres, of `depths`, whose holes NYU has filled; names are MATLAB's numbers")
-    return Plan(MAT, "894 classes to 40 by classMapping40.mat, 0 becomes 255", CLASSES, entries, notes)
+    return Plan(MAT, say("data.nyuv2.mapping"), CLASSES, entries, (_NO_VAL, say("data.nyuv2.depth")))
 
 
 class _Mat:
@@ -241,15 +231,14 @@ class _Mat:
         found = []
         for reference in np.asarray(self.array(name)).ravel():
             if not isinstance(reference, h5py.Reference) or not isinstance(self.file[reference], h5py.Dataset):
-                self._refuse(f"has {name!r} that is no cell array of strings")
+                self._refuse(f"has {name!r} that is not a cell array of strings")
             found.append("".join(chr(int(code)) for code in np.asarray(self.file[reference]).ravel()))
         return found
 
 
 def _classes(mat: _Mat, index: int, classes: NDArray[np.int64], unknown: Unknown) -> MaskArray:
-    rule = {0: IGNORE} | {k + 1: int(forty) - 1 for k, forty in enumerate(classes)}
-    expected = f"0 for unlabelled, 1 to {len(classes)}"
-    return classes_of_ids(mat.labels(index), rule, mat.path, expected, unknown)
+    by_id = {0: IGNORE} | {k + 1: int(forty) - 1 for k, forty in enumerate(classes)}
+    return MaskRule(by_id, f"0 for unlabelled, 1 to {len(classes)}").apply(mat.labels(index), mat.path, unknown)
 
 
 def _mapping(source: Source) -> NDArray[np.int64]:

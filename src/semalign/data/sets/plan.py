@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from semalign.data.sample import ImageArray, MaskArray
+from semalign.wording import Message
 
 __all__ = ["Entry", "Plan"]
 
@@ -43,15 +44,15 @@ class Plan:
     """A data set as it was found.
 
     Attributes:
-        layout: which of the data set's layouts, in words.
-        rule: what its pixel values become, in words.
+        layout: the name of the layout.
+        rule: what its pixel values become.
         class_names: line k of classes.txt is class k-1.
         entries: the images, in the order in which they are written.
-        notes: sentences that a user must know.
+        notes: what a user must know.
     """
 
     layout: str
-    rule: str
+    rule: Message
     class_names: tuple[str, ...]
     entries: tuple[Entry, ...]
-    notes: tuple[str, ...] = ()
+    notes: tuple[Message, ...] = ()

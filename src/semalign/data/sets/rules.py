@@ -1,17 +1,18 @@
 """What a data set's pixel values and colors mean: from ids and colors to class indices, 255 ignored.
 
-This module knows nothing of any one data set.
+This module does not depend on any one data set.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from semalign.data.colors import Color
+from semalign.data.colors import Color, color_codes, color_of_code
 from semalign.data.images import decode_indices
 from semalign.data.masks import ONE_CHANNEL
 from semalign.data.reading import read_bytes
@@ -19,7 +20,7 @@ from semalign.data.sample import MaskArray
 from semalign.errors import DataError
 from semalign.metrics import IGNORE
 
-__all__ = ["Unknown", "classes_of_colors", "classes_of_ids", "read_colors", "read_ids"]
+__all__ = ["MaskRule", "Unknown"]
 
 MOST_SHOWN = 5
 
@@ -54,45 +55,44 @@ class Unknown:
         )
 
 
-def read_ids(path: Path, content: str) -> NDArray[np.int64]:
-    """Return H x W ids of a PNG of one channel, as stored."""
-    return decode_indices(read_bytes(path, "mask"), path, "mask", ONE_CHANNEL, content).astype(np.int64)
+@dataclasses.dataclass(frozen=True)
+class MaskRule:
+    """What the ids or the colors of a data set's masks mean.
 
+    Attributes:
+        classes: class index by id, or by color code (see `color_codes`); 255 for ignored.
+        expected: the ids or colors, in messages.
+        of_colors: the masks are pictures in colors.
+    """
 
-def read_colors(path: Path) -> NDArray[np.int64]:
-    """Return H x W color codes R * 65536 + G * 256 + B of an RGB picture (PNG)."""
-    values = decode_indices(read_bytes(path, "mask"), path, "mask", ("RGB", "RGBA"), "class colors")
-    wide = values[..., :3].astype(np.int64)
-    return (wide[..., 0] << 16) | (wide[..., 1] << 8) | wide[..., 2]
+    classes: Mapping[int, int]
+    expected: str
+    of_colors: bool = False
 
+    @classmethod
+    def for_colors(cls, classes: Mapping[Color, int], expected: str) -> MaskRule:
+        """Return the rule of class indices by color."""
+        codes = color_codes(np.array(list(classes))).tolist()
+        return cls(dict(zip(codes, classes.values(), strict=True)), expected, of_colors=True)
 
-def classes_of_ids(
-    ids: NDArray[np.int64], rule: Mapping[int, int], path: Path, expected: str, unknown: Unknown
-) -> MaskArray:
-    """Return class indices of ids by ``rule``; ids that it lacks go to ``unknown``."""
-    return _apply(ids, rule, path, expected, unknown, lambda value: f"the id {value}")
+    def read(self, path: Path, unknown: Unknown) -> MaskArray:
+        """Return the class indices of a mask file (PNG)."""
+        data = read_bytes(path, "mask")
+        if self.of_colors:
+            rgb = decode_indices(data, path, "mask", ("RGB", "RGBA"), "class colors")[..., :3]
+            return self.apply(color_codes(rgb), path, unknown)
+        return self.apply(decode_indices(data, path, "mask", ONE_CHANNEL, self.expected), path, unknown)
 
+    def apply(self, values: NDArray[np.integer], path: Path, unknown: Unknown) -> MaskArray:
+        """Return the class indices of ids or color codes; those that the rule lacks go to ``unknown``."""
+        found, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+        strange = [place for place, value in enumerate(found) if int(value) not in self.classes]
+        if strange:
+            shown = [self._shown(int(found[place])) for place in strange]
+            unknown.met(path, shown, int(counts[strange].sum()), self.expected)
+        classes = np.array([self.classes.get(int(value), IGNORE) for value in found], dtype=np.uint8)
+        mask: MaskArray = classes[inverse].reshape(values.shape)
+        return mask
 
-def classes_of_colors(
-    codes: NDArray[np.int64], rule: Mapping[Color, int], path: Path, expected: str, unknown: Unknown
-) -> MaskArray:
-    """Return class indices of color codes by ``rule``; colors that it lacks go to ``unknown``."""
-    by_code = {(r << 16) | (g << 8) | b: index for (r, g, b), index in rule.items()}
-    return _apply(codes, by_code, path, expected, unknown, lambda c: f"the color {c >> 16} {c >> 8 & 255} {c & 255}")
-
-
-def _apply(
-    values: NDArray[np.int64],
-    rule: Mapping[int, int],
-    path: Path,
-    expected: str,
-    unknown: Unknown,
-    shown: Callable[[int], str],
-) -> MaskArray:
-    found, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    strange = [place for place, value in enumerate(found) if int(value) not in rule]
-    if strange:
-        unknown.met(path, [shown(int(found[place])) for place in strange], int(counts[strange].sum()), expected)
-    classes = np.array([rule.get(int(value), IGNORE) for value in found], dtype=np.uint8)
-    mask: MaskArray = classes[inverse].reshape(values.shape)
-    return mask
+    def _shown(self, value: int) -> str:
+        return f"the color {' '.join(map(str, color_of_code(value)))}" if self.of_colors else f"the id {value}"

@@ -1,6 +1,6 @@
 """The files of somebody's data set: found by name, kept inside their folder, and refused in one sentence.
 
-This module knows nothing of any one data set.
+This module does not depend on any one data set.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def check_name(name: str, where: str) -> str:
     """
     why = ""
     if not name or name in (".", ".."):
-        why = "is no name"
+        why = "is not a name"
     elif any(ord(letter) < 32 or ord(letter) == 127 for letter in name):
         why = "holds a control character"
     elif "/" in name or "\\" in name:
@@ -134,6 +134,23 @@ class Source:
                     f"{what}s {found[path.stem]} and {path} have one name, expected one {what} per name: remove one"
                 )
             found[path.stem] = self.inside(path, what)
+        return found
+
+    def pairs(self, images: Path, masks: Path, ending: str = "") -> list[tuple[Path, Path]]:
+        """Return each image of a folder, sorted, with its mask NAME + ``ending`` of another folder.
+
+        Raises:
+            DataError: an image has no mask, or as `by_stem`.
+        """
+        labels = self.by_stem(masks, "mask", endings=(".png",))
+        found = []
+        for name, image in self.by_stem(images, "image").items():
+            stem = name + ending
+            if stem not in labels:
+                raise DataError(
+                    f"image {image} has no mask: expected {masks / stem}.png, add the mask or remove the image"
+                )
+            found.append((image, labels[stem]))
         return found
 
     def listed(self, line: str, where: str) -> PurePosixPath:

@@ -8,13 +8,15 @@ from typing import Final
 
 from PIL import Image
 
+from semalign.data.colors import as_color
 from semalign.data.sample import MaskArray
 from semalign.data.sets.plan import Entry, Plan
-from semalign.data.sets.rules import Unknown, classes_of_colors, classes_of_ids, read_colors, read_ids
+from semalign.data.sets.rules import MaskRule, Unknown
 from semalign.data.sets.source import Source, check_name
 from semalign.errors import DataError
 from semalign.metrics import IGNORE
 from semalign.palette import PASCAL_VOC
+from semalign.wording import say
 
 __all__ = ["CLASSES", "EXPECTED", "TITLE", "plan"]
 
@@ -45,8 +47,9 @@ CLASSES: Final = (
     "tv monitor",
 )
 
-_IDS = {k: k for k in (*range(len(CLASSES)), IGNORE)}
-_COLORS = {(int(color[0]), int(color[1]), int(color[2])): k for k, color in enumerate(PASCAL_VOC) if k in _IDS}
+_INDICES = (*range(len(CLASSES)), IGNORE)
+_IDS = MaskRule({k: k for k in _INDICES}, "0 to 20, and 255 for the border")
+_COLORS = MaskRule.for_colors({as_color(PASCAL_VOC[k]): k for k in _INDICES}, "colors of Pascal VOC's palette")
 
 
 def plan(source: Source, unknown: Unknown) -> Plan:
@@ -61,19 +64,17 @@ def plan(source: Source, unknown: Unknown) -> Plan:
             continue
         names = [check_name(name, str(listing)) for name in source.lines(listing)]
         if split == "test" and not any((masks / f"{name}.png").is_file() for name in names):
-            notes.append("the test split is left out, its masks are not published")
+            notes.append(say("data.no-test-masks"))
             continue
         for name in names:
             image = source.file(images / f"{name}.jpg", "image")
             mask = source.file(masks / f"{name}.png", "mask")
             entries.append(Entry(split, name, image, functools.partial(_mask, mask, unknown)))
-    rule = "0 to 20 as they are, 255 (border) ignored"
-    return Plan("VOCdevkit", rule, CLASSES, tuple(entries), tuple(notes))
+    return Plan("VOCdevkit", say("data.voc.rule"), CLASSES, tuple(entries), tuple(notes))
 
 
 def _mask(path: Path, unknown: Unknown) -> MaskArray:
     """Return a mask by its palette's indices, or by its colors where a tool has saved it as RGB."""
-    expected = "0 to 20, and 255 for the border"
     try:
         with Image.open(path) as image:
             is_rgb = image.mode in ("RGB", "RGBA")
@@ -81,6 +82,4 @@ def _mask(path: Path, unknown: Unknown) -> MaskArray:
         if isinstance(error, MemoryError):
             raise
         raise DataError(f"mask {path} cannot be decoded ({type(error).__name__}), replace the file") from error
-    if is_rgb:
-        return classes_of_colors(read_colors(path), _COLORS, path, "colors of Pascal VOC's palette", unknown)
-    return classes_of_ids(read_ids(path, expected), _IDS, path, expected, unknown)
+    return (_COLORS if is_rgb else _IDS).read(path, unknown)

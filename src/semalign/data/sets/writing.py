@@ -11,20 +11,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from semalign.data.images import IMAGE_ENDINGS, image_size
+from semalign import layout
+from semalign.data.images import IMAGE_ENDINGS, check_size, image_size
 from semalign.data.reading import read_bytes
 from semalign.data.sets.plan import Entry, Plan
 from semalign.data.sets.source import check_name
 from semalign.errors import DataError
 from semalign.files import write_json, write_text
 
-__all__ = ["IMPORT_FILE", "write_plan"]
-
-IMPORT_FILE = "import.json"
-"""Where the folder says what it was made from."""
-
-# History of the format: 1: first.
-IMPORT_FORMAT = 1
+__all__ = ["write_plan"]
 
 Progress = Callable[[int, int], None]
 
@@ -39,33 +34,33 @@ def write_plan(
         part: the folder.
         link: link to images and depth in place of copying them.
         depth: write depth where the plan has it.
-        name: of the data set, for `IMPORT_FILE`.
-        source: where it was, for `IMPORT_FILE`.
+        name: of the data set, for `layout.IMPORTED`.
+        source: where it was, for `layout.IMPORTED`.
         progress: called with (images done, images).
 
     Raises:
         DataError: a mask, image or depth does not fit.
     """
     _check_distinct(plan.entries)
-    write_text(part / "classes.txt", "".join(f"{label}\n" for label in plan.class_names))
+    write_text(part / layout.CLASS_NAMES, "".join(f"{label}\n" for label in plan.class_names))
     for done, entry in enumerate(plan.entries, start=1):
         _write_entry(entry, part, link=link, depth=depth)
         if progress is not None:
             progress(done, len(plan.entries))
     clusters = _cluster_lines(plan.entries)
     if clusters:
-        write_text(part / "clusters.txt", "".join(clusters))
+        write_text(part / layout.CLUSTERS, "".join(clusters))
     write_json(
-        part / IMPORT_FILE,
+        part / layout.IMPORTED,
         {
-            "format": IMPORT_FORMAT,
+            "format": layout.IMPORTED_FORMAT,
             "data_set": name,
             "layout": plan.layout,
-            "rule": plan.rule,
+            "rule": str(plan.rule),
             "source": str(source.resolve()),
             "linked": link,
             "splits": dict(Counter(entry.split for entry in plan.entries)),
-            "notes": list(plan.notes),
+            "notes": list(map(str, plan.notes)),
         },
     )
 
@@ -83,39 +78,31 @@ def _check_distinct(entries: Iterable[Entry]) -> None:
 
 def _write_entry(entry: Entry, part: Path, *, link: bool, depth: bool) -> None:
     mask = entry.mask()
-    place = part / "masks" / entry.split
+    place = part / layout.MASKS / entry.split
     place.mkdir(parents=True, exist_ok=True)
     Image.fromarray(mask).save(place / f"{entry.name}.png")
-    place = part / "images" / entry.split
+    place = part / layout.IMAGES / entry.split
     place.mkdir(parents=True, exist_ok=True)
     size = (mask.shape[0], mask.shape[1])
     if isinstance(entry.image, Path):
         ending = entry.image.suffix.lower()
         if ending not in IMAGE_ENDINGS:
             raise DataError(f"image {entry.image} ends in {ending!r}, expected one of {', '.join(IMAGE_ENDINGS)}")
-        _check_size("image", entry.image, image_size(entry.image, size), size)
+        check_size("image", entry.image, image_size(entry.image, size), size)
         _put(entry.image, place / f"{entry.name}{ending}", link=link)
     else:
         Image.fromarray(entry.image()).save(place / f"{entry.name}.png")
     if entry.depth is None or not depth:
         return
-    place = part / "depth" / entry.split
+    place = part / layout.DEPTH / entry.split
     place.mkdir(parents=True, exist_ok=True)
     if isinstance(entry.depth, Path):
-        _check_size("depth", entry.depth, image_size(entry.depth), size)
+        check_size("depth", entry.depth, image_size(entry.depth), size)
         _put(entry.depth, place / f"{entry.name}.png", link=link)
     else:
         values = np.ascontiguousarray(entry.depth())
-        _check_size("depth of", Path(entry.name), (values.shape[0], values.shape[1]), size)
+        check_size("depth of", Path(entry.name), values.shape, size)
         Image.fromarray(values).save(place / f"{entry.name}.png")
-
-
-def _check_size(what: str, path: Path, size: tuple[int, int], mask_size: tuple[int, int]) -> None:
-    if size != mask_size:
-        raise DataError(
-            f"{what} {path} is {size[0]} x {size[1]} (H x W) but its mask is {mask_size[0]} x {mask_size[1]}, expected "
-            "equal sizes: correct the data set, or resize the mask by nearest neighbour"
-        )
 
 
 def _put(path: Path, target: Path, *, link: bool) -> None:
