@@ -8,7 +8,7 @@ import torch
 import transformers
 
 import semalign
-from semalign.model.text_fusion import projection_hook
+from semalign.model.temperature import projection_hook
 
 torch.manual_seed(0)
 

@@ -171,11 +171,11 @@ def parts_page() -> str:
             "semalign.audit.findings.AuditReport",
             "semalign.audit.findings.Finding",
             "semalign.audit.watch.Watch",
-            "semalign.model.text_guidance.Place",
-            "semalign.model.text_fusion.alignment_sites",
-            "semalign.model.text_fusion.recording",
-            "semalign.model.text_fusion.projection_hook",
-            "semalign.model.text_fusion.parameter_role",
+            "semalign.model.places.Place",
+            "semalign.model.alignment.alignment_sites",
+            "semalign.model.recording.recording",
+            "semalign.model.temperature.projection_hook",
+            "semalign.model.roles.parameter_role",
         )
     ]
     return "\n".join(parts)

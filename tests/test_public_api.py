@@ -31,8 +31,8 @@ def test_names_are_the_functions_they_say() -> None:
     """Each name leads to the thing of that name."""
     from semalign import api
     from semalign.errors import SemalignError
+    from semalign.model.alignment import EncoderAlignment
     from semalign.model.dropin import SemanticAlignmentModule
-    from semalign.model.text_fusion import EncoderAlignment
 
     assert semalign.SemalignError is SemalignError
     assert semalign.EncoderAlignment is EncoderAlignment

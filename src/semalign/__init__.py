@@ -11,8 +11,8 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "DecoderAlignment": "semalign.model.text_fusion",
-    "EncoderAlignment": "semalign.model.text_fusion",
+    "DecoderAlignment": "semalign.model.alignment",
+    "EncoderAlignment": "semalign.model.alignment",
     "SemalignError": "semalign.errors",
     "SemanticAlignmentModule": "semalign.model.dropin",
     "add_text_guidance": "semalign.model.text_guidance",

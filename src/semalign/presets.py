@@ -17,6 +17,8 @@ __all__ = [
     "DEFAULT_BASE",
     "DOCUMENT_ARMS",
     "EARLIEST_LOOK",
+    "IMAGE_MEAN",
+    "IMAGE_STD",
     "INIT_ONCE_LEARNABLE",
     "LEARNABLE_KNOBS",
     "LOOKS",
@@ -24,6 +26,7 @@ __all__ = [
     "PRESETS",
     "SCENES",
     "Activation",
+    "AlignmentForm",
     "AlignmentKnobs",
     "Base",
     "Bound",
@@ -43,6 +46,8 @@ Base = Literal["1", "1/sqrt(d)"]
 Bound = Literal["project", "clamp", "none"]
 Activation = Literal["none", "tanh", "sigmoid"]
 Residual = Literal["plain", "pre-norm", "normalized"]
+AlignmentForm = Literal["auto", "folded", "sdpa", "reference"]
+"""How an alignment is computed: the results are the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +219,11 @@ EARLIEST_LOOK: Final = 20
 """The first look is at one block in this many of the last look, or later."""
 
 # ---- data ----
+
+IMAGE_MEAN: Final = 0.45
+"""What images in [0, 1] are standardised with: their mean, in each color."""
+IMAGE_STD: Final = 0.25
+"""What images in [0, 1] are standardised with: their standard deviation, in each color."""
 
 
 @dataclass(frozen=True, slots=True)

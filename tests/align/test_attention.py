@@ -12,11 +12,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from semalign.align import attention
-from semalign.align.attention import Form, attend, attention_weights, has_text, mix_values, silence_padding
+from semalign.align.attention import AttentionForm, attend, attention_weights, has_text, mix_values, silence_padding
 from semalign.presets import Similarity
 
 SIMILARITIES = get_args(Similarity)
-FORMS = get_args(Form)
+FORMS = get_args(AttentionForm)
 BATCH, POSITIONS, TOKENS, HEADS, WIDTH = 2, 5, 7, 3, 11  # WIDTH is that of one head
 DIM = HEADS * WIDTH
 
@@ -122,7 +122,7 @@ def test_forms_agree(similarity: Similarity, mask: Tensor | None, texts: int, to
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("similarity", SIMILARITIES)
-def test_gradcheck(form: Form, similarity: Similarity) -> None:
+def test_gradcheck(form: AttentionForm, similarity: Similarity) -> None:
     """Analytic gradients are the numerical ones, with padding in the middle and an image without text."""
     leaves = tuple(tensor.requires_grad_() for tensor in tensors(tokens=3))
     mask = torch.tensor([[False, True, False], [True, True, True]])
@@ -137,7 +137,7 @@ def test_gradcheck(form: Form, similarity: Similarity) -> None:
 @pytest.mark.parametrize("similarity", SIMILARITIES)
 @pytest.mark.parametrize("top_k", [None, 2])
 @pytest.mark.parametrize("texts", [1, BATCH])
-def test_padding_is_silent(form: Form, similarity: Similarity, top_k: int | None, texts: int) -> None:
+def test_padding_is_silent(form: AttentionForm, similarity: Similarity, top_k: int | None, texts: int) -> None:
     """NaN and infinity in padded rows, and a text of padding only, reach neither values nor gradients."""
     mask = torch.tensor([[False, True, False, True, True, False, False], [True] * 7])
     results = []
@@ -180,7 +180,7 @@ def test_weights_without_text_are_zero() -> None:
 
 @pytest.mark.filterwarnings("ignore:Anomaly Detection")
 @pytest.mark.parametrize("form", FORMS)
-def test_no_nan_on_the_way_back(form: Form) -> None:
+def test_no_nan_on_the_way_back(form: AttentionForm) -> None:
     """The backward pass holds no NaN anywhere, as anomaly detection confirms, where an image has no text."""
     leaves = [tensor.requires_grad_() for tensor in tensors()]
     mask = torch.stack([torch.ones(TOKENS, dtype=torch.bool), MASK[0]])
@@ -194,7 +194,7 @@ def test_no_nan_on_the_way_back(form: Form) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_order_of_tokens_does_not_matter(form: Form) -> None:
+def test_order_of_tokens_does_not_matter(form: AttentionForm) -> None:
     """Permuting tokens with their mask leaves the mixture unchanged: padding may stand anywhere."""
     query, key, value, scale = tensors()
     order = torch.tensor([3, 0, 6, 1, 5, 2, 4])
@@ -206,7 +206,7 @@ def test_order_of_tokens_does_not_matter(form: Form) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_padding_is_as_if_absent(form: Form) -> None:
+def test_padding_is_as_if_absent(form: AttentionForm) -> None:
     """Masked tokens give what a text without them gives."""
     query, key, value, scale = tensors()
     keep = ~MASK[0]
@@ -218,7 +218,7 @@ def test_padding_is_as_if_absent(form: Form) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_batch_size_does_not_matter(form: Form) -> None:
+def test_batch_size_does_not_matter(form: AttentionForm) -> None:
     """Images do not see each other; a shared text gives what its copies give."""
     query, key, value, scale = tensors(texts=1)
 
@@ -231,7 +231,7 @@ def test_batch_size_does_not_matter(form: Form) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_torch_multihead_attention_agrees(form: Form) -> None:
+def test_torch_multihead_attention_agrees(form: AttentionForm) -> None:
     """torch.nn.MultiheadAttention, an outside implementation, gives the same mixture and weights."""
     torch.manual_seed(0)
     query, key, value, _ = tensors()

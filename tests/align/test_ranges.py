@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from semalign.model.text_fusion import Alignment, DecoderAlignment, EncoderAlignment
+from semalign.model.alignment import Alignment, DecoderAlignment, EncoderAlignment
 from semalign.presets import PRESETS
 
 SIDES: tuple[type[EncoderAlignment | DecoderAlignment], ...] = (EncoderAlignment, DecoderAlignment)

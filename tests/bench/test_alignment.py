@@ -16,7 +16,7 @@ from semalign.bench.alignment import (
 )
 from semalign.bench.counting import Counts, count
 from semalign.bench.machine import Machine
-from semalign.model.text_fusion import Alignment, DecoderAlignment, EncoderAlignment
+from semalign.model.alignment import Alignment, DecoderAlignment, EncoderAlignment
 
 TEXT_DIM = 11
 
@@ -26,7 +26,7 @@ TEXT_DIM = 11
 def test_the_yardstick_is_the_same_function(kind: type[Alignment], shared: bool) -> None:
     """The lean form gives our modules' numbers and gradients, with our modules' weights."""
     torch.manual_seed(0)
-    site: Any = kind(26, TEXT_DIM, 2, form="reference").double()  # type: ignore[call-arg]
+    site: Any = kind(26, TEXT_DIM, 2, form="reference").double()
     x = torch.randn(3, 17, 26, dtype=torch.float64, requires_grad=True)
     text = torch.randn(*(() if shared else (3,)), 7, TEXT_DIM, dtype=torch.float64)
 

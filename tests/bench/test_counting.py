@@ -3,7 +3,7 @@
 import torch
 from torch.nn import functional as F
 
-from semalign.align.feed_forward import feed_forward
+from semalign.align.cpu.feed_forward import feed_forward
 from semalign.bench.counting import count
 
 

@@ -12,7 +12,7 @@ from semalign.bench.infer import infer_tables
 from semalign.bench.models import KINDS, Case, forward_call, models_of, step_call
 from semalign.bench.step import measure_loop, shares_of, step_tables, text_shares
 from semalign.bench.tables import Table, markdown_tables
-from semalign.model.text_fusion import alignment_sites
+from semalign.model.alignment import alignment_sites
 from semalign.train.inputs import prepare_inputs
 from tests.small import scenes, tiny_options
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib
 import importlib.util
 import json
@@ -18,10 +19,12 @@ from torch import Tensor, nn
 
 import semalign
 from semalign.errors import CheckpointError, ConfigError, DataError
-from semalign.model.backbones import HF_NAMES, HF_SIZES, Backbone, BackboneEncoder, make_backbone, restore_backbone
+from semalign.model.alignment import EncoderAlignment, alignment_sites
+from semalign.model.backbones import Backbone, BackboneEncoder, make_backbone, restore_backbone
 from semalign.model.build import build_segmenter
-from semalign.model.text_fusion import EncoderAlignment, alignment_sites
-from semalign.model.text_guidance import TextGuided, add_text_guidance, find_places, remove_text_guidance
+from semalign.model.families import FAMILIES, family_of
+from semalign.model.places import find_places
+from semalign.model.text_guidance import TextGuided, add_text_guidance, remove_text_guidance
 from semalign.train.run import load_run
 from tests.small import TINY, tiny_options
 
@@ -46,7 +49,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "dinov2": PLAIN,
     "resnet": PYRAMID | {"embedding_size": 8},
 }
-FAMILIES = pytest.mark.parametrize("name", SMALL)
+EACH_FAMILY = pytest.mark.parametrize("name", SMALL)
 LEVELS = [(16, 21), (8, 11), (4, 6), (2, 3)]
 """Sides of 61 x 83 divided by 4, 8, 16 and 32, rounded up."""
 
@@ -84,10 +87,10 @@ def texts(seed: int = 2) -> Tensor:
 
 
 def test_names_and_sizes() -> None:
-    """Seven families have four sizes each, and every name has small options here."""
-    assert list(SMALL) == list(HF_NAMES)
-    assert list(HF_SIZES) == list(HF_NAMES.values())
-    assert all(list(sizes) == ["nano", "tiny", "small", "base"] for sizes in HF_SIZES.values())
+    """Seven families have four sizes each, and are found by their types; every name has small options here."""
+    assert list(SMALL) == list(FAMILIES)
+    assert all(list(family.sizes) == ["nano", "tiny", "small", "base"] for family in FAMILIES.values())
+    assert all(family_of(name) is family for family in FAMILIES.values() for name in family.types)
 
 
 # ---- The laws, family by family ----
@@ -105,7 +108,7 @@ def test_a_part_of_a_backbone_is_refused(path: str) -> None:
 
 
 @needs_transformers
-@FAMILIES
+@EACH_FAMILY
 def test_levels_of_images_with_prime_sides(name: str) -> None:
     """Whatever the sides, the levels have them divided by the strides, rounded up, and the backbone's channels."""
     encoder = BackboneEncoder(small(name)).eval()
@@ -123,7 +126,7 @@ def test_levels_of_images_with_prime_sides(name: str) -> None:
 
 
 @needs_transformers
-@FAMILIES
+@EACH_FAMILY
 def test_levels_lie_where_the_image_is(name: str) -> None:
     """What is changed in one corner of the image changes that corner's features, and far ones less, at every level."""
     encoder = BackboneEncoder(small(name)).eval()
@@ -141,7 +144,7 @@ def test_levels_lie_where_the_image_is(name: str) -> None:
 
 
 @needs_transformers
-@FAMILIES
+@EACH_FAMILY
 @pytest.mark.parametrize("per", ["block", "stage"])
 def test_with_gate_zero_nothing_changes(name: str, per: str) -> None:
     """With gate 0 the guided backbone gives the unguided one's bits, and removal gives them again."""
@@ -161,7 +164,7 @@ def test_with_gate_zero_nothing_changes(name: str, per: str) -> None:
 
 
 @needs_transformers
-@FAMILIES
+@EACH_FAMILY
 def test_places(name: str) -> None:
     """By default every block of stages 1 to 3 is guided, or the last of each; the sites say stage and block."""
     blocks = 6 if name == "dinov2" else 4
@@ -179,7 +182,7 @@ def test_places(name: str) -> None:
 
 
 @needs_transformers
-@FAMILIES
+@EACH_FAMILY
 def test_gradient_reaches_every_site(name: str) -> None:
     """In training every parameter of every site gets a gradient that is not zero, and so does the text."""
     encoder = guided_encoder(name, temperature_learnable=True, stages=(0, 1, 2, 3)).train()
@@ -196,7 +199,7 @@ def test_gradient_reaches_every_site(name: str) -> None:
 
 
 @needs_transformers
-@FAMILIES
+@EACH_FAMILY
 def test_laws_of_the_text(name: str) -> None:
     """The order of tokens does not matter; an image without text has the unguided backbone's bits."""
     encoder = guided_encoder(name)
@@ -218,7 +221,7 @@ def test_laws_of_the_text(name: str) -> None:
 
 
 @needs_transformers
-@FAMILIES
+@EACH_FAMILY
 def test_the_alignment_sees_positions_and_channels(name: str) -> None:
     """A guided block gives what the alignment itself makes of the block's output, and knows its rows and columns."""
     encoder = guided_encoder(name, stages=(1,), per="stage")
@@ -254,7 +257,7 @@ def test_the_alignment_sees_positions_and_channels(name: str) -> None:
 
 
 @needs_transformers
-@FAMILIES
+@EACH_FAMILY
 def test_removal_and_state_dicts(name: str) -> None:
     """The backbone keeps its names; its own state dict loads into the guided one; removal leaves no trace."""
     module = small(name).module.eval()
@@ -339,7 +342,7 @@ def test_whole_models_and_registers() -> None:
 
 @needs_transformers
 @pytest.mark.parametrize("size", ["nano", "tiny"])
-@FAMILIES
+@EACH_FAMILY
 def test_built_by_name(name: str, size: str) -> None:
     """`semalign.build` makes a segmenter around a backbone; equal seeds give equal bits, whatever was drawn before."""
     options = {"model.backbone": f"hf:{name}", "model.size": size}
@@ -386,7 +389,7 @@ def test_a_run_is_saved_and_loaded(name: str, data: Path, tmp_path: Path) -> Non
     state = run.model.state_dict()
     assert state.keys() == loaded.model.state_dict().keys()
     assert all(torch.equal(state[key], tensor) for key, tensor in loaded.model.state_dict().items())
-    assert loaded.model.visual_encoder.facts["config"]["model_type"] == HF_NAMES[name]
+    assert loaded.model.visual_encoder.facts["config"]["model_type"] == FAMILIES[name].types[0]
     assert semalign.evaluate(tmp_path / "run", data).score.miou == pytest.approx(result.score.miou)
     curves = {key for key in result.curves if key.startswith("visual_encoder") and key.endswith("/gate")}
     assert {re.sub(r".*stages\.(\d)\..*", r"\1", key) for key in curves} == {"1", "2", "3"}
@@ -454,7 +457,8 @@ def test_a_backbone_saved_by_itself(tmp_path: Path) -> None:
             assert torch.equal(state[f"swin.{key}" if f"swin.{key}" in state else key], tensor)
     assert all((state[key] == 1).all() for key in state if key.startswith("hidden_states_norms") and "weight" in key)
     assert again.module.state_dict().keys() == state.keys()
-    assert again[1:5] == backbone[1:5]
+    assert dataclasses.replace(again, module=backbone.module, weights=backbone.weights) == backbone
+    assert (again.weights, backbone.weights) == ("scratch", str(tmp_path / "swin"))
 
 
 # ---- What is refused ----

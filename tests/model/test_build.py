@@ -15,9 +15,9 @@ from torch.nn import functional as F
 from semalign.align.temperature import DeadKnobWarning
 from semalign.config import Options, read_options
 from semalign.errors import ConfigError
+from semalign.model.alignment import alignment_sites
 from semalign.model.build import SIZES, build_segmenter, initialize, nudge
 from semalign.model.segmenter import Segmenter
-from semalign.model.text_fusion import alignment_sites
 from semalign.presets import PRESETS
 from semalign.train.optimizer import make_optimizer, parameter_groups
 from semalign.train.run import build_model

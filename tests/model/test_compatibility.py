@@ -16,10 +16,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from semalign.model.alignment import alignment_sites
 from semalign.model.backbones import Backbone, BackboneEncoder, make_backbone
 from semalign.model.build import build_segmenter
 from semalign.model.segmenter import Segmenter
-from semalign.model.text_fusion import alignment_sites
 from semalign.model.text_guidance import remove_text_guidance
 from semalign.text.bank import TextBank, class_bank, class_token_bank, save_bank
 from semalign.text.encoders import make_encoder

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from semalign.errors import TextError
+from semalign.model.alignment import DecoderAlignment
 from semalign.model.decoder import Decoder, LinearClassifier, TextClassifier, TextFreeLevel
-from semalign.model.text_fusion import DecoderAlignment
+from semalign.presets import Residual
 from semalign.train.optimizer import make_optimizer, parameter_groups
 
 BATCH, CLASSES, DIM, TEXT_DIM = 2, 3, 8, 5
@@ -71,7 +72,7 @@ def test_each_level_meets_the_text_in_its_own_place() -> None:
     ("residual", "preset"), [("pre-norm", "recommended"), ("normalized", "seed"), ("plain", "document")]
 )
 @pytest.mark.filterwarnings("ignore::semalign.align.temperature.DeadKnobWarning")
-def test_a_level_without_text_is_an_alignment_without_its_branch(residual: str, preset: str) -> None:
+def test_a_level_without_text_is_an_alignment_without_its_branch(residual: Residual, preset: str) -> None:
     """With the same parameters it gives what the guided level gives for images without text, bit for bit."""
     torch.manual_seed(0)
     guided = DecoderAlignment(DIM, TEXT_DIM, 2, preset=preset, allow_dead=True)

@@ -16,8 +16,9 @@ from torch.nn import functional as F
 
 from semalign.align.temperature import DeadKnobWarning
 from semalign.errors import ConfigError, TextError
+from semalign.model.alignment import DecoderAlignment, EncoderAlignment
 from semalign.model.dropin import SemanticAlignmentModule
-from semalign.model.text_fusion import DecoderAlignment, EncoderAlignment, parameter_role
+from semalign.model.roles import parameter_role
 
 GOLDEN = Path(__file__).parents[3] / "shared" / "golden"
 CASES = json.loads((GOLDEN / "index.json").read_text()) if (GOLDEN / "index.json").exists() else []
@@ -361,7 +362,7 @@ def test_roles() -> None:
         ({"top_m": 0}, "top_m=0, expected at least 1"),
         (
             {"version": "2025-11-03", "encoder_use_cosine": True},
-            "has no such choice, expected False or version 'latest'",
+            "does not have this choice, expected False or version 'latest'",
         ),
     ],
 )
@@ -374,7 +375,11 @@ def test_bad_options(options: dict[str, Any], message: str) -> None:
 @pytest.mark.parametrize(
     ("x", "text", "message"),
     [
-        ((2, 3, 5, 27), (7, 11), r"visual features of shape \(2, 3, 5, 27\), expected batch x height x width x 28"),
+        (
+            (2, 3, 5, 27),
+            (7, 11),
+            r"visual features of shape \(2, 3, 5, 27\), expected batch x positions x 28 or batch x height x width x 28",
+        ),
         ((2, 15, 28), (7, 10), r"text of shape \(7, 10\) for 2 images, expected 2 x tokens x 11"),
         ((2, 15, 28), (3, 7, 11), r"text of shape \(3, 7, 11\) for 2 images"),
         ((2, 15, 28), (2, 0, 11), "with at least one token"),

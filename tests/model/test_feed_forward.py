@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from semalign.align.feed_forward import feed_forward as in_blocks
+from semalign.align.cpu.feed_forward import feed_forward as in_blocks
 from semalign.model.feed_forward import add_feed_forward
 
 C = 7
@@ -72,8 +72,8 @@ def plain_norm(norm: nn.Module, ffn: nn.Sequential) -> None:
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Count the calls of the function that runs in blocks, and let it run for small features too."""
-    monkeypatch.setattr("semalign.align.feed_forward.POSITIONS_PER_CHANNEL", 0)
-    monkeypatch.setattr("semalign.align.feed_forward.LEAST_BYTES", 0)
+    monkeypatch.setattr("semalign.align.cpu.feed_forward.POSITIONS_PER_CHANNEL", 0)
+    monkeypatch.setattr("semalign.align.cpu.feed_forward.LEAST_BYTES", 0)
     made: list[int] = []
 
     def counted(*args: Any) -> Tensor:
@@ -118,9 +118,9 @@ def test_changed_modules_are_called(calls: list[int], change: Callable[[nn.Modul
 def test_few_positions_take_the_modules(calls: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     """With gradients up to so many positions per channel, without up to a size of the hidden layer."""
     norm, ffn = level()
-    monkeypatch.setattr("semalign.align.feed_forward.POSITIONS_PER_CHANNEL", 3)
+    monkeypatch.setattr("semalign.align.cpu.feed_forward.POSITIONS_PER_CHANNEL", 3)
     # 29 numbers of 4 bytes a position.
-    monkeypatch.setattr("semalign.align.feed_forward.LEAST_BYTES", 11 * 29 * 4)
+    monkeypatch.setattr("semalign.align.cpu.feed_forward.LEAST_BYTES", 11 * 29 * 4)
 
     few = add_feed_forward(torch.ones(3 * C, C), norm, ffn)
     assert calls == []

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from semalign.errors import DataError, TextError
+from semalign.model.alignment import alignment_sites
 from semalign.model.build import build_segmenter
 from semalign.model.segmenter import Segmenter
-from semalign.model.text_fusion import alignment_sites
 from semalign.model.visual_encoder import ResidualNorm
 
 BATCH, CLASSES, TOKENS, TEXT_DIM = 3, 5, 7, 11
@@ -165,7 +165,10 @@ def test_inputs_that_are_missing() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (draw(BATCH, TOKENS, 5), r"got text of shape \(3, 7, 5\), expected 3 x tokens x 11 or tokens x 11"),
+        (
+            draw(BATCH, TOKENS, 5),
+            r"got text of shape \(3, 7, 5\) for 3 images, expected 3 x tokens x 11 or tokens x 11",
+        ),
         (draw(2, TOKENS, TEXT_DIM), r"got text of shape \(2, 7, 11\) for 3 images"),
         (draw(BATCH, 0, TEXT_DIM), "with at least one token"),
     ],

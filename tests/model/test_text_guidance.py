@@ -12,16 +12,14 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 import semalign
-from semalign.align.cost import FormChoice
 from semalign.errors import ConfigError, TextError
-from semalign.model.text_fusion import (
-    EncoderAlignment,
-    alignment_sites,
-    parameter_role,
-    projection_hook,
-    recording,
-)
-from semalign.model.text_guidance import Place, TextGuided, add_text_guidance, remove_text_guidance
+from semalign.model.alignment import EncoderAlignment, alignment_sites
+from semalign.model.places import Place
+from semalign.model.recording import recording
+from semalign.model.roles import parameter_role
+from semalign.model.temperature import projection_hook
+from semalign.model.text_guidance import TextGuided, add_text_guidance, remove_text_guidance
+from semalign.presets import AlignmentForm
 
 B, H, W, C, T, CT = 2, 5, 7, 12, 3, 11
 
@@ -139,7 +137,7 @@ def test_layouts_agree_with_the_alignment_itself(layout: str) -> None:
 
 @pytest.mark.parametrize("form", ["folded", "sdpa"])
 @pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
-def test_with_gate_zero_nothing_changes(memory: torch.memory_format, form: FormChoice) -> None:
+def test_with_gate_zero_nothing_changes(memory: torch.memory_format, form: AlignmentForm) -> None:
     """With gate 0 values and their order in memory are the backbone's, to the bit, and the gate still learns."""
     torch.manual_seed(0)
     backbone = Pyramid().to(memory_format=memory)  # type: ignore[call-overload]

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from semalign.align.temperature import DeadKnobWarning
 from semalign.errors import CheckpointError, ConfigError
+from semalign.model.alignment import DecoderAlignment, EncoderAlignment
 from semalign.model.dropin import SemanticAlignmentModule
-from semalign.model.text_fusion import DecoderAlignment, EncoderAlignment
 from semalign.share import original
 from semalign.share.original import OPTIONS, import_original, load_original
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from semalign.model.text_fusion import alignment_sites
+from semalign.model.alignment import alignment_sites
 from semalign.train.alignment_cost import alignment_cost
 from semalign.train.run import build_model
 from tests.small import tiny_options

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from semalign.model.alignment import Alignment, EncoderAlignment
 from semalign.model.build import build_segmenter
-from semalign.model.text_fusion import Alignment, EncoderAlignment
 from semalign.train.optimizer import ROLES, learning_rate_factor, make_optimizer, parameter_groups
 
 RATES = {"lr": 2e-3, "scalar_lr": 5e-3, "decay": 0.07, "scalar_decay": 0.0}

@@ -14,7 +14,7 @@ from PIL import Image
 from semalign import api
 from semalign.data.transforms import normalize_image, resize_image
 from semalign.errors import ConfigError, DataError, OutputError, TextError
-from semalign.model.text_fusion import alignment_sites
+from semalign.model.alignment import alignment_sites
 from semalign.train.predict import Prediction, attention_sheets, predict_files, short_site
 from semalign.train.run import TrainedRun, load_run
 from tests.small import CLASSES, SIZE, TINY, scenes

@@ -19,12 +19,21 @@ from torch.nn import functional as F
 
 from semalign.presets import Similarity
 
-__all__ = ["Form", "attend", "attention_weights", "has_text", "mix_values", "silence_padding"]
+__all__ = [
+    "EPS",
+    "AttentionForm",
+    "attend",
+    "attention_weights",
+    "has_text",
+    "mix_values",
+    "not_in_top_k",
+    "silence_padding",
+]
 
-Form = Literal["reference", "sdpa"]
+AttentionForm = Literal["reference", "sdpa"]
 
-# Smallest norm a cosine divides by; only a vector of zeros is nearer to zero in practice.
-_EPS = 1e-6
+EPS = 1e-6
+"""Smallest norm that a cosine divides by; only a vector of zeros is nearer to zero in practice."""
 
 
 def has_text(is_padding: Bool[Tensor, "#batch tokens"]) -> Bool[Tensor, " #batch"]:
@@ -43,6 +52,12 @@ def silence_padding(
     if rows.shape[0] == 1 and is_padding.shape[0] > 1:
         is_padding = is_padding.all(dim=0, keepdim=True)
     return rows.masked_fill(is_padding.unsqueeze(-1), 0.0)
+
+
+def not_in_top_k(logits: Float[Tensor, "*axes"], top_k: int, dim: int) -> Bool[Tensor, "*axes"]:
+    """Return which entries are not among the ``top_k`` highest along ``dim``."""
+    chosen = logits.topk(top_k, dim=dim).indices
+    return torch.ones_like(logits, dtype=torch.bool).scatter_(dim, chosen, False)
 
 
 def attention_weights(
@@ -87,9 +102,7 @@ def attention_weights(
         logits = logits.masked_fill((is_padding & present[:, None])[:, None, None], -torch.inf)
         absent = ~present[:, None, None, None]
     if top_k is not None and top_k < logits.shape[-1]:
-        chosen = logits.detach().topk(top_k, dim=-1).indices
-        dropped = torch.ones_like(logits, dtype=torch.bool).scatter_(-1, chosen, False)
-        logits = logits.masked_fill(dropped, -torch.inf)
+        logits = logits.masked_fill(not_in_top_k(logits.detach(), top_k, dim=-1), -torch.inf)
     weights = logits.softmax(dim=-1)
     if absent is not None:
         weights = weights.masked_fill(absent, 0.0)
@@ -118,7 +131,7 @@ def attend(
     similarity: Similarity = "dot",
     is_padding: Bool[Tensor, "#batch tokens"] | None = None,
     top_k: int | None = None,
-    form: Form = "sdpa",
+    form: AttentionForm = "sdpa",
 ) -> Float[Tensor, "batch positions dim"]:
     """Return concat_h(weights_h v_h), the weights being those of `attention_weights`.
 
@@ -170,7 +183,7 @@ def _split(x: Float[Tensor, "batch rows dim"], heads: int) -> Float[Tensor, "bat
 
 def _unit(x: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d"]:
     wide = x.float() if x.dtype.itemsize < 4 else x
-    return F.normalize(wide, dim=-1, eps=_EPS).to(x.dtype)
+    return F.normalize(wide, dim=-1, eps=EPS).to(x.dtype)
 
 
 def _comparable(

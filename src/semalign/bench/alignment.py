@@ -21,8 +21,8 @@ from semalign.bench.counting import Counts, count
 from semalign.bench.machine import Machine, measure_machine
 from semalign.bench.tables import Table, markdown_tables
 from semalign.bench.timing import clock_of, ratio, seconds, take_turns
+from semalign.model.alignment import Alignment, DecoderAlignment, EncoderAlignment, SingleTokenWarning
 from semalign.model.feed_forward import add_feed_forward
-from semalign.model.text_fusion import Alignment, DecoderAlignment, EncoderAlignment, SingleTokenWarning
 
 __all__ = [
     "BATCH",

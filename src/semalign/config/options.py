@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from semalign.presets import SCENES, Activation, Base, Bound, PresetName, Similarity
+from semalign.presets import SCENES, Activation, AlignmentForm, Base, Bound, PresetName, Similarity
 
 __all__ = [
     "AlignOptions",
@@ -127,7 +127,7 @@ class DecoderAlignOptions(SideOptions):
 class AlignOptions(Frozen):
     """Vision-text alignment."""
 
-    form: Literal["auto", "folded", "sdpa", "reference"] = "auto"
+    form: AlignmentForm = "auto"
     """How it is computed; the results are the same, 'auto' takes the faster of folded and sdpa by measured costs."""
     allow_dead: bool = False
     """Accept a learnable temperature that cannot learn (implied by the presets that are dead as published)."""

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from semalign.metrics import IGNORE
+from semalign.presets import IMAGE_MEAN, IMAGE_STD
 
 __all__ = [
     "Augmentation",
@@ -29,7 +30,7 @@ __all__ = [
 ]
 
 # Mid-grey on both sides of a mean: one constant for all data keeps a model usable on any of them.
-MEAN, STD = 0.45, 0.25
+MEAN, STD = IMAGE_MEAN, IMAGE_STD
 PAD_VALUE = round(255 * MEAN)
 
 

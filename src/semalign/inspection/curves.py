@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from torch import nn
 
 from semalign.audit.findings import Finding
-from semalign.model.text_fusion import alignment_sites
+from semalign.model.alignment import alignment_sites
 
 __all__ = ["curve_findings"]
 

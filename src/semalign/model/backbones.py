@@ -7,14 +7,13 @@ of decoders and training.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
-import itertools
 import json
 import math
-import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -22,123 +21,50 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from semalign.errors import CheckpointError, ConfigError, DataError, kind_and_line, nearest
-from semalign.model.text_guidance import STAGES, TextGuided
+from semalign.model.families import FAMILIES, STAGES, Family, Geometry, Output, family_of
+from semalign.model.text_guidance import TextGuided
+from semalign.presets import IMAGE_MEAN, IMAGE_STD
 from semalign.seeds import derive_seed
 
-__all__ = ["HF_NAMES", "Backbone", "BackboneEncoder", "make_backbone", "restore_backbone"]
-
-Output = Literal["feature_maps", "hidden_states", "list", "channels-last list"]
+__all__ = ["Backbone", "BackboneEncoder", "make_backbone", "restore_backbone"]
 
 LEVEL_STRIDES = (4, 8, 16, 32)
 """Strides of the four levels that a backbone with a single stride is resampled to (Li et al. 2022, ViTDet)."""
-
-HF_NAMES: dict[str, str] = {
-    "swin": "swin",
-    "swinv2": "swinv2",
-    "convnextv2": "convnextv2",
-    "pvtv2": "pvt_v2",
-    "segformer": "segformer",
-    "dinov2": "dinov2",
-    "resnet": "resnet",
-}
-"""Names after "hf:", and the types of transformers' configurations that they stand for."""
-
-_READABLE = (*HF_NAMES.values(), "convnext", "dinov2_with_registers")
-"""Types of configurations that a folder may hold."""
 
 _MAY_BE_MISSING = ("hidden_states_norms.", "mask_token", "layernorm.", "pooler.")
 """Parts that a backbone has and a checkpoint of the same model with another head need not."""
 
 
-def _windows(embed_dim: int, depths: Sequence[int], heads: int, **more: Any) -> dict[str, Any]:
-    return {"embed_dim": embed_dim, "depths": depths, "num_heads": [heads * 2**i for i in range(STAGES)], **more}
-
-
-def _pyramid(widths: Sequence[int], depths: Sequence[int], heads: Sequence[int] | None = None) -> dict[str, Any]:
-    own = {"hidden_sizes": widths, "depths": depths}
-    return own if heads is None else {**own, "num_attention_heads": heads}
-
-
-def _swin(**more: Any) -> dict[str, dict[str, Any]]:
-    return {
-        "nano": _windows(24, (2, 2, 2, 2), 1, **more),
-        "tiny": _windows(48, (2, 2, 4, 2), 2, **more),
-        "small": _windows(64, (2, 2, 6, 2), 2, **more),
-        "base": _windows(96, (2, 2, 6, 2), 3, **more),
-    }
-
-
-def _mixed() -> dict[str, dict[str, Any]]:
-    return {
-        "nano": _pyramid((32, 64, 96, 128), (2, 2, 2, 2), (1, 2, 3, 4)),
-        "tiny": _pyramid((32, 64, 160, 256), (2, 2, 2, 2), (1, 2, 5, 8)),
-        "small": _pyramid((64, 128, 320, 512), (2, 2, 2, 2), (1, 2, 5, 8)),
-        "base": _pyramid((64, 128, 320, 512), (3, 4, 6, 3), (1, 2, 5, 8)),
-    }
-
-
-def _plain(dim: int, depth: int, heads: int, patch: int) -> dict[str, Any]:
-    sizes = {"hidden_size": dim, "num_hidden_layers": depth, "num_attention_heads": heads, "patch_size": patch}
-    return {**sizes, "image_size": 224, "use_mask_token": False}
-
-
-def _basic(widths: Sequence[int], depths: Sequence[int]) -> dict[str, Any]:
-    return {**_pyramid(widths, depths), "layer_type": "basic", "embedding_size": widths[0]}
-
-
-# From scratch the published sizes are the largest here: Swin-T, MiT-B2, PVT-v2-B2, ConvNeXt-T, ViT-B, ResNet-50.
-HF_SIZES: dict[str, dict[str, dict[str, Any]]] = {
-    "swin": _swin(window_size=7),
-    # Its windows are fixed at construction, from the grid that image_size leaves at each stage.
-    "swinv2": _swin(window_size=8, image_size=256),
-    "convnextv2": {
-        "nano": _pyramid((32, 64, 96, 128), (1, 2, 2, 1)),
-        "tiny": _pyramid((48, 96, 160, 256), (2, 2, 4, 2)),
-        "small": _pyramid((64, 128, 256, 512), (2, 2, 6, 2)),
-        "base": _pyramid((96, 192, 384, 768), (3, 3, 9, 3)),
-    },
-    "pvt_v2": _mixed(),
-    "segformer": _mixed(),
-    "dinov2": {
-        "nano": _plain(128, 8, 4, 8),
-        "tiny": _plain(192, 12, 4, 8),
-        "small": _plain(384, 12, 6, 14),
-        "base": _plain(768, 12, 12, 14),
-    },
-    "resnet": {
-        "nano": _basic((32, 64, 96, 128), (1, 2, 2, 1)),
-        "tiny": _basic((48, 96, 160, 256), (2, 2, 2, 2)),
-        "small": _basic((64, 128, 256, 512), (2, 2, 2, 2)),
-        "base": {**_pyramid((256, 512, 1024, 2048), (3, 4, 6, 3)), "layer_type": "bottleneck", "embedding_size": 64},
-    },
-}
-
-
-class Backbone(NamedTuple):
-    """A backbone as it comes from its library.
+@dataclasses.dataclass(frozen=True)
+class Backbone:
+    """A backbone as it comes from its library, and everything that the rest of the program asks about it.
 
     Attributes:
         module: the model itself.
-        channels: of its four feature maps, finest first.
-        strides: of its four feature maps; all the same for a plain transformer.
-        multiple: what both sides of its input must be divisible by.
+        geometry: channels and strides of its levels, and what the sides of its input are divisible by.
         output: what its forward returns: an object with "feature_maps" or with "hidden_states", or a list.
         facts: how to build it again without its folder; plain values.
+        mean: what images in [0, 1] are standardised with, by color.
+        std: likewise.
+        weights: where its values come from: "scratch", or a folder.
+        licence: of the weights, as an SPDX identifier; None where it is not known.
     """
 
     module: nn.Module
-    channels: tuple[int, ...]
-    strides: tuple[int, ...]
-    multiple: int
+    geometry: Geometry
     output: Output
     facts: dict[str, Any]
+    mean: tuple[float, float, float] = (IMAGE_MEAN,) * 3
+    std: tuple[float, float, float] = (IMAGE_STD,) * 3
+    weights: str = "scratch"
+    licence: str | None = None
 
 
 def make_backbone(name: str, *, size: str, options: Mapping[str, Any] | None = None, seed: int = 0) -> Backbone:
     """Make a backbone.
 
     Args:
-        name: "hf:NAME" for a model of transformers (`HF_NAMES`) or "timm:NAME" for one of timm, both from scratch; else
+        name: "hf:NAME" for a model of transformers (`FAMILIES`) or "timm:NAME" for one of timm, both from scratch; else
             a folder with config.json and model.safetensors as transformers saves them, whose weights are used.
         size: which of the four sizes of "hf:NAME".
         options: fields of the library's own configuration that differ.
@@ -155,16 +81,16 @@ def make_backbone(name: str, *, size: str, options: Mapping[str, Any] | None = N
         if colon and library == "timm":
             return _timm_backbone(model, options or {})
         if colon and library == "hf":
-            if model not in HF_NAMES:
-                raise ConfigError(f"model.backbone got '{name}'{nearest(model, HF_NAMES)}, written hf:NAME")
-            kind = HF_NAMES[model]
-            given = {**HF_SIZES[kind][size], **(options or {})}
-            return _hf_backbone(_hf_config(kind, given, f"model.backbone={name}"))
+            if model not in FAMILIES:
+                raise ConfigError(f"model.backbone got '{name}'{nearest(model, FAMILIES)}, written hf:NAME")
+            family = FAMILIES[model]
+            given = {**family.sizes[size], **(options or {})}
+            return _hf_backbone(_hf_config(family.types[0], given, f"model.backbone={name}"))
         folder = Path(name)
         if not folder.is_dir():
             raise ConfigError(
                 f"model.backbone got '{name}', which is no folder, expected hf:NAME (NAME one of "
-                f"{', '.join(HF_NAMES)}), timm:NAME, or a folder with config.json and model.safetensors"
+                f"{', '.join(FAMILIES)}), timm:NAME, or a folder with config.json and model.safetensors"
             )
         return _read_hf(folder, options or {})
 
@@ -217,8 +143,8 @@ def _hf_config(kind: str, given: Mapping[str, Any], where: str) -> Any:
 def _hf_backbone(config: Any, weights: Path | None = None) -> Backbone:
     """Build the backbone of a configuration, with the weights of a folder or from scratch."""
     library = _transformers(f"the backbone {config.model_type}")
-    channels, strides, multiple = _geometry(config)
-    is_backbone = config.model_type != "segformer"
+    family, geometry = _geometry(config)
+    is_backbone = family.output == "feature_maps"
     if is_backbone:
         names = [name for name in config.stage_names if name != "stem"]
         config.out_features = [names[end] for end in _ends(len(names))]
@@ -239,7 +165,8 @@ def _hf_backbone(config: Any, weights: Path | None = None) -> Backbone:
         "version": library.__version__,
         "config": json.loads(config.to_json_string(use_diff=False)),
     }
-    backbone = Backbone(module, channels, strides, multiple, "feature_maps" if is_backbone else "hidden_states", facts)
+    source = "scratch" if weights is None else str(weights)
+    backbone = Backbone(module, geometry, family.output, facts, weights=source)
     _try_out(backbone)
     return backbone
 
@@ -247,7 +174,7 @@ def _hf_backbone(config: Any, weights: Path | None = None) -> Backbone:
 def _try_out(backbone: Backbone) -> None:
     """Run a small image through, for sizes that contradict each other do so in the forward at the earliest."""
     was_training = backbone.module.training
-    side = math.ceil(64 / backbone.multiple) * backbone.multiple
+    side = math.ceil(64 / backbone.geometry.multiple) * backbone.geometry.multiple
     try:
         with torch.no_grad():
             levels = BackboneEncoder(backbone).eval()(torch.zeros(1, 3, side, side))
@@ -259,10 +186,10 @@ def _try_out(backbone: Backbone) -> None:
     finally:
         backbone.module.train(was_training)
     got = [level.shape[1] for level in levels]
-    if got != list(backbone.channels):
+    if got != list(backbone.geometry.channels):
         raise ConfigError(
             f"the backbone {backbone.facts['config']['model_type']} gives levels of {got} channels, expected "
-            f"{list(backbone.channels)}"
+            f"{list(backbone.geometry.channels)}"
         )
 
 
@@ -275,35 +202,21 @@ def _ends(depth: int) -> list[int]:
     return [math.ceil((stage + 1) * depth / STAGES) - 1 for stage in range(STAGES)]
 
 
-def _geometry(config: Any) -> tuple[tuple[int, ...], tuple[int, ...], int]:
-    """Return channels, strides and the divisor of the input's sides."""
+def _geometry(config: Any) -> tuple[Family, Geometry]:
+    """Return the family of a configuration and where its levels lie."""
     kind = config.model_type
-    if kind.startswith("dinov2"):
-        if config.num_hidden_layers < STAGES:
-            raise ConfigError(
-                f"the backbone {kind} got {config.num_hidden_layers} layers, expected at least {STAGES}, one for each "
-                "level of the decoder"
-            )
-        return (config.hidden_size,) * STAGES, (config.patch_size,) * STAGES, config.patch_size
-    if len(config.depths) != STAGES:
+    family = family_of(kind)
+    assert family is not None, "other types are refused before"
+    if family.is_plain and config.num_hidden_layers < STAGES:
+        raise ConfigError(
+            f"the backbone {kind} got {config.num_hidden_layers} layers, expected at least {STAGES}, one for each "
+            "level of the decoder"
+        )
+    if not family.is_plain and len(config.depths) != STAGES:
         raise ConfigError(
             f"the backbone {kind} got {len(config.depths)} stages, expected {STAGES}: the decoder's levels"
         )
-    doubling = [2**stage for stage in range(STAGES)]
-    if kind.startswith("swin"):
-        return (
-            tuple(config.embed_dim * factor for factor in doubling),
-            tuple(config.patch_size * factor for factor in doubling),
-            1,
-        )
-    widths = tuple(config.hidden_sizes)
-    if kind.startswith("convnext"):
-        # Its strided convolutions do not pad: what does not fill a patch would be cut off.
-        return widths, tuple(config.patch_size * factor for factor in doubling), config.patch_size * doubling[-1]
-    if kind == "resnet":
-        first = 8 if config.downsample_in_first_stage else 4
-        return widths, tuple(first * factor for factor in doubling), 1
-    return widths, tuple(itertools.accumulate(config.strides, operator.mul)), 1
+    return family, family.geometry(config)
 
 
 def _read_hf(folder: Path, options: Mapping[str, Any]) -> Backbone:
@@ -322,8 +235,9 @@ def _read_hf(folder: Path, options: Mapping[str, Any]) -> Backbone:
             f"{where} has no config.json that names a model_type ({kind_and_line(error)}), expected a folder that "
             "transformers' save_pretrained wrote"
         ) from error
-    if kind not in _READABLE:
-        raise ConfigError(f"{where} holds a model of the type '{kind}', known: {', '.join(sorted(_READABLE))}")
+    if family_of(kind) is None:
+        known = sorted(name for family in FAMILIES.values() for name in family.types)
+        raise ConfigError(f"{where} holds a model of the type '{kind}', known: {', '.join(known)}")
     if not list(folder.glob("*.safetensors")):
         raise CheckpointError(
             f"{where} has no weights as safetensors, expected model.safetensors: other formats can run code when they "
@@ -395,7 +309,8 @@ def _timm_backbone(name: str, options: Mapping[str, Any]) -> Backbone:
     facts = {"library": "timm", "version": timm.__version__, "name": name, "options": dict(options)}
     channels = tuple(int(width) for width in module.feature_info.channels())
     is_last = module.output_fmt.value == "NHWC" if hasattr(module, "output_fmt") else False
-    return Backbone(module, channels, strides, max(strides), "channels-last list" if is_last else "list", facts)
+    geometry = Geometry(channels, strides, max(strides))
+    return Backbone(module, geometry, "channels-last list" if is_last else "list", facts)
 
 
 class BackboneEncoder(nn.Module):
@@ -419,11 +334,11 @@ class BackboneEncoder(nn.Module):
     def __init__(self, backbone: Backbone, guide: Callable[[nn.Module], TextGuided] | None = None) -> None:
         super().__init__()
         self.backbone = backbone.module if guide is None else guide(backbone.module)
-        self.channels = backbone.channels
-        self.own_strides = backbone.strides
-        is_plain = len(set(backbone.strides)) == 1
-        self.strides = LEVEL_STRIDES if is_plain else backbone.strides
-        self.multiple = backbone.multiple
+        self.channels = backbone.geometry.channels
+        self.own_strides = backbone.geometry.strides
+        is_plain = len(set(backbone.geometry.strides)) == 1
+        self.strides = LEVEL_STRIDES if is_plain else backbone.geometry.strides
+        self.multiple = backbone.geometry.multiple
         self.output = backbone.output
         self.facts = backbone.facts
 

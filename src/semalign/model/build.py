@@ -1,4 +1,4 @@
-"""The one place where sizes stand: builds a segmenter from plain keywords.
+"""Builds a segmenter from plain keywords; the only module that holds sizes.
 
 Initial values are drawn per module from a stream named after the module's path, so that two models share the initial
 values of all modules they have in common, whatever else they hold.
@@ -7,21 +7,22 @@ values of all modules they have in common, whatever else they hold.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
-from semalign.align.cost import FormChoice
 from semalign.align.knobs import resolve_knobs
 from semalign.errors import ConfigError, nearest
+from semalign.model.alignment import DecoderAlignment, EncoderAlignment
 from semalign.model.backbones import Backbone, BackboneEncoder
 from semalign.model.decoder import Decoder, LinearClassifier, TextClassifier, TextFreeLevel
+from semalign.model.places import Per
 from semalign.model.segmenter import Segmenter
-from semalign.model.text_fusion import DecoderAlignment, EncoderAlignment
-from semalign.model.text_guidance import Per, TextGuided, add_text_guidance
+from semalign.model.text_guidance import TextGuided, add_text_guidance
 from semalign.model.visual_encoder import Block, ConvNorm, Stage, VisualEncoder
+from semalign.presets import AlignmentForm
 from semalign.seeds import derive_seed
 
 __all__ = ["SIZES", "Size", "build_segmenter", "initialize", "nudge"]
@@ -49,7 +50,6 @@ SIZES: dict[str, Size] = {
     "tiny": Size(32, (48, 96, 160, 256), (2, 2, 3, 2), 96),
     "small": Size(48, (64, 128, 256, 384), (3, 2, 4, 2), 128),
     "base": Size(64, (96, 192, 384, 512), (3, 4, 6, 3), 192),
-    # As they were at first, for runs made with them.
 }
 
 
@@ -61,7 +61,7 @@ def build_segmenter(
     classifier: str = "linear",
     depth: bool = False,
     preset: str = "recommended",
-    form: FormChoice = "auto",
+    form: AlignmentForm = "auto",
     allow_dead: bool = False,
     backbone: Backbone | None = None,
     encoder_stages: Sequence[int] = (1, 2, 3),
@@ -117,35 +117,20 @@ def build_segmenter(
             "model.backbone out to use depth"
         )
     widths = SIZES[size]
+    common: dict[str, Any] = {"preset": preset, "form": form, "allow_dead": allow_dead}
+    encoder_settings = {**common, **(encoder_knobs or {})}
 
     def encoder_alignment(stage: int, width: int, is_last: bool) -> nn.Module | None:
         if text_dim is None or stage not in encoder_stages or (encoder_per == "stage" and not is_last):
             return None
-        return EncoderAlignment(
-            width,
-            text_dim,
-            encoder_heads,
-            preset=preset,
-            form=form,
-            allow_dead=allow_dead,
-            **dict(encoder_knobs or {}),
-        )
+        return EncoderAlignment(width, text_dim, encoder_heads, **encoder_settings)
 
     def decoder_alignment(level: int) -> nn.Module:
         if level not in decoder_levels and decoder_feed_forward == "aligned":
             return TextFreeLevel(widths.decoder, "plain")
         if text_dim is None or level not in decoder_levels:
-            residual = resolve_knobs(preset, "decoder", **dict(decoder_knobs or {})).residual
-            return TextFreeLevel(widths.decoder, residual)
-        return DecoderAlignment(
-            widths.decoder,
-            text_dim,
-            decoder_heads,
-            preset=preset,
-            form=form,
-            allow_dead=allow_dead,
-            **dict(decoder_knobs or {}),
-        )
+            return TextFreeLevel(widths.decoder, resolve_knobs(preset, "decoder", **(decoder_knobs or {})).residual)
+        return DecoderAlignment(widths.decoder, text_dim, decoder_heads, **common, **(decoder_knobs or {}))
 
     def guide(module: nn.Module) -> TextGuided:
         assert text_dim is not None
@@ -154,53 +139,55 @@ def build_segmenter(
             text_dim=text_dim,
             stages=encoder_stages,
             heads=encoder_heads,
-            preset=preset,
             per=encoder_per,
-            form=form,
-            allow_dead=allow_dead,
-            **dict(encoder_knobs or {}),
+            **encoder_settings,
         )
 
     encoder: VisualEncoder | BackboneEncoder
-    if backbone is not None:
+    if backbone is None:
+        encoder = _visual_encoder(widths, encoder_alignment, depth=depth)
+    else:
         encoder = BackboneEncoder(backbone, guide if text_dim is not None and encoder_stages else None)
-    else:
-        before = (widths.stem, *widths.channels[:-1])
-        stages = [
-            Stage(
-                ConvNorm(channels_in, channels, 3, 2),
-                [Block(channels, encoder_alignment(stage, channels, i == blocks - 1)) for i in range(blocks)],
-            )
-            for stage, (channels_in, channels, blocks) in enumerate(
-                zip(before, widths.channels, widths.blocks, strict=True)
-            )
-        ]
-        encoder = VisualEncoder(
-            ConvNorm(3, widths.stem, 3, 2),
-            stages,
-            widths.channels,
-            ConvNorm(1, widths.stem, 3, 2) if depth else None,
-        )
-    if classifier == "text":
-        if class_dim is None:
-            raise ConfigError(
-                "model.classifier=text needs class sentences, got data without an encoder for them: set text.encoder"
-            )
-        head: nn.Module = TextClassifier(widths.decoder, class_dim)
-    elif classifier == "linear":
-        head = LinearClassifier(widths.decoder, n_classes)
-    else:
-        raise ConfigError(f"model.classifier got '{classifier}', known: linear, text")
     decoder = Decoder(
         [ConvNorm(channels, widths.decoder, 1) for channels in encoder.channels],
         [decoder_alignment(level) for level in range(4)],
         [ConvNorm(widths.decoder, widths.decoder) for _ in range(3)],
         nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(encoder.channels[-1], widths.decoder, 1)),
-        head,
+        _classifier(classifier, widths.decoder, n_classes, class_dim),
     )
     model = Segmenter(encoder, decoder)
     initialize(model, seed, but=None if backbone is None else backbone.module)
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def _visual_encoder(
+    widths: Size, alignment: Callable[[int, int, bool], nn.Module | None], *, depth: bool
+) -> VisualEncoder:
+    """Return our own encoder; ``alignment`` gives a block's, by its stage, width and whether it is the last there."""
+    before = (widths.stem, *widths.channels[:-1])
+    stages = [
+        Stage(
+            ConvNorm(channels_in, channels, 3, 2),
+            [Block(channels, alignment(stage, channels, i == blocks - 1)) for i in range(blocks)],
+        )
+        for stage, (channels_in, channels, blocks) in enumerate(
+            zip(before, widths.channels, widths.blocks, strict=True)
+        )
+    ]
+    depth_stem = ConvNorm(1, widths.stem, 3, 2) if depth else None
+    return VisualEncoder(ConvNorm(3, widths.stem, 3, 2), stages, widths.channels, depth_stem)
+
+
+def _classifier(name: str, channels: int, n_classes: int, class_dim: int | None) -> nn.Module:
+    if name == "linear":
+        return LinearClassifier(channels, n_classes)
+    if name != "text":
+        raise ConfigError(f"model.classifier got '{name}', known: linear, text")
+    if class_dim is None:
+        raise ConfigError(
+            "model.classifier=text needs class sentences, got data without an encoder for them: set text.encoder"
+        )
+    return TextClassifier(channels, class_dim)
 
 
 def initialize(model: nn.Module, seed: int, *, but: nn.Module | None = None) -> None:

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from semalign.errors import TextError
-from semalign.model.feed_forward import add_feed_forward
+from semalign.model.feed_forward import feed_forward_of, with_feed_forward
+from semalign.presets import Residual
 
 __all__ = ["Decoder", "LinearClassifier", "TextClassifier", "TextFreeLevel"]
 
@@ -29,14 +30,14 @@ class TextFreeLevel(nn.Module):
     "plain".
     """
 
-    def __init__(self, channels: int, residual: str) -> None:
+    def __init__(self, channels: int, residual: Residual) -> None:
         super().__init__()
         self.residual = residual
         if residual != "plain":
             if residual == "normalized":
                 self.norm1 = nn.LayerNorm(channels)
             self.norm2 = nn.LayerNorm(channels)
-            self.ffn = nn.Sequential(nn.Linear(channels, 4 * channels), nn.GELU(), nn.Linear(4 * channels, channels))
+            self.ffn = feed_forward_of(channels)
 
     def forward(
         self,
@@ -47,10 +48,8 @@ class TextFreeLevel(nn.Module):
         """Return the level's features; ``text`` is not used."""
         if self.residual == "plain":
             return x
-        if self.residual == "normalized":
-            z = self.norm2(self.norm1(x))
-            return add_feed_forward(z, None, self.ffn)
-        return add_feed_forward(x, self.norm2, self.ffn)
+        x = self.norm1(x) if self.residual == "normalized" else x
+        return with_feed_forward(x, self.residual, self.norm2, self.ffn)
 
 
 class LinearClassifier(nn.Module):

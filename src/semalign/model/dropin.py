@@ -1,12 +1,13 @@
 """`SemanticAlignmentModule`: the original's alignment under its own names, for its checkpoints and its callers.
 
 It holds both sides in one module as the original does, reproduces its numbers and departs from it only where the
-class's docstring says so.  New models use `semalign.model.text_fusion` instead.
+class's docstring says so.  New models use `semalign.model.alignment` instead.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, get_args
 
 import torch
@@ -17,8 +18,10 @@ from torch.nn import functional as F
 from semalign.align.attention import attend, attention_weights, has_text, mix_values, silence_padding
 from semalign.align.gate import add_branch
 from semalign.align.temperature import Liveness, attention_scale, base_value, check_live
-from semalign.errors import ConfigError, TextError, nearest
-from semalign.model.text_fusion import Projection, Role, gated_output
+from semalign.errors import ConfigError, nearest
+from semalign.model.inputs import flat_inputs, spatial_shape
+from semalign.model.projection import Projection, gated_output
+from semalign.model.roles import Role
 from semalign.presets import Similarity
 
 __all__ = ["Mode", "SemanticAlignmentModule", "Version"]
@@ -135,35 +138,19 @@ class SemanticAlignmentModule(nn.Module):
         allow_dead: bool = False,
     ) -> None:
         super().__init__()
-        for name, choice, choices in (("version", version, get_args(Version)), ("mode", mode, get_args(Mode))):
-            if choice not in choices:
-                raise ConfigError(f"SemanticAlignmentModule got {name}={choice!r}{nearest(str(choice), choices)}")
-        if num_heads < 1 or query_dim % num_heads:
-            raise ConfigError(
-                f"SemanticAlignmentModule got num_heads={num_heads}, which does not divide query_dim={query_dim}, "
-                "expected a divisor"
-            )
-        for name, number in (
-            ("clamp_logit", clamp_logit),
-            ("decoder_logit_scale_init", decoder_logit_scale_init),
-            ("encoder_logit_scale_init", encoder_logit_scale_init),
-        ):
-            if not (math.isfinite(number) and number > 0):
-                raise ConfigError(f"SemanticAlignmentModule got {name}={number}, expected a finite number above 0")
-        if use_topk and top_m is not None and top_m < 1:
-            raise ConfigError(f"SemanticAlignmentModule got top_m={top_m}, expected at least 1, or None for all tokens")
+        numbers = {
+            "clamp_logit": clamp_logit,
+            "decoder_logit_scale_init": decoder_logit_scale_init,
+            "encoder_logit_scale_init": encoder_logit_scale_init,
+        }
+        _check_choice("version", version, get_args(Version))
+        _check_choice("mode", mode, get_args(Mode))
+        _check_numbers(query_dim, num_heads, top_m if use_topk else None, numbers)
         if version == "2025-11-03":
-            for name, given, fixed in (
-                ("decoder_use_cosine", decoder_use_cosine, True),
-                ("encoder_use_cosine", encoder_use_cosine, False),
-                ("encoder_learnable_temp", encoder_learnable_temp, False),
-                ("encoder_logit_scale_init", encoder_logit_scale_init, 1.0),
-            ):
-                if given != fixed:
-                    raise ConfigError(
-                        f"SemanticAlignmentModule got {name}={given} with version '2025-11-03', which has no such "
-                        f"choice, expected {fixed} or version 'latest'"
-                    )
+            _check_fixed("decoder_use_cosine", decoder_use_cosine, True)
+            _check_fixed("encoder_use_cosine", encoder_use_cosine, False)
+            _check_fixed("encoder_learnable_temp", encoder_learnable_temp, False)
+            _check_fixed("encoder_logit_scale_init", encoder_logit_scale_init, 1.0)
 
         self.query_dim, self.text_dim, self.num_heads = query_dim, text_dim, num_heads
         self.top_m, self.use_topk, self.add_residual = top_m, use_topk, add_residual
@@ -180,10 +167,11 @@ class SemanticAlignmentModule(nn.Module):
         }
         latest = version == "latest"
         self._decoder_l = "decoder_logit_scale" if latest else "logit_scale"
-        self._decoder_similarity: Similarity = "cosine-full"
-        if latest:
-            self._decoder_similarity = "cosine" if decoder_use_cosine else "dot"
-        self._encoder_similarity: Similarity = "cosine" if encoder_use_cosine else "dot"
+        cosine: Similarity = "cosine" if latest else "cosine-full"
+        self._similarity: dict[str, Similarity] = {
+            "encoder": "cosine" if encoder_use_cosine else "dot",
+            "decoder": cosine if decoder_use_cosine else "dot",
+        }
         inverse_root = torch.tensor(base_value("1/sqrt(d)", query_dim // num_heads))
 
         self.q_proj = Projection(query_dim, query_dim)
@@ -283,7 +271,7 @@ class SemanticAlignmentModule(nn.Module):
         # The older version divides in the forward, so its 1/sqrt(d) is not rounded to float32.
         exact = base_value("1/sqrt(d)", self.query_dim // self.num_heads)
         scale = scale * (self._inv_sqrt_dk if self.version == "latest" else exact)
-        mixed = self._mix(stream, text, scale, is_padding, self._decoder_similarity, top_k, self.attn_drop)
+        mixed = self._mix(stream, text, scale, is_padding, self._similarity["decoder"], top_k, self.attn_drop)
         branch = gated_output(self.out_proj, self.proj_drop(mixed), self.alpha)
         y = add_branch(stream if self.add_residual else torch.zeros_like(stream), branch, has_text(is_padding))
         z: Tensor = self.norm2(y)
@@ -306,14 +294,14 @@ class SemanticAlignmentModule(nn.Module):
             scale = attention_scale(self.encoder_logit_scale, 1.0, "clamp", self._clamp(l_name)) * self._inv_sqrt_dk
         else:
             scale = self.ssa_scale
-        mixed = self._mix(x, text, scale, is_padding, self._encoder_similarity, None, None)
+        mixed = self._mix(x, text, scale, is_padding, self._similarity["encoder"], None, None)
         gate = self.gamma * self.gamma_scale
         branch = gated_output(self.out_proj, mixed, gate)
         return add_branch(x, branch, has_text(is_padding)).reshape(visual_features.shape)
 
     def similarity(self, side: str) -> Similarity:
         """Return how one side compares queries and keys."""
-        return self._encoder_similarity if side == "encoder" else self._decoder_similarity
+        return self._similarity[side]
 
     def temperature_of(self, side: str) -> tuple[str | None, bool, float | None]:
         """Return one side's l by name (None for a fixed ``ssa_scale``), whether it learns, and its clamp's bound."""
@@ -338,22 +326,11 @@ class SemanticAlignmentModule(nn.Module):
 
     def _open(self, visual: Tensor, text: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Check the inputs; return B x N x C, text with a batch axis (1 where shared) and its padding."""
-        if visual.ndim not in (3, 4) or visual.shape[-1] != self.query_dim:
-            raise TextError(
-                f"SemanticAlignmentModule got visual features of shape {tuple(visual.shape)}, expected batch x height "
-                f"x width x {self.query_dim} or batch x positions x {self.query_dim}"
-            )
-        batch, shape = visual.shape[0], tuple(text.shape)
-        fits = text.ndim in (1, 2, 3) and shape[-1] == self.text_dim and text.numel() > 0
-        if not fits or (text.ndim == 3 and shape[0] != batch):
-            raise TextError(
-                f"SemanticAlignmentModule got text of shape {shape} for {batch} images, expected {batch} x tokens x "
-                f"{self.text_dim} or tokens x {self.text_dim}, with at least one token"
-            )
+        text = text if text.ndim > 1 else text.unsqueeze(0)
+        rows, text = flat_inputs("SemanticAlignmentModule", visual, text, self.query_dim, self.text_dim)
         if self.save_attention:
-            self.last_spatial_shape = (visual.shape[1], visual.shape[2]) if visual.ndim == 4 else None
-        text = text.to(visual.dtype).reshape(-1, shape[-2] if text.ndim > 1 else 1, self.text_dim)
-        return visual.flatten(1, -2), text, (text == 0).all(dim=-1)
+            self.last_spatial_shape = spatial_shape(visual)
+        return rows, text, (text == 0).all(dim=-1)
 
     def _mix(
         self,
@@ -395,3 +372,29 @@ def _check_after_load(module: nn.Module, _incompatible: object) -> None:
     # A function of the module, not a lambda: hooks are copied and pickled with it.
     assert isinstance(module, SemanticAlignmentModule)
     module.check_live()
+
+
+def _check_choice(name: str, given: str, choices: tuple[str, ...]) -> None:
+    if given not in choices:
+        raise ConfigError(f"SemanticAlignmentModule got {name}={given!r}{nearest(str(given), choices)}")
+
+
+def _check_numbers(query_dim: int, num_heads: int, top_m: int | None, positive: Mapping[str, float]) -> None:
+    if num_heads < 1 or query_dim % num_heads:
+        raise ConfigError(
+            f"SemanticAlignmentModule got num_heads={num_heads}, which does not divide query_dim={query_dim}, "
+            "expected a divisor"
+        )
+    for name, number in positive.items():
+        if not (math.isfinite(number) and number > 0):
+            raise ConfigError(f"SemanticAlignmentModule got {name}={number}, expected a finite number above 0")
+    if top_m is not None and top_m < 1:
+        raise ConfigError(f"SemanticAlignmentModule got top_m={top_m}, expected at least 1, or None for all tokens")
+
+
+def _check_fixed(name: str, given: float, fixed: float) -> None:
+    if given != fixed:
+        raise ConfigError(
+            f"SemanticAlignmentModule got {name}={given} with version '2025-11-03', which does not have this choice, "
+            f"expected {fixed} or version 'latest'"
+        )

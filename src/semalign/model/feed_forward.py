@@ -1,6 +1,6 @@
-"""Calls the feed-forward part of a decoder level the fast way where its modules are as they were built.
+"""The feed-forward part of a decoder level, called the fast way where its modules are as they were built.
 
-It owns nothing: norm and FFN stay modules of the level, under its names.
+Nothing here owns parameters: the norm and the FFN are modules of the level, under its names.
 """
 
 from __future__ import annotations
@@ -8,20 +8,36 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from semalign.align.feed_forward import feed_forward, is_worth_blocks, runs_in_blocks
+from semalign.align.cpu.feed_forward import feed_forward, is_worth_blocks, runs_in_blocks
+from semalign.model.projection import is_listened_to
+from semalign.presets import Residual
 
-__all__ = ["add_feed_forward"]
+__all__ = ["add_feed_forward", "feed_forward_of", "with_feed_forward"]
+
+_EXPANSION = 4
+
+
+def feed_forward_of(channels: int) -> nn.Sequential:
+    """Return a new FFN, four times as wide as its features, with GELU."""
+    return nn.Sequential(
+        nn.Linear(channels, _EXPANSION * channels), nn.GELU(), nn.Linear(_EXPANSION * channels, channels)
+    )
+
+
+def with_feed_forward(y: Tensor, residual: Residual, norm: nn.Module, ffn: nn.Module) -> Tensor:
+    """Return y + FFN(norm y) for the residual "pre-norm", z + FFN(z) with z = norm y for "normalized"."""
+    return add_feed_forward(y, norm, ffn) if residual == "pre-norm" else add_feed_forward(norm(y), None, ffn)
 
 
 def add_feed_forward(x: Tensor, norm: nn.Module | None, ffn: nn.Module) -> Tensor:
     """Return x + ffn(norm(x)) (x + ffn(x) without a norm), features last.
 
-    In blocks where ``ffn`` is Linear, GELU, Linear after a LayerNorm, nothing listens to them and there are many
+    In blocks where ``ffn`` is Linear, GELU, Linear after a LayerNorm, none of them has hooks and there are many
     positions; else by calling them.
     """
-    if runs_in_blocks(x) and (norm is None or _is_own(norm, nn.LayerNorm)) and _is_own(ffn, nn.Sequential):
+    if runs_in_blocks(x) and (norm is None or _is_plain(norm, nn.LayerNorm)) and _is_plain(ffn, nn.Sequential):
         layers = list(ffn.children())
-        if len(layers) == 3 and all(map(_is_own, layers, (nn.Linear, nn.GELU, nn.Linear))):
+        if len(layers) == 3 and all(map(_is_plain, layers, (nn.Linear, nn.GELU, nn.Linear))):
             first, act, last = layers
             tensors = [first.weight, first.bias, last.weight, last.bias]
             about = None if norm is None else (norm.weight, norm.bias, norm.eps)
@@ -34,12 +50,6 @@ def add_feed_forward(x: Tensor, norm: nn.Module | None, ffn: nn.Module) -> Tenso
     return y
 
 
-def _is_own(module: nn.Module, kind: type[nn.Module]) -> bool:
+def _is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
     # A parametrization or an adapter changes a module's class.
     return type(module) is kind and not is_listened_to(module)
-
-
-def is_listened_to(module: nn.Module) -> bool:
-    """Return whether somebody asks for what goes in or out of the module, so that it has to be called."""
-    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
-    return any(hooks)

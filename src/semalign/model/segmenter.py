@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from semalign.errors import TextError
+from semalign.model.alignment import alignment_sites
 from semalign.model.backbones import BackboneEncoder
 from semalign.model.decoder import Decoder
-from semalign.model.text_fusion import alignment_sites
 from semalign.model.visual_encoder import VisualEncoder
 
 __all__ = ["Segmenter"]

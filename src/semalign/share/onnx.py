@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from semalign.data.transforms import normalize_image
 from semalign.errors import ConfigError, OutputError, TextError
 from semalign.files import make_folder, write_bytes
+from semalign.model.alignment import Alignment, alignment_sites
 from semalign.model.segmenter import Segmenter
-from semalign.model.text_fusion import Alignment, alignment_sites
 from semalign.train.run import TrainedRun
 
 __all__ = ["MOST_DIFFERENCE", "ExportedSegmenter", "OnnxFacts", "Parity", "export_onnx"]

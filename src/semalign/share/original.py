@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 from semalign.errors import CheckpointError, ConfigError, nearest
 from semalign.files import make_folder
+from semalign.model.alignment import Alignment, DecoderAlignment, EncoderAlignment
 from semalign.model.dropin import Mode, SemanticAlignmentModule, Version
-from semalign.model.text_fusion import Alignment, DecoderAlignment, EncoderAlignment
 from semalign.tensors_file import load_into, read_tensors, write_tensors
 
 __all__ = ["OPTIONS", "Form", "Found", "ImportedOriginal", "Knob", "convert_side", "import_original", "load_original"]

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from semalign.model.alignment import Alignment, alignment_sites
 from semalign.model.segmenter import Segmenter
-from semalign.model.text_fusion import Alignment, alignment_sites
 
 __all__ = ["alignment_cost"]
 

@@ -11,7 +11,8 @@ import math
 import torch
 from torch import nn
 
-from semalign.model.text_fusion import parameter_role, projection_hook
+from semalign.model.roles import parameter_role
+from semalign.model.temperature import projection_hook
 
 __all__ = ["ROLES", "GroupRow", "learning_rate_factor", "make_optimizer", "parameter_groups"]
 

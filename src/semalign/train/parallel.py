@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 RECORDED = ("scale", "gate", "strength", "entropy", "logit_size")
-"""What `semalign.model.text_fusion.recording` may give for a site."""
+"""What `semalign.model.recording.recording` may give for a site."""
 
 
 def make_fabric(device: str = "auto", *, devices: int = 1, nodes: int = 1, unused: bool = False) -> Fabric:

@@ -24,7 +24,7 @@ from semalign.data.sample import MAX_CLASSES
 from semalign.data.transforms import normalize_image, resize_depth, resize_image
 from semalign.errors import ConfigError, DataError, OutputError, TextError
 from semalign.files import make_folder, write_bytes
-from semalign.model.text_fusion import alignment_sites
+from semalign.model.alignment import alignment_sites
 from semalign.train.evaluate import Predictor
 from semalign.train.evaluation import classes_for
 from semalign.train.run import TrainedRun

@@ -17,8 +17,10 @@ from torch.utils.checkpoint import checkpoint
 
 from semalign.errors import ConfigError
 from semalign.model.backbones import BackboneEncoder
+from semalign.model.families import STAGES
+from semalign.model.places import find_places
 from semalign.model.segmenter import Segmenter
-from semalign.model.text_guidance import STAGES, TextGuided, find_places
+from semalign.model.text_guidance import TextGuided
 
 __all__ = ["recomputed_parts", "recomputing"]
 

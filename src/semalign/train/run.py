@@ -20,7 +20,7 @@ from semalign.layout import WEIGHTS
 from semalign.model.backbones import BackboneEncoder, make_backbone, restore_backbone
 from semalign.model.build import build_segmenter
 from semalign.model.segmenter import Segmenter
-from semalign.model.text_fusion import taking_what_was_learned
+from semalign.model.temperature import taking_what_was_learned
 from semalign.tensors_file import load_into, read_tensors, write_tensors
 from semalign.text.bank import TextBank
 

@@ -18,9 +18,10 @@ from semalign.data.transforms import Augmentation
 from semalign.errors import ConfigError
 from semalign.execution import Events
 from semalign.layout import STATE
+from semalign.model.alignment import Alignment, alignment_sites
 from semalign.model.build import nudge
 from semalign.model.segmenter import Segmenter
-from semalign.model.text_fusion import Alignment, alignment_sites, taking_what_was_learned
+from semalign.model.temperature import taking_what_was_learned
 from semalign.train.inputs import Inputs
 from semalign.train.objective import Objective, make_objective
 from semalign.train.optimizer import GroupRow, make_optimizer, parameter_groups

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from semalign.data.batches import Batch
 from semalign.errors import SemalignError
 from semalign.metrics import IGNORE
-from semalign.model.text_fusion import recording
+from semalign.model.recording import recording
 from semalign.seeds import derive_seed
 from semalign.train.average import update_average
 from semalign.train.optimizer import learning_rate_factor

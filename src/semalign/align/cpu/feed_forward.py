@@ -18,6 +18,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from semalign.align.cpu.blocks import is_captured
+
 __all__ = ["feed_forward", "is_worth_blocks", "runs_in_blocks"]
 
 BLOCK_BYTES = 1 << 20
@@ -46,11 +48,10 @@ def is_worth_blocks(x: Float[Tensor, "... channels"], hidden: int, *, training: 
 
 def runs_in_blocks(x: Tensor) -> bool:
     """Say whether `feed_forward` can be called here: float32 on a CPU, no graph captured, no autocast."""
-    captured = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
     return (
         x.device.type == "cpu"
         and x.dtype == torch.float32
-        and not captured
+        and not is_captured()
         and not torch.is_autocast_enabled("cpu")
         and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")

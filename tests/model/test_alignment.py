@@ -15,19 +15,11 @@ from torch.nn import functional as F
 
 from semalign.align.temperature import DeadKnobWarning
 from semalign.errors import ConfigError, TextError
-from semalign.model.text_fusion import (
-    Alignment,
-    DecoderAlignment,
-    EncoderAlignment,
-    Gate,
-    SingleTokenWarning,
-    Temperature,
-    alignment_sites,
-    parameter_role,
-    project_temperatures,
-    projection_hook,
-    recording,
-)
+from semalign.model.alignment import Alignment, DecoderAlignment, EncoderAlignment, SingleTokenWarning, alignment_sites
+from semalign.model.gate import Gate
+from semalign.model.recording import recording
+from semalign.model.roles import parameter_role
+from semalign.model.temperature import Temperature, project_temperatures, projection_hook
 from semalign.presets import PRESETS
 
 BATCH, HEIGHT, WIDTH, TOKENS, TEXT_DIM, HEADS, DIM = 3, 2, 5, 7, 11, 13, 26
@@ -479,7 +471,7 @@ def test_nothing_is_observed_unless_asked(monkeypatch: pytest.MonkeyPatch) -> No
     with recording(module):
         module(x, text)
 
-    monkeypatch.setattr("semalign.model.text_fusion.attention_weights", None)
+    monkeypatch.setattr("semalign.model.alignment.attention_weights", None)
     module(x, text)
     with recording(module), pytest.raises(TypeError):
         module(x, text)
@@ -578,7 +570,7 @@ def test_bad_options(options: dict[str, Any], message: str) -> None:
     [
         ((3, 2, 5, 25), (7, 11), None, r"shape \(3, 2, 5, 25\), expected batch x positions x 26"),
         ((3, 26), (7, 11), None, r"visual features of shape \(3, 26\)"),
-        ((3, 5, 26), (7, 10), None, r"text of shape \(7, 10\), expected 3 x tokens x 11"),
+        ((3, 5, 26), (7, 10), None, r"text of shape \(7, 10\) for 3 images, expected 3 x tokens x 11"),
         ((3, 5, 26), (2, 7, 11), None, r"text of shape \(2, 7, 11\) for 3 images"),
         ((3, 5, 26), (3, 0, 11), None, "with at least one token"),
         (

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from semalign.align import feed_forward as module
-from semalign.align.feed_forward import feed_forward, runs_in_blocks
+from semalign.align.cpu import feed_forward as module
+from semalign.align.cpu.feed_forward import feed_forward, runs_in_blocks
 
 C, HIDDEN = 7, 29
 

@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-import semalign.align.folded as folded_module
-from semalign.align.folded import align_folded, attend_folded, fold, present_tokens, runs_in_blocks
+from semalign.align.cpu.folded import align_folded, attend_folded, fold, present_tokens, runs_in_blocks
+from semalign.align.fold import FoldWeights
 from semalign.config import Options
 from semalign.errors import ConfigError
+from semalign.model.alignment import Alignment, DecoderAlignment, EncoderAlignment, alignment_sites
 from semalign.model.build import build_segmenter
 from semalign.model.dropin import SemanticAlignmentModule
-from semalign.model.text_fusion import Alignment, DecoderAlignment, EncoderAlignment, alignment_sites, recording
+from semalign.model.recording import recording
 
 BATCH, POSITIONS, TOKENS, TEXT_DIM, HEADS, DIM = 3, 17, 7, 11, 2, 26
 SIDES: tuple[type[EncoderAlignment | DecoderAlignment], ...] = (EncoderAlignment, DecoderAlignment)
@@ -31,8 +32,8 @@ MASK = torch.tensor([[False, True, False, True, True, False, True], [True] * 7, 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut even small inputs into several blocks."""
-    monkeypatch.setattr(folded_module, "_BLOCK_BYTES", 1)
-    monkeypatch.setattr(folded_module, "_SMALLEST_BLOCK", 5)
+    monkeypatch.setattr("semalign.align.cpu.blocks.BLOCK_BYTES", 1)
+    monkeypatch.setattr("semalign.align.cpu.blocks.SMALLEST_BLOCK", 5)
 
 
 def build(kind: type[Alignment], form: str, dim: int = DIM, heads: int = HEADS, **knobs: Any) -> Any:
@@ -83,12 +84,14 @@ def test_by_hand() -> None:
     bank = fold(
         torch.tensor([[[0.0], [math.log(3)]]]),
         torch.tensor([[[1.0], [5.0]]]),
-        torch.tensor(2.0),
-        torch.tensor(0.5),
-        query_weight=torch.tensor([[3.0]]),
-        query_bias=torch.tensor([0.25]),
-        out_weight=torch.tensor([[2.0]]),
-        out_bias=torch.tensor([4.0]),
+        FoldWeights(
+            scale=torch.tensor(2.0),
+            gate=torch.tensor(0.5),
+            query_weight=torch.tensor([[3.0]]),
+            query_bias=torch.tensor([0.25]),
+            out_weight=torch.tensor([[2.0]]),
+            out_bias=torch.tensor([4.0]),
+        ),
         heads=1,
     )
 
@@ -213,11 +216,8 @@ def test_gradcheck(similarity: str) -> None:
     mask = torch.tensor([[False, True, False], [False, False, False]])
 
     def function(*values: Tensor) -> Tensor:
-        stream, source, key, value, scale, gate, wq, bq, wo, bo = values
-        bank = fold(
-            key, value, scale, gate, query_weight=wq, query_bias=bq, out_weight=wo, out_bias=bo, heads=heads,
-            similarity=similarity, is_padding=mask,  # type: ignore[arg-type]
-        )  # fmt: skip
+        stream, source, key, value, *weights = values
+        bank = fold(key, value, FoldWeights(*weights), heads=heads, similarity=similarity, is_padding=mask)  # type: ignore[arg-type]
         return attend_folded(stream, source, bank, is_padding=mask)
 
     assert torch.autograd.gradcheck(function, leaves)
@@ -440,7 +440,7 @@ def test_plain_operations_agree(kind: type[Alignment], similarity: str, monkeypa
     for knobs in ({}, {"top_k": 2}):
         blocks = values_and_gradients(build(kind, "folded", similarity=similarity, **knobs), x, text, MASK)
         with monkeypatch.context() as patch:
-            for module in ("semalign.align.folded", "semalign.model.text_fusion"):
+            for module in ("semalign.align.cpu.folded", "semalign.model.alignment"):
                 patch.setattr(f"{module}.runs_in_blocks", lambda _x: False)
             for shared in (False, True):
                 bank = text[0] if shared else text
@@ -524,7 +524,7 @@ def count_folds(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return call
 
     for function in (fold, align_folded):
-        monkeypatch.setattr(f"semalign.model.text_fusion.{function.__name__}", counted(function))
+        monkeypatch.setattr(f"semalign.model.alignment.{function.__name__}", counted(function))
     return made
 
 
@@ -740,7 +740,7 @@ class _Adapted(nn.Linear):
 
 
 def _folding_pays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("semalign.model.text_fusion.cheapest_form", lambda **_: "folded")
+    monkeypatch.setattr("semalign.model.alignment.cheapest_form", lambda _: "folded")
 
 
 def test_adapters_are_respected(monkeypatch: pytest.MonkeyPatch) -> None:
