@@ -1,33 +1,35 @@
-"""Locks on folders, which end with their process whatever ends it."""
+"""Locks on folders by `filelock`; a lock ends with its process, whatever ends that.
+
+Some network file systems have no locks.  There a folder is used without one, with a warning: a lock that is only a file
+would outlive a process that is killed.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import importlib
+import errno
 import os
 import socket
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+
+from filelock import FileLock, Timeout, lock_descriptor
 
 from semalign.errors import OutputError
 from semalign.files import make_folder
 from semalign.layout import LOCK
 
-fcntl: Any
-try:
-    fcntl = importlib.import_module("fcntl")
-except ImportError:
-    # Windows.
-    fcntl = None
-
 __all__ = ["folder_lock", "run_lock"]
+
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+_PATIENCE_SECONDS = 0.1
+"""For a holder that is just removing its lock."""
 
 
 @contextlib.contextmanager
 def folder_lock(folder: Path) -> Iterator[None]:
-    """Hold ``folder``, made where it is missing, for this process; taken back when nothing was put into it.
+    """Hold ``folder`` for this process; it is made where it is missing, and removed again if it stays empty.
 
     Raises:
         OutputError: another process holds it, or it cannot be made or written.
@@ -35,82 +37,57 @@ def folder_lock(folder: Path) -> Iterator[None]:
     is_new = not folder.exists()
     make_folder(folder)
     file = folder / LOCK
-    handle = _locked(file)
+    lock = FileLock(file, timeout=_PATIENCE_SECONDS, poll_interval=0.02, fallback_to_soft=False)
     try:
-        os.truncate(handle, 0)
-        os.write(handle, f"process {os.getpid()} on {socket.gethostname()}".encode())
+        _acquire(lock, file)
+        with contextlib.suppress(OSError):
+            file.write_text(f"process {os.getpid()} on {socket.gethostname()}")
         yield
     finally:
-        # Still locked: one that opened it before and locks it now finds that it is no longer there.
-        with contextlib.suppress(OSError):
-            file.unlink()
-        os.close(handle)
+        if lock.is_locked:
+            # While it is held: a process that opened the file before finds that it is gone, and makes another.
+            with contextlib.suppress(OSError):
+                file.unlink()
+            lock.release()
         if is_new:
             with contextlib.suppress(OSError):
                 folder.rmdir()
 
 
-def _locked(file: Path) -> int:
-    while True:
-        try:
-            handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as error:
+def _acquire(lock: FileLock, file: Path) -> None:
+    try:
+        lock.acquire()
+    except Timeout as error:
+        holder = "another process"
+        with contextlib.suppress(OSError):
+            holder = file.read_text(errors="replace")[:200] or holder
+        raise OutputError(
+            f"the output folder {file.parent} is in use by {holder}, expected one command at a time: wait for it "
+            "or end it, then start the same command again, or name another folder with --out"
+        ) from error
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
             raise OutputError(
                 f"cannot write {file}: {error.strerror}, make the folder writable or name another with --out"
             ) from error
-        try:
-            if _try_lock(handle, file) and not _is_there(handle, file):
-                os.close(handle)
-                continue
-        except BlockingIOError as error:
-            holder = os.pread(handle, 200, 0).decode(errors="replace") or "another process"
-            os.close(handle)
-            raise OutputError(
-                f"the output folder {file.parent} is in use by {holder}, expected one command at a time: wait for it "
-                "or end it, then start the same command again, or name another folder with --out"
-            ) from error
-        return handle
-
-
-def _try_lock(handle: int, file: Path) -> bool:
-    if fcntl is None:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise
-    except OSError as error:
         warnings.warn(
-            f"the folder {file.parent} cannot be locked ({error.strerror}): see to it that only one command writes "
+            f"the folder {file.parent} cannot be locked ({error.strerror}): make sure that only one command writes "
             "there",
             stacklevel=4,
         )
-        return False
-    return True
-
-
-def _is_there(handle: int, file: Path) -> bool:
-    """Return whether the opened file is still the one of that name."""
-    try:
-        return os.path.samestat(os.fstat(handle), file.stat())
-    except FileNotFoundError:
-        return False
 
 
 @contextlib.contextmanager
 def run_lock(folder: Path) -> Iterator[None]:
     """Wait until no other process is in ``folder``, an existing one, then hold it.
 
-    A worker whose study was killed may need a moment to end; what it still writes must not meet what its successor
-    does.  Where folders cannot be locked (some network file systems) there is no waiting.
+    The folder itself is locked, so that no file is left in it.  A worker whose study was killed may need a moment to
+    end; what it still writes must not meet what its successor does.  Where folders cannot be locked, nothing is waited
+    for.
     """
-    handle: Any = None
-    if fcntl is not None:
-        handle = os.open(folder, os.O_RDONLY)
+    with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX)
-    try:
+            handle = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, handle)
+            lock_descriptor(handle)
         yield
-    finally:
-        if handle is not None:
-            os.close(handle)
