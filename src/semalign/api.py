@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from semalign.config import Options, flatten, read_options, resolve_defaults
 from semalign.config.reader import settings as parse_settings
 from semalign.data.open import open_data
@@ -118,14 +116,14 @@ def train(
         data: a folder, or "scenes".
         out: folder for config.yaml, command.txt, weights.safetensors and result.json; None keeps nothing on disk.
         config: YAML file of options.
-        resume: go on with the run that ``out`` holds; a finished one is loaded.
+        resume: resume the run that ``out`` holds; a finished one is loaded.
         scan: check the data in full first.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         settings: options as "a.b=c".
-        events: what to call while training.
+        events: functions that are called while training.
         command: kept in command.txt.
-        audit: look first for knobs that cannot turn, and stop where there is one that the options do not declare; what
-            was found is kept in the result's facts.
+        audit: look first for parameters that cannot learn, and stop where there is one that the options do not declare;
+            the findings are kept in the result's facts.
         **overrides: options by dotted or nested name, such as ``**{"train.epochs": 3}`` or ``train={"epochs": 3}``.
 
     Returns:
@@ -133,14 +131,12 @@ def train(
 
     Raises:
         SemalignError: options, data, text or the folder do not fit; nothing has been written then.
-        AuditError: a knob cannot turn.
+        AuditError: a parameter cannot learn.
     """
     options = resolve(data, config=None if config is None else Path(config), settings=settings, overrides=overrides)
     folder = None if out is None else Path(out)
     how = Execution(device, scan=scan, audit=audit, events=events or Events())
-    # Building a model draws random numbers.
-    with torch.random.fork_rng(devices=[]):
-        return _train(data, options, folder, how, command=command or _command(), resume=resume)
+    return _train(data, options, folder, how, command=command or _command(), resume=resume)
 
 
 def _train(
@@ -341,7 +337,7 @@ def predict(
         Per image: image, mask, overlay (and attention) as paths, classes (share of pixels by name), notes.
 
     Raises:
-        SemalignError: the run, an image or the text do not fit; what was written before stays.
+        SemalignError: the run, an image or the text do not fit; files written before are kept.
     """
     trained = run if isinstance(run, TrainedRun) else load(run)
     trained.model.to(make_fabric(device).device).eval()

@@ -1,6 +1,6 @@
 """A trained run as others use it: the model with its classes, text and input rules, saved and loaded whole.
 
-It knows nothing of optimizers and schedules.
+It does not depend on optimizers and schedules.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -78,15 +79,40 @@ def build_model(
     seed: int,
     backbone_facts: Mapping[str, Any] | None = None,
 ) -> Segmenter:
-    """Build the segmenter that ``options`` describe; a backbone from its ``backbone_facts`` where these are given."""
+    """Build the segmenter that ``options`` describe; the process's random state is left as it is.
+
+    Args:
+        options: the resolved options.
+        n_classes: classes of the `linear` classifier.
+        text_dim: width of the text features; None builds it without text.
+        class_dim: width of the class sentences' features for the `text` classifier.
+        seed: of the initial values.
+        backbone_facts: of a saved run's backbone, which is built from them; None makes the backbone of the options.
+
+    Raises:
+        ConfigError: heads that do not divide a width, a dead temperature, a backbone that cannot be had and the like.
+    """
+    # Modules draw initial values of their own before they get those of the seed.
+    with torch.random.fork_rng(devices=[]):
+        return _build(options, n_classes, text_dim, class_dim, seed, backbone_facts)
+
+
+def _build(
+    options: Options,
+    n_classes: int,
+    text_dim: int | None,
+    class_dim: int | None,
+    seed: int,
+    backbone_facts: Mapping[str, Any] | None,
+) -> Segmenter:
     align = options.align
     backbone = None
     if backbone_facts is not None:
         backbone = restore_backbone(backbone_facts)
     elif options.model.backbone is not None:
-        # The sizes of an earlier version differ in our own encoder alone.
-        size = options.model.size.removesuffix("-1")
-        backbone = make_backbone(options.model.backbone, size=size, options=options.model.backbone_options, seed=seed)
+        backbone = make_backbone(
+            options.model.backbone, size=options.model.size, options=options.model.backbone_options, seed=seed
+        )
 
     def knobs(side: Any) -> dict[str, Any]:
         given: dict[str, Any] = side.model_dump(
