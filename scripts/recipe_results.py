@@ -20,7 +20,8 @@ from marks import put
 from semalign.api import evaluate, load, open_source
 from semalign.errors import SemalignError
 from semalign.files import write_bytes, write_text
-from semalign.report.figures import Line, Panel, PanelsPlot, export
+from semalign.report.figures.draw import export
+from semalign.report.figures.shapes import Line, Panel, PanelsPlot
 from semalign.results import RunResult, Score, read_result
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from semalign.report import load_study
+from semalign.report.cells import Cell, Column, Row, Table
 from semalign.report.latex import escape, tables_tex
 from semalign.report.page import build_page
-from semalign.report.tables import Cell, Column, Row, Table
 from semalign.wording import Catalogue
 from tests.report.study_folder import paired
 

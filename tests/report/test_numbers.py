@@ -9,21 +9,12 @@ import pytest
 
 from semalign.errors import ConfigError, ResultsError, StudyError
 from semalign.judge import judge, read_results_csv
-from semalign.report.numbers import (
-    _answer,
-    class_means,
-    cost_of,
-    curve_band,
-    findings,
-    group_of,
-    load_study,
-    needs_of,
-    results_csv,
-    site_band,
-    site_groups,
-    text_use,
-    timings_csv,
-)
+from semalign.report.arms import class_means, cost_of
+from semalign.report.curves import curve_band, group_of, site_band, site_groups
+from semalign.report.needs import needs_of
+from semalign.report.numbers import findings, load_study
+from semalign.report.runs_csv import results_csv, timings_csv
+from semalign.report.text_use import _answer, text_use
 from tests.report.study_folder import StudyFolder, paired
 
 

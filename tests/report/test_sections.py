@@ -13,13 +13,15 @@ from PIL import Image
 from semalign.data.scenes import Scenes
 from semalign.judge import Judgement
 from semalign.report import load_study
+from semalign.report.cells import Table
 from semalign.report.differences import class_changes, image_changes, image_scores, new_images
 from semalign.report.html import render
 from semalign.report.images import picture_of, picture_of_scene, scenes_of
-from semalign.report.page import Page, Section, build_page
+from semalign.report.page import Page, build_page
 from semalign.report.paper import paper_text
-from semalign.report.sections import main_effects_of, suspected_sequences
-from semalign.report.tables import Table
+from semalign.report.sections.factors import main_effects_of
+from semalign.report.sections.new_images import suspected_sequences
+from semalign.report.sections.parts import Section
 from semalign.results import RunResult, Score, write_result
 from semalign.wording import Catalogue
 from tests.report.study_folder import StudyFolder, designed, looked, paired

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from semalign.report.digits import Digits, hours_text
 from semalign.report.markdown import escape, tables_md
 from semalign.report.numbers import load_study
 from semalign.report.page import build_page
-from semalign.report.tables import Digits, effects_table, hours_text, study_tables
+from semalign.report.tables import effects_table, study_tables
 from semalign.wording import Catalogue
 from tests.report.study_folder import StudyFolder, paired
 

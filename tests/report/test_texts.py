@@ -13,7 +13,7 @@ from semalign.config.study import StudyOptions
 from semalign.errors import ConfigError
 from semalign.judge.contrasts import contrasts_of
 from semalign.report.numbers import findings, load_study
-from semalign.report.tables import watch_sentences
+from semalign.report.sentences import watch_sentences
 from semalign.study.design import builtin_studies
 from semalign.wording import Catalogue, Text, Translated, say
 from tests.report.study_folder import paired

@@ -25,9 +25,10 @@ from semalign.report.figures.draw import export
 from semalign.report.html import render
 from semalign.report.latex import tables_tex
 from semalign.report.markdown import tables_md
-from semalign.report.numbers import StudyNumbers, load_study, results_csv, timings_csv
+from semalign.report.numbers import StudyNumbers, load_study
 from semalign.report.page import Page, build_page
 from semalign.report.paper import paper_md
+from semalign.report.runs_csv import results_csv, timings_csv
 from semalign.wording import Catalogue, check_language
 
 __all__ = ["Report", "StudyNumbers", "load_study", "results_csv", "timings_csv", "write_report"]

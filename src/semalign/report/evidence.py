@@ -33,7 +33,9 @@ from semalign.judge.evidence import (
 from semalign.judge.statistics import paired_failure_test
 from semalign.judge.types import Word
 from semalign.presets import INIT_ONCE_LEARNABLE, LEARNABLE_KNOBS, PRESETS, PresetName, Side
-from semalign.report.numbers import SiteGroup, StudyNumbers, group_of, train_score
+from semalign.report.arms import train_score
+from semalign.report.curves import SiteGroup, group_of
+from semalign.report.numbers import StudyNumbers
 from semalign.results import Curve, RunResult
 
 __all__ = [

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from semalign.report.tables import Cell, Table
+from semalign.report.cells import Cell, Table
 
 __all__ = ["escape", "tables_tex"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
+from semalign.report.cells import Table
 from semalign.report.page import Page
-from semalign.report.tables import Table
 from semalign.wording import Catalogue
 
 __all__ = ["escape", "tables_md"]

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from semalign.judge import Estimate, Verdict, format_level
 from semalign.report.differences import NewImagesAnswer
+from semalign.report.digits import Digits, count_text
 from semalign.report.markdown import escape
 from semalign.report.numbers import StudyNumbers
-from semalign.report.tables import Digits, count_text, data_sentence, families, state_sentences, verdict_text
+from semalign.report.sentences import data_sentence, families, state_sentences, verdict_text
 from semalign.wording import LANGUAGES, Catalogue, Language
 
 __all__ = ["paper_md", "paper_text"]

@@ -1,27 +1,16 @@
-"""What was fixed before the runs, and what they were scored on: the report's protocol card.
-
-This module knows nothing of HTML.
-"""
+"""The protocol: what was fixed before any run, and how often each split was scored."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 
+from semalign.report.digits import count_text
 from semalign.report.numbers import StudyNumbers
-from semalign.report.tables import count_text, families
+from semalign.report.sections.parts import Fact
+from semalign.report.sentences import families
 from semalign.wording import Catalogue
 
-__all__ = ["Fact", "protocol_card"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Fact:
-    """A term with what is to be said about it; ``code`` lines are set as they are."""
-
-    term: str
-    sentences: tuple[str, ...] = ()
-    code: tuple[str, ...] = ()
+__all__ = ["pairs_text", "protocol_card", "scored_weights"]
 
 
 def protocol_card(numbers: StudyNumbers, words: Catalogue) -> tuple[Fact, ...]:

@@ -1,0 +1,1 @@
+"""The parts of a page, one module each: sentences, tables and figures as plain data."""
