@@ -21,6 +21,7 @@ from semalign.train.evaluation import text_for
 from semalign.train.inputs import prepare_inputs
 from semalign.train.run import load_run
 from semalign.train.step import TrainingDiverged
+from semalign.wording import say
 from tests.small import CLASSES, TINY, make_data
 
 
@@ -211,7 +212,7 @@ def test_training_is_audited_first(data: Path, tmp_path: Path, monkeypatch: pyte
     _, unaudited = api.train(data, settings=TINY, audit=False)
     assert "audit" not in unaudited.facts
 
-    found = make_report([Finding("zero-gradient", ("decoder.x",), "gradient exactly 0")])
+    found = make_report([Finding("zero-gradient", ("decoder.x",), say("audit.ending.no-path"))])
     monkeypatch.setattr(runs, "audit_inputs", lambda *_, **__: found)
     with pytest.raises(
         AuditError, match=r"the audit of the model found zero-gradient at decoder\.x, so that .*--no-audit"

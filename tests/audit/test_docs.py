@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from semalign.audit.codes import CODES, SEVERITIES
 from semalign.audit.liveness import audit
+from semalign.audit.rules import RULES, SEVERITIES
+from semalign.wording import say, sentences
 
 DOCS = Path(__file__).parents[2] / "docs" / "audit"
 
@@ -31,32 +32,39 @@ def found(source: str, path: Path) -> set[tuple[str, str]]:
     return {(item.code, item.severity) for item in audit(*names["make"]()).findings}
 
 
-def test_every_code_has_a_page_and_every_page_a_code() -> None:
-    """Pages and codes are the same, and the index names each with its severity."""
-    assert {path.stem for path in DOCS.glob("*.md")} - {"README"} == set(CODES)
+TEXTS = ("title", "consequence", "fix")
+
+
+def test_rules_pages_and_texts_agree() -> None:
+    """Rules, pages and texts of the catalogue are the same; the index names each rule with its severity."""
+    assert {path.stem for path in DOCS.glob("*.md")} - {"README"} == set(RULES)
+    titled = {key.removesuffix(".title") for key in sentences("en", "audit") if key.endswith(".title")}
+    assert titled == set(RULES)
     index = (DOCS / "README.md").read_text(encoding="utf-8")
-    for name, code in CODES.items():
-        assert f"| [{name}]({name}.md) | {code.severity} | {code.title} |" in index
+    for code, rule in RULES.items():
+        title = say(f"audit.{code}.title")
+        assert f"| [{code}]({code}.md) | {rule.severity} | {title} |" in index
+        assert f"**{rule.severity}**: {title}." in (DOCS / f"{code}.md").read_text(encoding="utf-8")
+        assert rule.find.__name__ == code.replace("-", "_")
 
 
 def test_the_table_is_in_order_of_severity() -> None:
     """Errors come first, then warnings, then notes; each text is a clause without a full stop."""
-    ranks = [SEVERITIES.index(code.severity) for code in CODES.values()]
+    ranks = [SEVERITIES.index(rule.severity) for rule in RULES.values()]
     assert ranks == sorted(ranks)
-    for code in CODES.values():
-        for text in (code.title, code.consequence, code.fix):
-            assert text
-            assert not text.endswith(".")
+    for code in RULES:
+        for part in TEXTS:
+            assert not str(say(f"audit.{code}.{part}")).endswith(".")
 
 
-@pytest.mark.parametrize("code", CODES)
+@pytest.mark.parametrize("code", RULES)
 def test_a_page_shows_its_fault_and_its_fix(code: str) -> None:
     """The first example gives the code, and no other error; the second does not give it, and no error."""
     faulty, fixed = examples(code)
     path = DOCS / f"{code}.md"
 
     seen = found(faulty, path)
-    assert (code, CODES[code].severity) in seen
+    assert (code, RULES[code].severity) in seen
     # A knob that only decays is dead as well.
     allowed = {code, "init-outside-bound"} if code == "decay-only" else {code}
     assert {name for name, severity in seen if severity == "error"} <= allowed

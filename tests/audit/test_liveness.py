@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 
 import semalign
-from semalign.audit.copying import loose_tensors
-from semalign.audit.diagnosis import lowest_entropy, scale_for_entropy
-from semalign.audit.experiment import flatten_outputs, projection_loss
+from semalign.audit.evidence.names import asks_to_learn, is_hint, mentioned
+from semalign.audit.evidence.outputs import flatten_outputs, projection_loss
+from semalign.audit.evidence.sharpness import lowest_entropy, scale_for_entropy
+from semalign.audit.evidence.subject import loose_tensors
 from semalign.audit.findings import Finding, make_report
 from semalign.audit.liveness import audit
-from semalign.audit.names import asks_to_learn, is_hint, mentioned
 from semalign.errors import ConfigError
+from semalign.wording import say
 
 
 class Clamped(nn.Module):
@@ -38,7 +39,7 @@ def test_by_hand() -> None:
 
     assert [(item.code, item.where) for item in report.findings] == [("init-outside-bound", "scale")]
     item = report.findings[0]
-    assert item.evidence == (
+    assert str(item.evidence) == (
         "factor, value 3; gradient exactly 0 at all 3 steps; value 3 outside the bounds [-inf, 2] of clamp"
     )
     assert item.numbers == {"value": 3.0, "steps": 3}
@@ -87,11 +88,11 @@ def test_layers_alike_are_one_finding() -> None:
     """Repeated layers share a finding whose text names each place; other modules keep their own."""
     report = make_report(
         [
-            Finding("wakes-up", ("blocks.0.gate",), "a"),
-            Finding("never-used", ("blocks.1.gate",), "b"),
-            Finding("wakes-up", ("blocks.10.gate",), "c"),
-            Finding("wakes-up", ("head.gate",), "d"),
-            Finding("wakes-up", ("gates[3]",), "e"),
+            Finding("wakes-up", ("blocks.0.gate",), say("audit.watch.woke-up", step=1)),
+            Finding("never-used", ("blocks.1.gate",), say("audit.watch.woke-up", step=2)),
+            Finding("wakes-up", ("blocks.10.gate",), say("audit.watch.woke-up", step=3)),
+            Finding("wakes-up", ("head.gate",), say("audit.watch.woke-up", step=4)),
+            Finding("wakes-up", ("gates[3]",), say("audit.watch.woke-up", step=5)),
         ]
     )
 
@@ -102,7 +103,7 @@ def test_layers_alike_are_one_finding() -> None:
         ("wakes-up", ("gates[3]",)),
     ]
     assert report.findings[1].where == "blocks.0.gate, blocks.10.gate"
-    many = Finding("wakes-up", tuple(f"b.{n}" for n in range(11)), "x")
+    many = Finding("wakes-up", tuple(f"b.{n}" for n in range(11)), say("audit.watch.woke-up", step=24))
     assert many.where.endswith("b.7 and 3 more")
 
 

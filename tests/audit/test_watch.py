@@ -53,7 +53,7 @@ def test_dead_and_decayed() -> None:
         ("zero-gradient", "scale"),
         ("decay-only", "scale"),
     ]
-    assert report.findings[0].evidence == "value 2.979; gradient exactly 0 at all 7 steps"
+    assert str(report.findings[0].evidence) == "value 2.979; gradient exactly 0 at all 7 steps"
     assert report.facts == {"steps": 7, "knobs": ["gate", "scale"]}
 
 
@@ -180,7 +180,7 @@ def test_a_rate_that_moves_nothing(rate: float) -> None:
     report = pulled(adam, [rate] * 7)
 
     assert [(item.code, item.where) for item in report.findings] == [("idle-group", "gate")]
-    assert f"lr {rate:.3g} changed it by no bit in 7 steps" in report.findings[0].evidence
+    assert f"lr {rate:.3g} changed no bit of it in 7 steps" in str(report.findings[0].evidence)
 
     def scheduled(model: nn.Module) -> torch.optim.Optimizer:
         optimizer = adam(model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+import re
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,10 @@ from torch import Tensor, nn
 
 import tests.audit.zoo.faulty
 import tests.audit.zoo.healthy  # noqa: F401 (fills the register)
-from semalign.audit.codes import CODES
 from semalign.audit.liveness import audit
+from semalign.audit.rules import RULES
 from semalign.errors import ConfigError
+from semalign.wording import Catalogue
 from tests.audit.zoo import FAULTY, HEALTHY
 
 
@@ -29,7 +31,10 @@ def test_a_fault_is_found(name: str) -> None:
 
     hits = [item for item in report.findings if item.code == fault.code and fault.where in item.places]
     assert len(hits) == 1, str(report)
-    assert hits[0].severity == CODES[fault.code].severity
+    assert hits[0].severity == RULES[fault.code].severity
+    chinese = report.text(Catalogue("zh"))
+    assert chinese.count("改法") == len(report.findings)
+    assert not re.search(r"\b(value|the|tensors)\b", chinese), chinese
     # What decays without a gradient is dead for a reason of its own.
     allowed = {fault.code, "init-outside-bound"} if fault.code == "decay-only" else {fault.code}
     assert {item.code for item in report.errors} <= allowed, str(report)
@@ -51,7 +56,7 @@ def test_the_zoo_is_large_enough() -> None:
     assert len(FAULTY) >= 25
     assert len(HEALTHY) >= 25
     shown = {fault.code for fault in FAULTY.values()}
-    assert {name for name, code in CODES.items() if code.severity == "error"} <= shown
+    assert {name for name, rule in RULES.items() if rule.severity == "error"} <= shown
 
 
 def _state(model: nn.Module, optimizer: torch.optim.Optimizer | None) -> list[Any]:

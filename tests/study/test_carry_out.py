@@ -21,6 +21,7 @@ from semalign.study.design import planned_runs, read_study
 from semalign.tensors_file import read_tensors
 from semalign.train import loop
 from semalign.train.step import TrainingDiverged
+from semalign.wording import say
 from tests.small import TINY, make_data
 
 SHORT = (*TINY, "train.epochs=1", "train.val_every=0")
@@ -312,7 +313,7 @@ def test_every_arm_is_audited_first(tmp_path: Path, data: Path, monkeypatch: pyt
     assert found.keys() == {"Baseline", "A"}
     assert all(finding["severity"] != "error" for arm in found.values() for finding in arm["findings"])
 
-    stuck = make_report([Finding("zero-gradient", ("decoder.x",), "gradient exactly 0")])
+    stuck = make_report([Finding("zero-gradient", ("decoder.x",), say("audit.ending.no-path"))])
     monkeypatch.setattr(inspected, "audit_options", lambda options: stuck)
     with pytest.raises(AuditError, match=r"the audit of arm 'Baseline' found zero-gradient at decoder\.x"):
         carry_out(study, tmp_path / "two", Execution(workers=1))

@@ -1,23 +1,26 @@
-"""The audit of any model: copy, run, diagnose.
+"""The audit of any model: copy it, take a few steps, apply the rules.
 
-It knows nothing of segmentation, data sets or runs.
+It does not depend on segmentation, data sets or runs.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from semalign.audit.copying import Subject, borrow, duplicate, loose_tensors, untouched
-from semalign.audit.diagnosis import diagnose
-from semalign.audit.experiment import Experiment, ReachesBackError
+from semalign.audit.evidence.experiment import Experiment
+from semalign.audit.evidence.gathered import Evidence
+from semalign.audit.evidence.records import batch_tensors
+from semalign.audit.evidence.steps import ReachesBackError, take_steps
+from semalign.audit.evidence.subject import Loose, Subject, borrow, duplicate, loose_tensors, untouched
 from semalign.audit.findings import AuditReport, Finding, make_report
-from semalign.audit.trace import batch_tensors
+from semalign.audit.rules import RULES
 from semalign.errors import ConfigError
 
 __all__ = ["STEPS", "audit"]
@@ -36,7 +39,7 @@ def audit(
     seed: int = 0,
     declared: Callable[[Finding], bool] | None = None,
 ) -> AuditReport:
-    """Find the knobs of a model that cannot turn.
+    """Find the temperatures, gates and other learnable tensors of a model that cannot learn.
 
     Runs a few optimizer steps on a copy, listens to every operation, and changes values to see what follows.  The
     caller's model, optimizer, gradients, modes and random streams stay as they are.
@@ -51,13 +54,13 @@ def audit(
             projection of all floating-point outputs.
         steps: optimizer steps, at least 2.
         seed: of the projection and of what the model draws.
-        declared: says of a finding whether it is known and meant.
+        declared: returns whether a finding is known and meant.
 
     Returns:
         The findings in order.
 
     Raises:
-        ConfigError: the model is none, cannot be called with the batch, or has no floating-point output.
+        ConfigError: ``model`` is not a module, cannot be called with the batch, or has no floating-point output.
 
     >>> from torch import nn
     >>> class Dead(nn.Module):
@@ -98,14 +101,18 @@ def audit(
         # The model's own warnings were heard when it was built or trained.
         warnings.simplefilter("ignore")
         try:
-            experiment, findings = _examine(_copy(model, batch, optimizer, loss, loose), loose, model, steps, seed)
+            twin = _copy(model, batch, optimizer, loss, loose)
+            evidence, findings = _examine(twin, loose, model, steps, seed)
         except ReachesBackError:
             with borrow(model, batch, optimizer, loss) as subject:
-                experiment, findings = _examine(subject, loose, None, steps, seed)
+                evidence, findings = _examine(subject, loose, None, steps, seed)
     if declared is not None:
-        findings = [_declare(item, declared(item)) for item in findings]
-    numbers = sum(t.numel() for t in experiment.parameters.values())
-    facts = {"parameters": numbers, "steps": len(experiment.loss_values), "seconds": time.perf_counter() - started}
+        findings = [dataclasses.replace(item, declared=declared(item)) for item in findings]
+    facts = {
+        "parameters": sum(t.numel() for t in evidence.experiment.parameters.values()),
+        "steps": len(evidence.steps.loss_values),
+        "seconds": time.perf_counter() - started,
+    }
     return make_report(findings, facts)
 
 
@@ -114,7 +121,7 @@ def _copy(
     batch: Any,
     optimizer: torch.optim.Optimizer | None,
     loss: Callable[..., Tensor] | None,
-    loose: list[Any],
+    loose: list[Loose],
 ) -> Subject:
     try:
         return duplicate(model, batch, optimizer, loss, loose)
@@ -124,12 +131,8 @@ def _copy(
 
 
 def _examine(
-    subject: Subject, loose: list[Any], original: nn.Module | None, steps: int, seed: int
-) -> tuple[Experiment, list[Finding]]:
-    experiment = Experiment(subject, loose, original, steps, seed)
-    experiment.run()
-    return experiment, diagnose(experiment)
-
-
-def _declare(item: Finding, known: bool) -> Finding:
-    return Finding(item.code, item.places, item.evidence, item.numbers, known)
+    subject: Subject, loose: Sequence[Loose], original: nn.Module | None, steps: int, seed: int
+) -> tuple[Evidence, list[Finding]]:
+    experiment = Experiment(subject, loose, original, seed)
+    evidence = Evidence(experiment, take_steps(experiment, steps))
+    return evidence, [Finding(rule.code, **vars(hit)) for rule in RULES.values() for hit in rule.find(evidence)]

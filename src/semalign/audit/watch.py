@@ -11,7 +11,7 @@
     print(watch.report())
 
 It looks at learnable tensors of at most 4096 numbers in one axis, and costs a few small kernels per step; for one that
-stands still it takes an optimizer step on a copy.  What only a traced forward can tell is the audit's own work: see
+does not move it takes an optimizer step on a copy.  What only a traced forward can show is left to
 `semalign.audit.liveness`.
 """
 
@@ -19,15 +19,17 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from semalign.audit.evidence.names import is_builtin, is_hint, split_owner
+from semalign.audit.evidence.records import is_small
 from semalign.audit.findings import AuditReport, Finding, make_report
-from semalign.audit.names import is_builtin, is_hint, split_owner
-from semalign.audit.trace import is_small
 from semalign.errors import ConfigError
+from semalign.wording import say
 
 __all__ = ["Watch"]
 
@@ -56,10 +58,10 @@ class Watch:
 
     Args:
         model: the model; temperatures, gates and other small factors are found by their names, scalars in any case.
-        optimizer: what trains it.
+        optimizer: the optimizer that trains it.
 
     Raises:
-        ConfigError: ``model`` is no module or ``optimizer`` no optimizer.
+        ConfigError: ``model`` is not a module or ``optimizer`` not an optimizer.
     """
 
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -127,7 +129,7 @@ class Watch:
             twin.step()
             way = free.detach() - parameter
         except Exception:
-            # An optimizer of one's own may be made in its own way; a watch stops nobody's training.
+            # Somebody's own optimizer may need other arguments; a watch must not stop a training.
             way = float(group.get("lr", 1.0)) * gradient
         return bool((way.abs() > RESOLVED * torch.finfo(parameter.dtype).eps * parameter.abs()).any())
 
@@ -135,63 +137,45 @@ class Watch:
         """Return what the steps so far have shown, in the audit's terms."""
         return make_report(self._findings(), {"steps": self.steps, "knobs": sorted(self._seen)})
 
-    def _findings(self) -> list[Finding]:
-        found = []
+    def _findings(self) -> Iterator[Finding]:
         groups = {id(p): group for group in self.optimizer.param_groups for p in group["params"]}
         now = dict(self.model.named_parameters())
         if self._bad_gradient is not None:
             name, step = self._bad_gradient
-            found.append(Finding("non-finite", (name,), f"its gradient at step {step} is not finite"))
+            yield Finding("non-finite", (name,), say("audit.watch.non-finite", step=step))
         for name, other in now.items():
             if other.requires_grad and name not in self._known and id(other) not in groups:
-                found.append(Finding("created-after-optimizer", (name,), "it was not there when the watch began"))
-        if not self.steps:
-            return found
-        for name, seen in self._seen.items():
-            parameter = self._known[name]
-            if now.get(name) is not parameter:
-                found.append(Finding("created-after-optimizer", (name,), "another parameter stands in its place"))
-                continue
-            value = f"value {float(parameter.detach().flatten()[0]):.4g}"
-            numbers = {"steps": float(self.steps), "value": float(parameter.detach().flatten()[0])}
-            alive = seen.gradients - seen.zero
-            if alive == 0:
-                how = "absent" if seen.gradients == 0 else "exactly 0"
-                found.append(
-                    Finding("zero-gradient", (name,), f"{value}; gradient {how} at all {self.steps} steps", numbers)
-                )
-                moved_by_decay = (
-                    seen.moved > 0 and seen.decayed is not None and torch.allclose(seen.last, seen.decayed, rtol=1e-3)
-                )
-                if moved_by_decay and not torch.equal(seen.start, seen.last):
-                    start = float(seen.start.flatten()[0])
-                    found.append(Finding("decay-only", (name,), f"from {start:.4g} to {value}", numbers))
-            elif id(parameter) not in groups:
-                found.append(Finding("not-in-optimizer", (name,), f"{value}; gradients at {alive} steps", numbers))
-            elif seen.held >= SAME_STEPS:
-                found.append(
-                    Finding(
-                        "pinned-at-bound",
-                        (name,),
-                        f"{value} for the last {seen.still} of {self.steps} steps, with a gradient",
-                        numbers,
-                    )
-                )
-            elif not seen.moved and seen.still >= SAME_STEPS and not groups[id(parameter)].get("initial_lr"):
-                rate = float(groups[id(parameter)].get("lr", 1.0))
-                found.append(
-                    Finding(
-                        "idle-group",
-                        (name,),
-                        f"{value}; lr {rate:.3g} changed it by no bit in {self.steps} steps",
-                        numbers,
-                    )
-                )
-            elif seen.alive_after > 0:
-                found.append(
-                    Finding("wakes-up", (name,), f"its first gradient came at step {seen.alive_after}", numbers)
-                )
-        return found
+                yield Finding("created-after-optimizer", (name,), say("audit.watch.new"))
+        for name, seen in self._seen.items() if self.steps else ():
+            if now.get(name) is self._known[name]:
+                yield from self._findings_of(name, seen, groups.get(id(self._known[name])))
+            else:
+                yield Finding("created-after-optimizer", (name,), say("audit.watch.replaced"))
+
+    def _findings_of(self, name: str, seen: _Seen, group: dict[str, Any] | None) -> Iterator[Finding]:
+        """Yield what is wrong with one knob that the optimizer holds in ``group``."""
+        first = float(self._known[name].detach().flatten()[0])
+        numbers = {"steps": float(self.steps), "value": first}
+        value = say("audit.value.one", value=first)
+        alive = seen.gradients - seen.zero
+
+        def found(code: str, key: str, **values: Any) -> Finding:
+            return Finding(code, (name,), say(f"audit.watch.{key}", value=value, **values), numbers)
+
+        if alive == 0:
+            how = say("audit.dead.zero" if seen.gradients else "audit.dead.absent", n=self.steps)
+            yield found("zero-gradient", "no-gradient", gradient=how)
+            is_decayed = seen.decayed is not None and torch.allclose(seen.last, seen.decayed, rtol=1e-3)
+            if seen.moved and is_decayed and not torch.equal(seen.start, seen.last):
+                yield found("decay-only", "decayed", start=float(seen.start.flatten()[0]))
+        elif group is None:
+            yield found("not-in-optimizer", "not-held", n=alive)
+        elif seen.held >= SAME_STEPS:
+            yield found("pinned-at-bound", "pinned", still=seen.still, n=self.steps)
+        elif not seen.moved and seen.still >= SAME_STEPS and not group.get("initial_lr"):
+            yield found("idle-group", "unmoved", rate=float(group.get("lr", 1.0)), n=self.steps)
+        elif seen.alive_after > 0:
+            yield found("wakes-up", "woke-up", step=seen.alive_after)
 
 
 def _is_knob(model: nn.Module, name: str, parameter: Tensor) -> bool:

@@ -9,6 +9,7 @@ from torch import nn
 
 from semalign.audit.findings import Finding
 from semalign.model.alignment import alignment_sites
+from semalign.wording import say
 
 __all__ = ["curve_findings"]
 
@@ -28,7 +29,7 @@ def curve_findings(model: nn.Module, curves: Mapping[str, list[tuple[int, float]
             Finding(
                 "pinned-at-bound",
                 (f"{path}.temperature.log_scale",),
-                f"l = {bound:.4g} at the last {len(last)} of {len(points)} recorded steps",
+                say("audit.watch.curve-pinned", bound=bound, last=len(last), n=len(points)),
                 {"value": float(bound)},
             )
             for bound in temperature.knobs.bounds

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from semalign.audit.codes import CODES
 from semalign.audit.findings import AuditReport, Finding
 from semalign.audit.liveness import audit
 from semalign.config import Options
@@ -171,11 +170,10 @@ def refuse_errors(report: AuditReport, where: str) -> None:
     if report.ok:
         return
     first = report.errors[0]
-    code = CODES[first.code]
     more = len(report.errors) - 1
     others = f" (and {more} more, see `semalign audit`)" if more else ""
     places = ", ".join(first.places[:2]) + (", ..." if len(first.places) > 2 else "")
     raise AuditError(
-        f"the audit of {where} found {first.code} at {places}, so that {code.consequence}{others}: {code.fix}, or "
+        f"the audit of {where} found {first.code} at {places}, so that {first.consequence}{others}: {first.fix}, or "
         "go on all the same with --no-audit"
     )

@@ -1,6 +1,6 @@
-"""What a module's code and names say: hints only, never a verdict of their own.
+"""Hints in a module's code and names, never a verdict of their own.
 
-It reads classes and attribute names; it knows nothing of values.
+It reads classes and attribute names and does not depend on values.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from torch.nn.utils.parametrize import is_parametrized
 __all__ = [
     "asks_to_learn",
     "depends_on_input",
+    "flag_is_about",
+    "flag_words",
     "is_builtin",
     "is_container",
     "is_hint",
@@ -52,7 +54,7 @@ def asks_to_learn(name: str) -> bool:
 
 
 def is_builtin(module: nn.Module) -> bool:
-    """Whether a module is torch's own, whose parameters are no temperatures or gates."""
+    """Whether a module is torch's own, whose parameters are not temperatures or gates."""
     kind = type(module)
     if is_parametrized(module):
         kind = kind.__mro__[1]  # torch puts a class of its own in front.
@@ -65,7 +67,7 @@ def is_container(module: nn.Module) -> bool:
 
 
 def split_owner(model: nn.Module, name: str) -> tuple[str, nn.Module, str]:
-    """Return path and module of a tensor's first owner that is no container, and the attribute's name there."""
+    """Return path and module of a tensor's first owner that is not a container, and the attribute's name there."""
     parts = name.split(".")
     modules = dict(model.named_modules(remove_duplicate=False))
     if "parametrizations" in parts and re.fullmatch(r"original\d*", parts[-1]):
@@ -103,6 +105,36 @@ def _holders(module: nn.Module) -> Iterator[Mapping[str, Any]]:
             yield vars(value)
 
 
+_KINDS = (
+    ("temp", "tau", "scale", "logit", "sharp", "kappa"),
+    ("gate", "gating", "gamma", "alpha", "theta", "mix", "skip"),
+)
+
+
+def flag_words(flag: str) -> list[str]:
+    """Return what a flag such as use_learnable_temp is about, nothing for a bare one such as learnable.
+
+    >>> flag_words("use_learnable_temp"), flag_words("is_trainable")
+    (['temp'], [])
+    """
+    rest = re.sub(r"learn(able|ed|ing|s)?|trainable|use|is|enable|param(eter)?", "", flag.lower()).strip("_")
+    return [word for word in rest.split("_") if word]
+
+
+def flag_is_about(flag: str, attribute: str) -> bool:
+    """Whether a flag such as learnable_temp is about an attribute such as logit_scale."""
+    words = flag_words(flag)
+    name = attribute.lower()
+    if not words:
+        return is_hint(name)
+    if any(word in name or name in word for word in words):
+        return True
+    return any(
+        any(w.startswith(stem) or stem in w for w in words for stem in kind) and any(stem in name for stem in kind)
+        for kind in _KINDS
+    )
+
+
 def mentioned(module: nn.Module, attribute: str) -> bool | None:
     """Whether the module's own code reads ``attribute`` anywhere but in its set-up; None where there is no code."""
     known = False
@@ -122,57 +154,76 @@ def depends_on_input(module: nn.Module, attribute: str) -> bool:
     """Whether the forward reads ``attribute`` only where a test of its input allows it.
 
     Such as ``if depth is not None: x = x + self.gate * depth``.  A test of nothing but the module's own attributes is
-    none of the input.  Methods that the forward calls are followed.
+    not a test of the input.  Methods that the forward calls are followed.
     """
     methods: dict[str, ast.AST] = {}
     for kind in type(module).__mro__:
         if kind not in (nn.Module, object) and not kind.__module__.startswith("torch."):
-            for name, body in _methods(kind).items():
-                methods.setdefault(name, body)
-    found: list[bool] = []
-    seen: set[tuple[str, bool]] = set()
+            methods = {**_methods(kind), **methods}
+    reads = _GuardedReads(attribute, methods)
+    reads.follow("forward")
+    return bool(reads.found) and all(reads.found)
 
-    def visit(node: ast.AST, under: bool) -> None:
-        if isinstance(node, (ast.If, ast.IfExp, ast.While)):
-            visit(node.test, under)
-            below = under or _asks_input(node.test)
-            for part in (node.body, node.orelse):
-                if isinstance(part, list):
-                    block(part, below)
-                else:
-                    visit(part, below)
-            return
-        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load) and isinstance(node.value, ast.Name):
-            if node.attr == attribute:
-                found.append(under)
+
+class _GuardedReads(ast.NodeVisitor):
+    """Notes by each read of an attribute whether a test of the input guards it."""
+
+    def __init__(self, attribute: str, methods: Mapping[str, ast.AST]) -> None:
+        self.found: list[bool] = []
+        self._attribute, self._methods = attribute, methods
+        self._guarded = False
+        self._seen: set[tuple[str, bool]] = set()
+
+    def follow(self, name: str) -> None:
+        """Read a method."""
+        method = self._methods.get(name)
+        if method is not None and (name, self._guarded) not in self._seen:
+            self._seen.add((name, self._guarded))
+            self._block(getattr(method, "body", []))
+
+    def _choice(self, node: ast.If | ast.IfExp | ast.While) -> None:
+        self.visit(node.test)
+        before = self._guarded
+        self._guarded = before or _asks_input(node.test)
+        for part in (node.body, node.orelse):
+            self._block(part) if isinstance(part, list) else self.visit(part)
+        self._guarded = before
+
+    visit_If = visit_IfExp = visit_While = _choice  # noqa: N815 (the names that ast.NodeVisitor looks for)
+
+    def visit_Attribute(self, node: ast.Attribute) -> None:
+        """Note the read of an attribute and follow a call of a method."""
+        if isinstance(node.ctx, ast.Load) and isinstance(node.value, ast.Name):
+            if node.attr == self._attribute:
+                self.found.append(self._guarded)
             elif node.value.id == "self":
-                follow(node.attr, under)
-        elif isinstance(node, ast.Constant) and node.value == attribute:
-            found.append(under)
+                self.follow(node.attr)
+        self.generic_visit(node)
+
+    def visit_Constant(self, node: ast.Constant) -> None:
+        """Note a read by name, as getattr does."""
+        if node.value == self._attribute:
+            self.found.append(self._guarded)
+
+    def generic_visit(self, node: ast.AST) -> None:
+        """Visit a node's children, statements as blocks."""
         for _, value in ast.iter_fields(node):
             if isinstance(value, list) and value and isinstance(value[0], ast.stmt):
-                block(value, under)
+                self._block(value)
                 continue
             for child in value if isinstance(value, list) else [value]:
                 if isinstance(child, ast.AST):
-                    visit(child, under)
+                    self.visit(child)
 
-    def block(body: list[ast.stmt], under: bool) -> None:
+    def _block(self, body: list[ast.stmt]) -> None:
+        before = self._guarded
         for statement in body:
-            visit(statement, under)
-            # What stands behind an early return hangs on its test.
+            self.visit(statement)
+            # What comes after an early return depends on its test.
             if isinstance(statement, ast.If) and _asks_input(statement.test):
                 ends = [part[-1] for part in (statement.body, statement.orelse) if part]
-                under = under or any(isinstance(end, (ast.Return, ast.Continue, ast.Break)) for end in ends)
-
-    def follow(name: str, under: bool) -> None:
-        body = methods.get(name)
-        if body is not None and (name, under) not in seen:
-            seen.add((name, under))
-            block(getattr(body, "body", []), under)
-
-    follow("forward", False)
-    return bool(found) and all(found)
+                self._guarded |= any(isinstance(end, (ast.Return, ast.Continue, ast.Break)) for end in ends)
+        self._guarded = before
 
 
 def _asks_input(test: ast.AST) -> bool:
@@ -182,20 +233,24 @@ def _asks_input(test: ast.AST) -> bool:
 
 
 @functools.cache
-def _methods(kind: type) -> Mapping[str, ast.AST]:
+def _source(kind: type) -> ast.Module | None:
+    """Return the code of a class, None where there is none to read."""
     try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(kind)))
+        return ast.parse(textwrap.dedent(inspect.getsource(kind)))
     except (OSError, TypeError, SyntaxError):
-        return {}
-    body = getattr(tree.body[0], "body", []) if tree.body else []
+        return None
+
+
+def _methods(kind: type) -> dict[str, ast.AST]:
+    tree = _source(kind)
+    body = getattr(tree.body[0], "body", []) if tree is not None and tree.body else []
     return {node.name: node for node in body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))}
 
 
 @functools.cache
 def _mentions(kind: type) -> frozenset[str] | None:
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(kind)))
-    except (OSError, TypeError, SyntaxError):
+    tree = _source(kind)
+    if tree is None:
         return None
     names = set()
     for node in ast.walk(tree):

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from semalign.audit.trace import storage_key
+from semalign.audit.evidence.records import storage_key
 
 __all__ = ["Loose", "Subject", "borrow", "duplicate", "loose_tensors", "random_states", "seed_all", "untouched"]
 
@@ -29,7 +29,7 @@ _DEPTH = 4
 
 @dataclasses.dataclass(frozen=True)
 class Loose:
-    """A floating-point tensor that a module holds and does not know as a parameter or buffer.
+    """A floating-point tensor that a module holds, registered neither as a parameter nor as a buffer.
 
     Attributes:
         path: dotted path, list places and keys in brackets.
@@ -68,57 +68,72 @@ class Subject:
 
 
 def loose_tensors(model: nn.Module) -> list[Loose]:
-    """Return the floating-point tensors in the modules' attributes that are no parameters or buffers."""
-    # A buffer that learns, or was made from what learns, is no parameter either.
+    """Return the floating-point tensors in the modules' attributes that are not parameters or buffers."""
+    # A buffer that learns, or was made from what learns, is not a parameter either.
     buffers = [(name, t) for name, t in model.named_buffers() if t.requires_grad and t.is_floating_point()]
-    known = {id(t) for t in (*model.parameters(), *model.buffers())} - {id(t) for _, t in buffers}
-    modules = {id(module) for module in model.modules()}
-    seen: set[int] = set()
-    found: list[Loose] = []
-
-    def visit(value: Any, path: str, home: str, depth: int) -> None:
-        if isinstance(value, Tensor):
-            if id(value) in known or id(value) in seen or not value.is_floating_point():
-                return
-            seen.add(id(value))
-            kind = "derived" if value.grad_fn is not None else "parameter" if value.requires_grad else "plain"
-            found.append(Loose(path, home, value, kind))
-            return
-        if depth > _DEPTH or id(value) in seen:
-            return
-        if isinstance(value, nn.Module):
-            if id(value) not in modules:
-                seen.add(id(value))
-                for name, module in value.named_modules():
-                    own = f"{path}.{name}" if name else path
-                    for key, item in (*module._parameters.items(), *module._buffers.items()):
-                        if item is not None and key in module._parameters:
-                            visit(item, f"{own}.{key}", home or path, depth + 1)
-            return
-        if isinstance(value, Mapping):
-            seen.add(id(value))
-            for key, item in value.items():
-                visit(item, f"{path}[{key}]", home, depth + 1)
-        elif isinstance(value, (list, tuple, set)):
-            seen.add(id(value))
-            for index, item in enumerate(value):
-                visit(item, f"{path}[{index}]", home, depth + 1)
-        elif hasattr(value, "__dict__") and not isinstance(value, (type, types.ModuleType, types.FunctionType)):
-            if type(value).__module__.partition(".")[0] in ("torch", "transformers", "numpy", "builtins"):
-                return
-            seen.add(id(value))
-            for key, item in vars(value).items():
-                visit(item, f"{path}.{key}", home, depth + 1)
-
+    search = _LooseSearch(model, {id(t) for _, t in buffers})
     for name, buffer in buffers:
-        visit(buffer, name, "", 0)
+        search.visit(buffer, name, "", 0)
     for name, module in model.named_modules():
         for key, value in vars(module).items():
-            if key not in ("_parameters", "_buffers", "_modules") and not key.endswith(
-                ("_hooks", "_hooks_with_kwargs")
-            ):
-                visit(value, f"{name}.{key}" if name else key, "", 0)
-    return found
+            is_torchs = key in ("_parameters", "_buffers", "_modules") or key.endswith(("_hooks", "_hooks_with_kwargs"))
+            if not is_torchs:
+                search.visit(value, f"{name}.{key}" if name else key, "", 0)
+    return search.found
+
+
+class _LooseSearch:
+    """Walks through attributes, containers and plain objects."""
+
+    def __init__(self, model: nn.Module, wanted: set[int]) -> None:
+        self.found: list[Loose] = []
+        self._known = {id(t) for t in (*model.parameters(), *model.buffers())} - wanted
+        self._modules = {id(module) for module in model.modules()}
+        self._seen: set[int] = set()
+
+    def visit(self, value: Any, path: str, home: str, depth: int) -> None:
+        """Look at one value and at what it holds."""
+        if isinstance(value, Tensor):
+            self._take(value, path, home)
+            return
+        if depth > _DEPTH or id(value) in self._seen:
+            return
+        children = self._children(value, path)
+        if children is None:
+            return
+        self._seen.add(id(value))
+        if isinstance(value, nn.Module):
+            home = home or path
+        for item, below in children:
+            self.visit(item, below, home, depth + 1)
+
+    def _take(self, tensor: Tensor, path: str, home: str) -> None:
+        if id(tensor) in self._known or id(tensor) in self._seen or not tensor.is_floating_point():
+            return
+        self._seen.add(id(tensor))
+        kind = "derived" if tensor.grad_fn is not None else "parameter" if tensor.requires_grad else "plain"
+        self.found.append(Loose(path, home, tensor, kind))
+
+    def _children(self, value: Any, path: str) -> list[tuple[Any, str]] | None:
+        """Return what a value holds with the paths, None for what is not walked through."""
+        if isinstance(value, nn.Module):
+            if id(value) in self._modules:
+                return None
+            return [
+                (parameter, f"{path}.{name}.{key}" if name else f"{path}.{key}")
+                for name, module in value.named_modules()
+                for key, parameter in module._parameters.items()
+                if parameter is not None
+            ]
+        if isinstance(value, Mapping):
+            return [(item, f"{path}[{key}]") for key, item in value.items()]
+        if isinstance(value, (list, tuple, set)):
+            return [(item, f"{path}[{index}]") for index, item in enumerate(value)]
+        if not hasattr(value, "__dict__") or isinstance(value, (type, types.ModuleType, types.FunctionType)):
+            return None
+        if type(value).__module__.partition(".")[0] in ("torch", "transformers", "numpy", "builtins"):
+            return None
+        return [(item, f"{path}.{key}") for key, item in vars(value).items()]
 
 
 def duplicate(
@@ -137,15 +152,34 @@ def duplicate(
     if any(isinstance(module, torch.jit.ScriptModule) for part in parts for module in part.modules()):
         raise TypeError("a scripted module copies its parameters in its own way")
     memo: dict[int, Any] = {}
+    _copy_tensors(model, loose, memo)
+    twin_model, twin_loss = copy.deepcopy(model, memo), copy.deepcopy(loss, memo)
+    for part in (twin_model, twin_loss):
+        for module in part.modules() if isinstance(part, nn.Module) else ():
+            for hooks in (module._forward_pre_hooks, module._forward_hooks):
+                # A hook that keeps features in somebody's list is to keep the copy's in a copy.
+                for number, hook in hooks.items():
+                    hooks[number] = _rebound(hook, memo)
+    twin_optimizer = _copy_optimizer(optimizer, memo)
+    for parameter in {id(p): p for part in parts for p in part.parameters()}.values():
+        twin = memo[id(parameter)]
+        for hook in (getattr(parameter, "_backward_hooks", None) or {}).values():
+            twin.register_hook(_rebound(hook, memo))
+        for hook in (getattr(parameter, "_post_accumulate_grad_hooks", None) or {}).values():
+            twin.register_post_accumulate_grad_hook(_on_gradient_alone(_rebound(hook, memo)))
+    copies = {key: value for key, value in memo.items() if isinstance(value, Tensor)}
+    return Subject(twin_model, _copied(batch), twin_optimizer, twin_loss, copies)
+
+
+def _copy_tensors(model: nn.Module, loose: list[Loose], memo: dict[int, Any]) -> None:
+    """Put the copies of parameters, and of tensors that torch refuses to copy, into the memo of a deep copy."""
     by_storage: dict[int, Tensor] = {}
     for parameter in model.parameters():
         twin = copy.deepcopy(parameter, memo)
         key = storage_key(parameter)
         if key is not None:
             by_storage[key] = twin
-    keep = []
-    for item in loose:
-        tensor = item.tensor
+    for tensor in (item.tensor for item in loose):
         if tensor.grad_fn is None or id(tensor) in memo:
             continue
         key = storage_key(tensor)
@@ -156,31 +190,20 @@ def duplicate(
         else:
             # torch refuses to copy the result of an operation.
             memo[id(tensor)] = tensor.detach().clone().requires_grad_()
-        keep.append(tensor)
-    twin_model, twin_loss = copy.deepcopy(model, memo), copy.deepcopy(loss, memo)
-    for part in (twin_model, twin_loss):
-        for module in part.modules() if isinstance(part, nn.Module) else ():
-            for hooks in (module._forward_pre_hooks, module._forward_hooks):
-                # A hook that keeps features in somebody's list is to keep the copy's in a copy.
-                for number, hook in hooks.items():
-                    hooks[number] = _rebound(hook, memo)
-    twin_optimizer = copy.deepcopy(optimizer, memo)
-    if isinstance(optimizer, torch.optim.Optimizer):
-        # torch copies an optimizer's groups and state alone; what a class of its own adds goes along.
-        for attribute, value in vars(optimizer).items():
-            if attribute not in vars(twin_optimizer) and not callable(value):
-                setattr(twin_optimizer, attribute, copy.deepcopy(value, memo))
-        for name in ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks"):
-            for key, hook in getattr(optimizer, name).items():
-                getattr(twin_optimizer, name)[key] = _rebound(hook, memo)
-    for parameter in {id(p): p for part in parts for p in part.parameters()}.values():
-        twin = memo[id(parameter)]
-        for hook in (getattr(parameter, "_backward_hooks", None) or {}).values():
-            twin.register_hook(_rebound(hook, memo))
-        for hook in (getattr(parameter, "_post_accumulate_grad_hooks", None) or {}).values():
-            twin.register_post_accumulate_grad_hook(_on_gradient_alone(_rebound(hook, memo)))
-    copies = {key: value for key, value in memo.items() if isinstance(value, Tensor)}
-    return Subject(twin_model, _copied(batch), twin_optimizer, twin_loss, copies)
+
+
+def _copy_optimizer(optimizer: torch.optim.Optimizer | None, memo: dict[int, Any]) -> torch.optim.Optimizer | None:
+    twin = copy.deepcopy(optimizer, memo)
+    if optimizer is None or twin is None:
+        return None
+    # torch copies an optimizer's groups and state alone; what a class of its own adds goes along.
+    for attribute, value in vars(optimizer).items():
+        if attribute not in vars(twin) and not callable(value):
+            setattr(twin, attribute, copy.deepcopy(value, memo))
+    for name in ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks"):
+        for key, hook in getattr(optimizer, name).items():
+            getattr(twin, name)[key] = _rebound(hook, memo)
+    return twin
 
 
 def _copied(batch: Any) -> Any:

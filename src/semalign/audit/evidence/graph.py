@@ -1,17 +1,20 @@
 """Where in autograd's graph a gradient dies.
 
-It walks from a loss to its leaves; it knows nothing of modules.
+It walks from a loss to its leaves and does not depend on modules.
 """
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from torch import Tensor
+
+from semalign.audit.evidence.records import FLAT_SLOPE
 
 __all__ = ["Death", "find_deaths", "first_sinks", "learn_past", "leaves"]
 
@@ -82,6 +85,28 @@ def _nodes(root: Any) -> dict[Any, list[tuple[Any, int]]]:
     return consumers
 
 
+def _above(consumers: Mapping[Any, list[tuple[Any, int]]], starts: Iterable[Any]) -> Iterator[tuple[Any, int]]:
+    """Yield consumers with the slot they are reached by, the nearest first, on all ways from ``starts`` to the loss."""
+    front = collections.deque(starts)
+    seen = set(front)
+    while front:
+        for consumer, slot in consumers[front.popleft()]:
+            yield consumer, slot
+            if consumer not in seen:
+                seen.add(consumer)
+                front.append(consumer)
+
+
+def _leaf_nodes(loss: Tensor, tensors: Iterable[Tensor]) -> tuple[dict[Any, list[tuple[Any, int]]], dict[int, Any]]:
+    """Return the graph of ``loss``, and by id of a tensor its node in it."""
+    wanted = {id(t) for t in tensors}
+    if loss.grad_fn is None or not wanted:
+        return {}, {}
+    consumers = _nodes(loss.grad_fn)
+    leaf_nodes = (node for node in consumers if hasattr(node, "variable"))
+    return consumers, {id(node.variable): node for node in leaf_nodes if id(node.variable) in wanted}
+
+
 def leaves(loss: Tensor) -> list[Tensor]:
     """Return the leaves that get a gradient from ``loss``."""
     if loss.grad_fn is None:
@@ -94,24 +119,13 @@ def find_deaths(loss: Tensor, tensors: Iterable[Tensor]) -> dict[int, Death]:
 
     The search goes from the leaf towards the loss to the first operation that receives a gradient and passes on none.
     """
-    wanted = {id(t) for t in tensors}
-    if loss.grad_fn is None or not wanted:
+    consumers, starts = _leaf_nodes(loss, tensors)
+    if not starts:
         return {}
-    consumers = _nodes(loss.grad_fn)
-    starts = {
-        id(node.variable): node for node in consumers if hasattr(node, "variable") and id(node.variable) in wanted
-    }
-    above: set[Any] = set()
-    stack = list(starts.values())
-    while stack:
-        for node, _ in consumers[stack.pop()]:
-            if node not in above:
-                above.add(node)
-                stack.append(node)
     passed: dict[Any, tuple[list[bool], bool]] = {}
     zeros: dict[Any, list[int]] = {}
     hooks = []
-    for node in above:
+    for node in {node for node, _ in _above(consumers, starts.values())}:
 
         def hook(gradients: Any, received: Any, node: Any = node) -> None:
             flows = [g is not None and bool((g != 0).any()) for g in gradients]
@@ -126,36 +140,28 @@ def find_deaths(loss: Tensor, tensors: Iterable[Tensor]) -> dict[int, Death]:
     for key, start in starts.items():
         own = [passed.get(consumer, ([], False))[0][slot : slot + 1] for consumer, slot in consumers[start]]
         deaths[key] = Death("", cancels=[True] in own)
-        seen, front = {start}, [start]
-        while front:
-            node = front.pop(0)
-            for consumer, slot in consumers[node]:
-                flows, arrives = passed.get(consumer, ([], False))
-                if arrives and not (slot < len(flows) and flows[slot]):
-                    factors = zeros.get(consumer, [])
-                    deaths[key] = Death(consumer.name(), zeros=factors[slot] if slot < len(factors) else 0)
-                    front = []
-                    break
-                if consumer not in seen:
-                    seen.add(consumer)
-                    front.append(consumer)
+        for consumer, slot in _above(consumers, [start]):
+            flows, arrives = passed.get(consumer, ([], False))
+            if arrives and not (slot < len(flows) and flows[slot]):
+                factors = zeros.get(consumer, [])
+                deaths[key] = Death(consumer.name(), zeros=factors[slot] if slot < len(factors) else 0)
+                break
     return deaths
 
 
-def learn_past(loss: Tensor, tensors: Iterable[Tensor], slopes: Mapping[str, float]) -> set[int]:
+def learn_past(loss: Tensor, tensors: Iterable[Tensor]) -> set[int]:
     """Run backward with flat curves closed and return the ids of those ``tensors`` that have a gradient all the same.
 
     Args:
         loss: where backward begins.
         tensors: leaves.
-        slopes: by name of a curve, the slope below which it is flat.
 
     Returns:
         Nothing where no curve of the graph is flat, as where the curve is inside of somebody's own function.
     """
     if loss.grad_fn is None:
         return set()
-    limits = {word.replace("_", ""): slope for word, slope in slopes.items()}
+    limits = {word.replace("_", ""): slope for word, slope in FLAT_SLOPE.items()}
     closed: list[Any] = []
     hooks = []
     for node in _nodes(loss.grad_fn):
@@ -201,24 +207,9 @@ def _zeros(node: Any, name: str) -> int:
 
 def first_sinks(loss: Tensor, tensors: Iterable[Tensor]) -> dict[int, str]:
     """Return by id of a leaf the first softmax or normalisation on its way to ``loss``, "" where there is none."""
-    wanted = {id(t) for t in tensors}
-    if loss.grad_fn is None or not wanted:
-        return {}
-    consumers = _nodes(loss.grad_fn)
-    found = {}
-    for node in consumers:
-        if not hasattr(node, "variable") or id(node.variable) not in wanted:
-            continue
-        found[id(node.variable)] = ""
-        seen, front = {node}, [node]
-        while front:
-            for consumer, _ in consumers[front.pop(0)]:
-                name = consumer.name()
-                if any(word in name for word in ("Softmax", "ScaledDotProduct", "Norm")):
-                    found[id(node.variable)] = name
-                    front = []
-                    break
-                if consumer not in seen:
-                    seen.add(consumer)
-                    front.append(consumer)
-    return found
+    consumers, starts = _leaf_nodes(loss, tensors)
+    sinks = ("Softmax", "ScaledDotProduct", "Norm")
+    return {
+        key: next((n.name() for n, _ in _above(consumers, [start]) if any(word in n.name() for word in sinks)), "")
+        for key, start in starts.items()
+    }

@@ -1,0 +1,242 @@
+"""What a trace notes of one forward, as plain records, and which tensors it looks at."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+__all__ = [
+    "FLAT_SLOPE",
+    "HALF_MAX",
+    "Branch",
+    "How",
+    "Site",
+    "Squash",
+    "Use",
+    "Write",
+    "batch_tensors",
+    "is_small",
+    "storage_key",
+    "tensors_in",
+    "words",
+]
+
+SMALL = 4096
+"""Most entries of a temperature or a gate, per head or per channel."""
+HALF_MAX = 65504.0
+"""Largest number of float16."""
+
+How: TypeAlias = Literal["attached", "detached", "no-grad", "number", "comparison", "decision"]
+"""How a value is used: in autograd's graph, cut off it, where gradients are off, read as a Python number, compared, or
+in a Python choice that depends on a comparison."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Use:
+    """One operation that takes a watched tensor, or something made from it.
+
+    Attributes:
+        names: watched tensors by bit.
+        op: the operation.
+        path: the module whose forward runs.
+        how: see `How`.
+        direct: whether the operation takes the watched tensor itself.
+        on_data: whether any operand depends on the batch.
+    """
+
+    names: int
+    op: str
+    path: str
+    how: How
+    direct: bool
+    on_data: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Squash:
+    """A bound or a bounded curve that a tensor made from parameters alone goes through.
+
+    Attributes:
+        names: watched tensors by bit.
+        op: the operation.
+        path: the module whose forward runs.
+        value: its input, a copy.
+        out: its output, a copy.
+        bounds: lowest and highest input that has a gradient, -inf and inf where there is none.
+        attached: whether a gradient can come back.
+        limits: the other tensors of a bound that consists of tensors.
+        beta: what a softplus multiplies its input with.
+    """
+
+    names: int
+    op: str
+    path: str
+    value: Tensor
+    out: Tensor
+    bounds: tuple[float, float]
+    attached: bool
+    limits: tuple[Tensor, ...] = ()
+    beta: float = 1.0
+
+    @property
+    def outside(self) -> Tensor:
+        """Which entries have gradient exactly 0."""
+        if self.limits:
+            return self.out != self.value
+        low, high = self.bounds
+        if self.op.startswith(("relu", "threshold", "hardtanh", "hardsigmoid")):
+            # These have no gradient on their bound either.
+            return (self.value <= low) | (self.value >= high)
+        return (self.value < low) | (self.value > high)
+
+    @property
+    def on_edge(self) -> Tensor:
+        """Which entries are on a clamp's bound, but for rounding."""
+        on = torch.zeros_like(self.value, dtype=torch.bool)
+        for bound in (*self.bounds, *self.limits):
+            wide = torch.as_tensor(bound, dtype=self.value.dtype, device=self.value.device)
+            if not bool(wide.isinf().all()):
+                # An exp on the way there may miss the bound by rounding.
+                on |= (self.value - wide).abs() <= 32 * torch.finfo(self.value.dtype).eps * wide.abs()
+        return on
+
+    @property
+    def slope(self) -> Tensor:
+        """The derivative of a curve's output by its input, in float64."""
+        x = self.value.double()
+        if self.op.startswith("sigmoid"):
+            return torch.sigmoid(x) * torch.sigmoid(-x)
+        if self.op.startswith("tanh"):
+            return torch.cosh(x.clamp(-300, 300)).pow(-2)
+        if self.op.startswith("exp"):
+            return x.exp()
+        return torch.sigmoid(self.beta * x if self.op == "softplus" else -x)
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether it is a curve whose slope is next to nothing at every entry."""
+        limit = FLAT_SLOPE.get(self.op.rstrip("_"))
+        return limit is not None and float(self.slope.max()) < limit
+
+
+FLAT_SLOPE: Mapping[str, float] = {
+    "sigmoid": 1e-6,
+    "tanh": 1e-6,
+    "exp": 1e-12,
+    "softplus": 1e-12,
+    "log_sigmoid_forward": 1e-6,
+}
+"""By name of a curve, the slope below which it is flat."""
+
+
+@dataclasses.dataclass
+class Site:
+    """One softmax.
+
+    Attributes:
+        path: the module whose forward runs.
+        tokens: length of the axis.
+        entropy: mean over rows of entropy / log(tokens that are not masked); NaN below two tokens.
+        empty_rows: rows with every token masked.
+        largest: largest finite score that is not masked.
+        knobs: watched tensors, by bit, that multiply the scores.
+        reach: largest mean |q||k| times all factors of a head; NaN where unknown.
+        is_cosine: whether all rows of q and of k have one length, so that ``reach`` bounds the scores.
+        is_attention: whether the weights multiply values.
+        rows: rows in all.
+        lowest: lowest finite score, but for the lowest number of its dtype.
+        is_mixture: whether the weights multiply something entry by entry, as those of a router do.
+    """
+
+    path: str
+    tokens: int
+    entropy: float
+    empty_rows: int
+    largest: float
+    knobs: int
+    reach: float
+    is_cosine: bool
+    is_attention: bool
+    rows: int
+    lowest: float = math.nan
+    is_mixture: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Branch:
+    """One residual addition x + g·a.
+
+    Attributes:
+        path: the module whose forward runs.
+        knobs: watched tensors, by bit, that multiply a.
+        strength: |g·a| / |x| over all entries.
+    """
+
+    path: str
+    knobs: int
+    strength: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Write:
+    """An operation that changes a watched tensor in place."""
+
+    names: int
+    op: str
+    path: str
+
+
+def words(text: str) -> frozenset[str]:
+    """Return the words of a text, such as the names of operations."""
+    return frozenset(text.split())
+
+
+def storage_key(tensor: Tensor) -> int | None:
+    """Return what tensors over the same memory have in common; None for tensors without memory of their own."""
+    try:
+        return None if is_lazy(tensor) else int(tensor.untyped_storage()._cdata)
+    except (NotImplementedError, RuntimeError):
+        return None
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """Yield the tensors in nested lists, tuples and mappings."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from tensors_in(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from tensors_in(item)
+
+
+def batch_tensors(value: Any, _depth: int = 0) -> Iterator[Tensor]:
+    """Yield the tensors of a batch: in containers, dataclasses and objects with attributes."""
+    if isinstance(value, Tensor):
+        yield value
+    elif _depth > 6 or isinstance(value, (nn.Module, type, str, bytes)):
+        return
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from batch_tensors(item, _depth + 1)
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        for item in value:
+            yield from batch_tensors(item, _depth + 1)
+    elif hasattr(value, "__dict__"):
+        for item in vars(value).values():
+            yield from batch_tensors(item, _depth + 1)
+    elif dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            yield from batch_tensors(getattr(value, field.name, None), _depth + 1)
+
+
+def is_small(tensor: Tensor) -> bool:
+    """Whether a tensor could be a temperature or a gate: one number, or one axis of numbers."""
+    return tensor.numel() <= SMALL and sum(side > 1 for side in tensor.shape) <= 1
