@@ -12,7 +12,7 @@ from pathlib import Path
 import semalign
 from semalign import layout
 from semalign.share import hub
-from semalign.text import bank
+from semalign.text import bank_file
 
 ROOT = Path(__file__).parents[1]
 
@@ -85,6 +85,6 @@ def test_formats_are_those_of_the_docs() -> None:
 
     assert found["result.json"] == (layout.RESULT_FORMAT, str(layout.RESULT_FORMAT))
     assert found["weights.safetensors"] == (layout.TENSORS_FORMAT, str(layout.TENSORS_FORMAT))
-    assert found[".safetensors"][0] == bank.FORMAT_VERSION
+    assert found[".safetensors"] == (bank_file.FORMAT_VERSION, str(bank_file.FORMAT_VERSION))
     assert found["config.json"][0] == hub.FORMAT_VERSION
     assert found["judgement.json"][0] == layout.JUDGEMENT_FORMAT

@@ -31,12 +31,14 @@ __all__ = [
     "Base",
     "Bound",
     "GateKnobs",
+    "LongText",
     "PresetName",
     "Residual",
     "ScenesDefaults",
     "Side",
     "Similarity",
     "TemperatureKnobs",
+    "TextLevel",
 ]
 
 PresetName = Literal["recommended", "seed", "document", "transformer", "clip", "xvlm"]
@@ -48,6 +50,10 @@ Activation = Literal["none", "tanh", "sigmoid"]
 Residual = Literal["plain", "pre-norm", "normalized"]
 AlignmentForm = Literal["auto", "folded", "sdpa", "reference"]
 """How an alignment is computed: the results are the same."""
+TextLevel = Literal["sentence", "token"]
+"""What guides: one vector per sentence, or one per token of each sentence."""
+LongText = Literal["split", "cut", "refuse"]
+"""What is done with a text that is longer than its encoder reads."""
 
 
 @dataclass(frozen=True, slots=True)

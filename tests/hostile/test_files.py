@@ -32,7 +32,7 @@ from semalign.results import read_result
 from semalign.study.design import planned_runs, read_study
 from semalign.study.score_file import read_score
 from semalign.tensors_file import read_tensors
-from semalign.text.bank import load_bank
+from semalign.text.bank_file import load_bank
 from semalign.text.encoders import make_encoder
 from tests.small import make_data
 

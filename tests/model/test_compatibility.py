@@ -21,8 +21,10 @@ from semalign.model.backbones import Backbone, BackboneEncoder, make_backbone
 from semalign.model.build import build_segmenter
 from semalign.model.segmenter import Segmenter
 from semalign.model.text_guidance import remove_text_guidance
-from semalign.text.bank import TextBank, class_bank, class_token_bank, save_bank
+from semalign.text.bank import TextBank
+from semalign.text.bank_file import save_bank
 from semalign.text.encoders import make_encoder
+from semalign.text.encoding import class_bank, class_token_bank
 from semalign.train.optimizer import make_optimizer, parameter_groups
 from tests.model.test_backbones import SMALL, needs_transformers, small
 from tests.text.models import needs_sentence_transformers, save_open_clip, save_sentence_model, save_tower

@@ -13,27 +13,13 @@ from hypothesis import strategies as st
 from jaxtyping import Float
 from torch import Tensor
 
-import semalign.text.bank as bank_module
+import semalign.text.bank_file as bank_module
 from semalign.errors import OutputError, TextError
-from semalign.text.bank import (
-    SentenceTokens,
-    TextBank,
-    class_bank,
-    class_token_bank,
-    encode_bank,
-    fingerprint,
-    gather,
-    hashed_directions,
-    load_bank,
-    permuted_bank,
-    random_bank,
-    rows_by_text,
-    save_bank,
-    shuffled_index,
-    token_bank,
-    token_index,
-    unit_rows,
-)
+from semalign.text.bank import SentenceTokens, TextBank, fingerprint, gather, rows_by_text, token_index
+from semalign.text.bank_file import load_bank, save_bank
+from semalign.text.controls import permuted_bank, random_bank, shuffled_index
+from semalign.text.encoding import class_bank, class_token_bank, encode_bank, token_bank
+from semalign.text.vectors import hashed_directions, unit_rows
 from semalign.wording import Message, say
 
 SENTENCES = ("sky", "car", "a tree\u2028with leaves", "天空", "red 'bus'")
@@ -553,12 +539,12 @@ def test_a_missing_bank_is_named(tmp_path: Path) -> None:
     [
         ("{", "metadata that cannot be read"),
         ("[]", "metadata that cannot be read"),
-        ({"format": 1}, r"metadata that cannot be read \(KeyError: 'encoder'\)"),
-        ({"format": 3, "encoder": "e", "sentences": ["x"], "sha256": ""}, "has format 3, expected 1 or 2"),
-        ({"format": 1, "encoder": 3, "sentences": ["x"], "sha256": ""}, "without an encoder's name or sentences"),
-        ({"format": 1, "encoder": "e", "sentences": [3], "sha256": ""}, "without an encoder's name or sentences"),
-        ({"format": 1, "encoder": "e", "sentences": ["x", "y"], "sha256": ""}, "has 1 rows for 2 sentences"),
-        ({"format": 1, "encoder": "e", "sentences": ["x"], "sha256": ""}, "does not match its own checksum"),
+        ({"format": 2}, r"metadata that cannot be read \(KeyError: 'encoder'\)"),
+        ({"format": 3, "encoder": "e", "sentences": ["x"], "sha256": ""}, "has format 3, expected 2"),
+        ({"format": 2, "encoder": 3, "sentences": ["x"], "sha256": ""}, "without an encoder's name or sentences"),
+        ({"format": 2, "encoder": "e", "sentences": [3], "sha256": ""}, "without an encoder's name or sentences"),
+        ({"format": 2, "encoder": "e", "sentences": ["x", "y"], "sha256": ""}, "has 1 rows for 2 sentences"),
+        ({"format": 2, "encoder": "e", "sentences": ["x"], "sha256": ""}, "does not match its own checksum"),
     ],
 )
 def test_metadata_that_does_not_fit_is_refused(tmp_path: Path, facts: object, message: str) -> None:

@@ -17,7 +17,8 @@ import safetensors.torch
 import torch
 
 from semalign.errors import TextError
-from semalign.text.bank import TextBank, class_bank, encode_bank, load_bank, save_bank
+from semalign.text.bank import TextBank
+from semalign.text.bank_file import load_bank, save_bank
 from semalign.text.encoders import (
     BankEncoder,
     MiniLMEncoder,
@@ -26,6 +27,7 @@ from semalign.text.encoders import (
     TextEncoder,
     make_encoder,
 )
+from semalign.text.encoding import class_bank, encode_bank
 from semalign.text.folders import offline
 
 CLIP_BANK = Path(__file__).parents[2].parent / "shared" / "data" / "clip_text" / "coco_stuff_171.safetensors"

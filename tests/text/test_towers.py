@@ -16,9 +16,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from semalign.errors import TextError
-from semalign.text.bank import SentenceTokens, TextEncoder, class_bank, class_token_bank, encode_bank, token_bank
+from semalign.text.bank import SentenceTokens, TextEncoder
 from semalign.text.clip import FAMILIES
 from semalign.text.encoders import make_encoder
+from semalign.text.encoding import class_bank, class_token_bank, encode_bank, token_bank
 from semalign.text.folders import find_folder, offline
 from tests.text.models import LIMIT, needs_sentence_transformers, needs_transformers, save_sentence_model, save_tower
 

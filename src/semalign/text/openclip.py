@@ -20,9 +20,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from semalign.errors import TextError, nearest
+from semalign.presets import LongText
 from semalign.text.bank import SentenceTokens
 from semalign.text.folders import find_folder, folder_digest, loading
-from semalign.text.lengths import Long
 from semalign.text.towers import Pieces, Tower, pieces_of, tower_name
 
 __all__ = ["CONFIG_FILE", "OpenClipTower", "make_open_clip"]
@@ -34,7 +34,7 @@ BATCH = 64
 _EXPECTED = "an open_clip model with whole weights that fit its architecture: copy it there again"
 
 
-def make_open_clip(rest: str, spec: str, long: Long) -> OpenClipTower:
+def make_open_clip(rest: str, spec: str, long: LongText) -> OpenClipTower:
     """Return the tower that the part after "open_clip:" names.
 
     Args:
@@ -98,7 +98,7 @@ class OpenClipTower(Tower):
         TextError: open_clip is not installed, or the folder holds no such model or weights only as pickles.
     """
 
-    def __init__(self, source: Path, long: Long = "split", architecture: str | None = None) -> None:
+    def __init__(self, source: Path, long: LongText = "split", architecture: str | None = None) -> None:
         _open_clip(str(source))
         self._folder = None if architecture is not None else source
         self._architecture = architecture or f"local-dir:{source}"

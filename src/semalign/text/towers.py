@@ -16,9 +16,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from semalign.errors import TextError
-from semalign.text.bank import SentenceTokens, unit_rows
-from semalign.text.lengths import Long, Parts, fit
+from semalign.presets import LongText
+from semalign.text.bank import SentenceTokens
+from semalign.text.lengths import Parts, fit
 from semalign.text.sentences import check_sentences
+from semalign.text.vectors import unit_rows
 from semalign.wording import Message, say
 
 __all__ = ["Pieces", "Tower", "check_tokenizer", "mark_ids", "pieces_of", "tower_name"]
@@ -51,7 +53,7 @@ def check_tokenizer(tokenizer: Any, where: Path) -> None:
         )
 
 
-def tower_name(label: str, digest: str, long: Long) -> str:
+def tower_name(label: str, digest: str, long: LongText) -> str:
     """Return the name that the cache trusts; only how long texts are read can change a vector beside the weights."""
     return f"{label}@{digest}" + ("" if long == "split" else f",long={long}")
 
@@ -67,7 +69,7 @@ class Tower(abc.ABC):
         long: what is done with a text that does not fit.
     """
 
-    def __init__(self, name: str, long: Long) -> None:
+    def __init__(self, name: str, long: LongText) -> None:
         self.name = name
         self.long = long
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, get_args
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -21,23 +21,15 @@ from semalign.data.sample import DataSource, texts_from_masks
 from semalign.data.scenes import Scenes
 from semalign.errors import OutputError, TextError, nearest
 from semalign.files import make_folder
-from semalign.text.bank import (
-    TextBank,
-    class_bank,
-    class_token_bank,
-    encode_bank,
-    gather,
-    random_bank,
-    token_bank,
-    token_index,
-)
+from semalign.presets import LongText, TextLevel
+from semalign.text.bank import TextBank, gather, token_index
+from semalign.text.controls import random_bank
 from semalign.text.encoders import BankEncoder, make_encoder
-from semalign.text.lengths import Long
+from semalign.text.encoding import class_bank, class_token_bank, encode_bank, token_bank
 from semalign.wording import Message, say
 
 __all__ = [
     "KINDS",
-    "Level",
     "RunText",
     "encode_classes",
     "encode_texts",
@@ -48,7 +40,6 @@ __all__ = [
     "without_text",
 ]
 
-Level = Literal["sentence", "token"]
 
 KINDS: Final = get_args(TextKind)
 
@@ -137,8 +128,8 @@ def prepare_run_text(
     encoder: str,
     templates: str | Sequence[str] = "photo",
     names: Mapping[str, str] | None = None,
-    level: Level = "sentence",
-    long: Long = "split",
+    level: TextLevel = "sentence",
+    long: LongText = "split",
     random_seed: int = 0,
     unseen: Collection[str] = (),
 ) -> RunText:
@@ -206,7 +197,9 @@ def names_among(names: Mapping[str, str] | None, class_names: Sequence[str]) -> 
     return {name: said for name, said in (names or {}).items() if name in class_names}
 
 
-def encode_texts(encoder: str, texts: Sequence[str], *, level: Level = "sentence", long: Long = "split") -> TextBank:
+def encode_texts(
+    encoder: str, texts: Sequence[str], *, level: TextLevel = "sentence", long: LongText = "split"
+) -> TextBank:
     """Return the vectors of texts, or of their tokens, cached.
 
     Raises:
@@ -222,8 +215,8 @@ def encode_classes(
     templates: str | Sequence[str],
     names: Mapping[str, str] | None = None,
     *,
-    level: Level = "sentence",
-    long: Long = "split",
+    level: TextLevel = "sentence",
+    long: LongText = "split",
 ) -> TextBank:
     """Return one row per class, made by the encoder that ``encoder`` names, cached; the bank's texts are the classes.
 
