@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from semalign.config import Options, merge, read_options, resolve_defaults
+from semalign.config.kinds import Kind
 from semalign.config.reader import nested, settings
 from semalign.data.open import open_data
 from semalign.data.sample import DataSource
@@ -58,7 +59,7 @@ def edit(path: Path, **changes: Any) -> None:
     Image.fromarray(pixels).save(path)
 
 
-def tiny_options(kind: str = "folder", **overrides: Any) -> Options:
+def tiny_options(kind: Kind = "folder", **overrides: Any) -> Options:
     """Return resolved options of a run of four steps, changed by dotted names with ``__`` for the dots."""
     changes = {name.replace("__", "."): value for name, value in overrides.items()}
     return resolve_defaults(read_options(overrides=merge(settings(TINY), nested(changes))), kind)

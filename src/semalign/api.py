@@ -8,7 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from semalign.config import Options, flatten, read_options, resolve_defaults
+import torch
+
+from semalign.config import Options, flatten, kind_of, read_options, resolve_defaults
+from semalign.config.kinds import SCENES_OPTIONS
 from semalign.config.reader import settings as parse_settings
 from semalign.data.open import open_data
 from semalign.data.sample import DataSource
@@ -50,9 +53,6 @@ __all__ = [
 
 EVALUATION_FORMAT = 1
 
-SCENES_OPTIONS = ("data.necessity", "data.n_train", "data.n_val", "data.size", "data.scenes_seed")
-"""What an evaluation can set: which scenes are drawn."""
-
 
 def resolve(
     data: str | Path,
@@ -63,7 +63,7 @@ def resolve(
 ) -> Options:
     """Return the options of a run on ``data``: defaults of its kind, the file, overrides, settings, in this order."""
     options = read_options(config, settings, overrides=overrides)
-    return resolve_defaults(options, "scenes" if str(data) == "scenes" else "folder")
+    return resolve_defaults(options, kind_of(data))
 
 
 def open_source(data: str | Path, options: Options, *, scan: bool = True) -> DataSource:

@@ -71,7 +71,7 @@ def test_options_and_runs(here: Path, trained: Path, semalign: Semalign) -> None
 def test_targets_that_are_none(here: Path, trained: Path, semalign: Semalign) -> None:
     """One sentence, exit code 2."""
     for pattern, words in (
-        ("the audit got 'nothing', which is no file or folder", ["nothing"]),
+        ("the audit got 'nothing', which is not a file or a folder", ["nothing"]),
         ("--set has no effect on the audit of", [trained, *SMALL]),
         ("cannot import 'nowhere' of 'nowhere:make'", ["nowhere:make"]),
     ):

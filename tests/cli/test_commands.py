@@ -397,9 +397,10 @@ def test_a_progress_bar_gives_way_to_an_error(here: Path, monkeypatch: pytest.Mo
     bars: list[Any] = []
 
     def fail() -> None:
-        with show.progress_bar() as bar:
-            bars.append(bar)
-            bar.add_task("[/]", total=3, note="[x")
+        with show.task("[/]") as task:
+            bars.append(task._bar)
+            task.begin("[/]", 3)
+            task.note("[x")
             raise ValueError("stop")
 
     with (here / "terminal").open("w") as file:

@@ -21,7 +21,8 @@ from semalign.config import (
     resolve_defaults,
     to_dict,
 )
-from semalign.config.reader import DEFAULTS_BY_KIND, nested, settings
+from semalign.config.kinds import DEFAULTS_BY_KIND, Kind
+from semalign.config.reader import nested, settings
 from semalign.errors import ConfigError
 
 Mapping = st.recursive(
@@ -237,7 +238,7 @@ def test_overrides_that_are_no_plain_values() -> None:
 
 
 @pytest.mark.parametrize(("kind", "size", "text"), [("folder", (144, 192), "classes"), ("scenes", (48, 64), "images")])
-def test_defaults_by_kind(kind: str, size: tuple[int, int], text: str) -> None:
+def test_defaults_by_kind(kind: Kind, size: tuple[int, int], text: str) -> None:
     """What is left open is filled in by the kind of data; what is given stays; the descriptions say the same."""
     options = resolve_defaults(Options(), kind)
 

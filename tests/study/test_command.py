@@ -372,10 +372,10 @@ def test_changed_data_stop_a_study(here: Path) -> None:
 def test_the_plan_knows_hours_from_finished_runs(here: Path) -> None:
     """Nothing is probed: hours are unknown, then those of the runs that have finished."""
     study = study_of(here)
-    before = plan_study(study, here / "out", Execution(workers=1))
+    before = plan_study(study, here / "out", Execution(workers=1)).to_dict()
     carry_out(study, here / "out", Execution(workers=1))
     (here / "out" / "runs" / "large-rate" / "seed-2" / "result.json").unlink()
-    after = plan_study(study, here / "out", Execution(workers=1))
+    after = plan_study(study, here / "out", Execution(workers=1)).to_dict()
 
     assert (before["runs"], before["missing"], before["hours"], before["seconds_per_run"]) == (6, 6, None, None)
     assert after["missing"] == 1

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from semalign.cli.app import parse_looks
+from semalign.cli.judging import parse_looks
 from semalign.errors import ConfigError, ResultsError, StudyError
 from semalign.judge import Contrast, judge
 from semalign.study.outside import Protocol, judge_table, protocol_of_study, read_contrasts

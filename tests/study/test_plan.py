@@ -36,7 +36,7 @@ def probed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 def test_runs_and_hours_by_hand(small_study: StudyOptions, probed: list[Any]) -> None:
     """Two arms and two blocks, and one more run per block of the pilot: six runs of 90 s by three workers."""
-    value = plan_study(small_study, None, Execution(workers=3))
+    value = plan_study(small_study, None, Execution(workers=3)).to_dict()
 
     assert (value["runs"], value["missing"], value["blocks"], value["workers"]) == (6, 6, 2, 3)
     assert value["hours"] == pytest.approx(6 * 90 / 3 / 3600)
@@ -50,8 +50,8 @@ def test_precision_is_that_of_the_judge(data: Path, probed: list[Any]) -> None:
     """Without a pilot three spreads are shown; with one, its own; the figures are the statistics' own."""
     study = read_study("ablations", data=str(data), seeds=8, assignments=TINY)
 
-    assumed = plan_study(study, None, Execution(workers=1))
-    piloted = plan_study(study, None, Execution(workers=1), pilot_sd=1.3)
+    assumed = plan_study(study, None, Execution(workers=1)).to_dict()
+    piloted = plan_study(study, None, Execution(workers=1), pilot_sd=1.3).to_dict()
 
     assert assumed["families"] == {"primary": 4, "controls": 3}
     plain = [row for row in assumed["precision"] if "A - Baseline" in row["effects"]]
@@ -98,7 +98,7 @@ def test_the_plan_uses_the_pilot(tmp_path: Path, data: Path, probed: list[Any]) 
     claim_study_folder(tmp_path, study, {})
     write_pilot(tmp_path, sd_paired=1.6, sd_paired_low=0.9)
 
-    value = plan_study(study, tmp_path, Execution(workers=1))
+    value = plan_study(study, tmp_path, Execution(workers=1)).to_dict()
 
     assert value["sd_from"] == "pilot"
     assert [(row["family"], len(row["effects"])) for row in value["precision"]] == [("primary", 4), ("interactions", 6)]
@@ -120,8 +120,10 @@ def test_assumed_noise_is_no_reason_to_refuse(data: Path, probed: list[Any]) -> 
     """Without a pilot a design that decides at none of the assumed spreads is planned, and the plan says so."""
     hopeless = plan_study(
         read_study("ablation-1", data=str(data), seeds=2, assignments=TINY), None, Execution(workers=1)
-    )
-    sound = plan_study(read_study("ablation-1", data=str(data), seeds=8, assignments=TINY), None, Execution(workers=1))
+    ).to_dict()
+    sound = plan_study(
+        read_study("ablation-1", data=str(data), seeds=8, assignments=TINY), None, Execution(workers=1)
+    ).to_dict()
 
     (note,) = hopeless["notes"]
     assert note.startswith("2 blocks cannot decide 'A - Baseline' at a margin of 1 points: even at a noise of sd 0.50")
@@ -131,7 +133,9 @@ def test_assumed_noise_is_no_reason_to_refuse(data: Path, probed: list[Any]) -> 
 
 def test_aliases_are_planned_openly(data: Path, probed: list[Any]) -> None:
     """The plan of a half fraction names which two-factor effects share an estimate."""
-    value = plan_study(read_study("half-fraction", data=str(data), assignments=TINY), None, Execution(workers=1))
+    value = plan_study(
+        read_study("half-fraction", data=str(data), assignments=TINY), None, Execution(workers=1)
+    ).to_dict()
 
     assert value["aliases"]["encoder temperature x encoder gate"] == "decoder temperature x decoder gate"
     assert len(value["aliases"]) == 4 + 3
@@ -142,10 +146,10 @@ def test_finished_runs_are_not_planned_again(tmp_path: Path, small_study: StudyO
     claim_study_folder(tmp_path, small_study, {})
     StudyFolder(tmp_path).run("baseline", 0, ["1/2", "1/3", "1/4"])
 
-    value = plan_study(small_study, tmp_path, Execution(workers=1))
+    value = plan_study(small_study, tmp_path, Execution(workers=1)).to_dict()
 
     assert (value["runs"], value["missing"]) == (6, 5)
-    assert plan_study(small_study, tmp_path / "new", Execution(workers=1))["missing"] == 6
+    assert plan_study(small_study, tmp_path / "new", Execution(workers=1)).missing == 6
     assert not (tmp_path / "new").exists()
 
 

@@ -49,7 +49,7 @@ def main() -> None:
         # Whatever became of it on its way, the first signal says how the command ended.
         code = 128 + told[0]
     if code in (INTERRUPTED, TERMINATED):
-        _say("stopped: start the same command again to go on (train: with --resume)")
+        _say(_stopped())
     sys.exit(code)
 
 
@@ -172,6 +172,14 @@ def _wrong_usage(error: BaseException) -> int:
         text = " ".join(message.split()).rstrip(".")
         _say(f"error: {text[0].lower() + text[1:]}, see {command} --help")
     return 2
+
+
+def _stopped() -> str:
+    """Return how to continue, in the language of the console where it is known."""
+    from semalign.cli.show import LANGUAGE_VARIABLE
+    from semalign.wording import Catalogue
+
+    return Catalogue("zh" if os.environ.get(LANGUAGE_VARIABLE) == "zh" else "en")("console.stopped")
 
 
 def _speaker() -> str:

@@ -1,5 +1,6 @@
 """Options and the reading of them; no tensors, no data."""
 
+from semalign.config.kinds import kind_of, resolve_defaults
 from semalign.config.options import Options
 from semalign.config.reader import (
     flatten,
@@ -7,7 +8,6 @@ from semalign.config.reader import (
     option_names,
     read_options,
     read_yaml,
-    resolve_defaults,
     to_dict,
     validate,
 )
@@ -15,6 +15,7 @@ from semalign.config.reader import (
 __all__ = [
     "Options",
     "flatten",
+    "kind_of",
     "merge",
     "option_names",
     "read_options",

@@ -16,17 +16,14 @@ from pydantic import BaseModel, ValidationError
 
 from semalign.config.options import Options
 from semalign.errors import ConfigError, first_line
-from semalign.presets import SCENES
 
 __all__ = [
-    "DEFAULTS_BY_KIND",
     "flatten",
     "merge",
     "nested",
     "option_names",
     "read_options",
     "read_yaml",
-    "resolve_defaults",
     "settings",
     "to_dict",
     "validate",
@@ -38,21 +35,6 @@ Model = TypeVar("Model", bound=BaseModel)
 _LARGEST_FILE = 1 << 20
 _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 _LONGEST_NUMBER = 100
-
-DEFAULTS_BY_KIND: dict[str, dict[str, Any]] = {
-    "folder": {
-        "data": {"size": [144, 192], "text": "classes"},
-        "train": {"epochs": 45},
-        "align": {"decoder": {"levels": [2, 3]}},
-    },
-    "scenes": {
-        "data": {"size": list(SCENES.size), "text": "images"},
-        "train": {"epochs": 24},
-        # Their texts say what the small things in a small image are, for which the two coarsest levels are too coarse.
-        "align": {"decoder": {"levels": [0, 1, 2, 3]}},
-    },
-}
-"""Values of the options that default to None, by the kind of data."""
 
 
 def option_names(model: type[BaseModel] = Options, prefix: str = "") -> dict[str, str]:
@@ -285,12 +267,6 @@ def read_options(
         validate(Options, part, where)
         value = merge(value, part)
     return validate(Options, value, "the options")
-
-
-def resolve_defaults(options: Options, kind: str) -> Options:
-    """Fill the options that depend on the kind of data ("folder" or "scenes")."""
-    given = options.model_dump(mode="json", exclude_none=True)
-    return validate(Options, merge(DEFAULTS_BY_KIND[kind], given), "the options")
 
 
 def to_dict(options: BaseModel) -> dict[str, Any]:

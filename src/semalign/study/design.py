@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from semalign.config import Options, merge, read_yaml, resolve_defaults, to_dict, validate
+from semalign.config import Options, kind_of, merge, read_yaml, resolve_defaults, to_dict, validate
 from semalign.config.reader import nested, settings
 from semalign.config.study import StudyOptions, arm_options
 from semalign.errors import ConfigError, StudyError, nearest
@@ -228,6 +228,5 @@ def pilot_runs(study: StudyOptions) -> list[PlannedRun]:
 
 def run_options(study: StudyOptions, arm: str, seed: int) -> Options:
     """Return the resolved options of one run."""
-    kind = "scenes" if study.data == "scenes" else "folder"
-    options = resolve_defaults(arm_options(study, arm), kind)
+    options = resolve_defaults(arm_options(study, arm), kind_of(study.data))
     return validate(Options, merge(to_dict(options), {"train": {"seed": seed}}), f"arm {arm} of study {study.name}")

@@ -6,7 +6,7 @@ import dataclasses
 import statistics
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from semalign.config.study import StudyOptions
 from semalign.errors import ResultsError, StudyError
@@ -22,18 +22,80 @@ from semalign.study.design import pilot_runs, planned_runs, study_contrasts
 from semalign.study.engines import threads_per_worker, worker_count
 from semalign.study.folder import check_study_folder, unfinished
 from semalign.study.probe import probe_seconds
-from semalign.wording import Message
+from semalign.wording import Message, say
 
-__all__ = ["plan_study"]
+__all__ = ["Plan", "plan_study"]
 
 ASSUMED_SDS = (0.5, 1.0, 2.0)
 """Standard deviations of a paired difference, in mIoU points, that a plan without a pilot is shown for."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a study will cost and what it can resolve.
+
+    Attributes:
+        study: the study.
+        runs: runs of the pilot and the study together.
+        missing: those that have not finished.
+        seconds_per_run: None where a command makes the runs and none has finished.
+        workers: processes at a time.
+        sd_from: where the noise comes from: "pilot", or "assumed".
+        precision: what the design finds out, see `precision_rows`.
+        pilot: figures of the pilot by name, None without one.
+        notes: what a reader must know.
+    """
+
+    study: StudyOptions
+    runs: int
+    missing: int
+    seconds_per_run: float | None
+    workers: int
+    sd_from: Literal["assumed", "pilot"]
+    precision: tuple[dict[str, Any], ...]
+    pilot: dict[str, Any] | None
+    notes: tuple[Message, ...]
+
+    @property
+    def hours(self) -> float | None:
+        """Hours that the missing runs take; None where the time of one is unknown."""
+        return None if self.seconds_per_run is None else self.missing * self.seconds_per_run / self.workers / 3600
+
+    @property
+    def aliases(self) -> dict[str, str]:
+        """Effects that share their estimate with others, and these."""
+        return aliases(self.study.levels, self.study.baseline)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON; notes in English."""
+        study = self.study
+        return {
+            "study": study.name,
+            "question": str(study.question),
+            "data": study.data,
+            "arms": list(study.arms),
+            "blocks": study.blocks,
+            "looks": None if study.looks is None else list(study.looks),
+            "aliases": self.aliases,
+            "margin": study.margin,
+            "alpha": study.alpha,
+            "families": family_sizes(study_contrasts(study)),
+            "runs": self.runs,
+            "missing": self.missing,
+            "seconds_per_run": self.seconds_per_run,
+            "workers": self.workers,
+            "hours": self.hours,
+            "sd_from": self.sd_from,
+            "precision": list(self.precision),
+            "pilot": self.pilot,
+            "notes": [str(note) for note in self.notes],
+        }
+
+
 def plan_study(
     study: StudyOptions, folder: Path | None, execution: Execution | None = None, *, pilot_sd: float | None = None
-) -> dict[str, Any]:
-    """Return the plan as plain values: runs, hours from a short measured probe, resolvable margins.
+) -> Plan:
+    """Return the plan: runs, hours from a short measured probe, resolvable margins.
 
     A command is not probed: its hours come from runs that have finished, and are None where there is none.
 
@@ -67,7 +129,7 @@ def plan_study(
     if pilot_sd is None and pilot is not None:
         pilot_sd = pilot["sd_paired"] or None
     sds = ASSUMED_SDS if pilot_sd is None else (pilot_sd,)
-    rows = [row for sd in sds for row in precision_rows(study, contrasts, families, sd)]
+    rows = tuple(row for sd in sds for row in precision_rows(study, contrasts, families, sd))
     notes = []
     if pilot is not None:
         reason = why_undecidable(study, contrasts, families, pilot["sd_paired_low"])
@@ -77,28 +139,11 @@ def plan_study(
                 "larger margin"
             )
     elif (reason := why_undecidable(study, contrasts, families, min(sds))) is not None:
-        notes.append(f"{reason}: this noise is assumed, `study pilot` measures it")
-    return {
-        "study": study.name,
-        "question": str(study.question),
-        "data": study.data,
-        "arms": list(study.arms),
-        "blocks": study.blocks,
-        "looks": None if study.looks is None else list(study.looks),
-        "aliases": aliases(study.levels, study.baseline),
-        "margin": study.margin,
-        "alpha": study.alpha,
-        "families": families,
-        "runs": len(runs),
-        "missing": len(missing),
-        "seconds_per_run": seconds,
-        "workers": count,
-        "hours": None if seconds is None else len(missing) * seconds / count / 3600,
-        "sd_from": "assumed" if pilot_sd is None else "pilot",
-        "precision": rows,
-        "pilot": pilot,
-        "notes": notes,
-    }
+        notes.append(say("plan.assumed-noise", reason=reason))
+    if execution.engine != "local":
+        notes.append(say("plan.hours-of-this-machine", workers=count))
+    sd_from: Literal["assumed", "pilot"] = "assumed" if pilot_sd is None else "pilot"
+    return Plan(study, len(runs), len(missing), seconds, count, sd_from, rows, pilot, tuple(notes))
 
 
 def median_seconds(results: Iterable[RunResult]) -> float | None:
