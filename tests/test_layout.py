@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -49,7 +50,7 @@ ABOVE: dict[str, str] = {
     "report": "config data judge results",
     # Above it all.
     "api": "audit config data inspection model results share text train",
-    "study": "api audit config inspection judge results semalign train",
+    "study": "api config inspection judge results semalign train",
     "bench": "api config data model study train",
     "cli": "api audit bench config data inspection judge report results semalign share study train",
     # The root loads its parts by name when they are used, see tests/test_public_api.py.
@@ -76,6 +77,9 @@ WITHOUT_TORCH = (
     ),
 )
 """What must not import torch, directly or through others."""
+
+
+TABLE_ROW = re.compile(r"^\| `(\w+)` \| [^|]+ \| ?([^|]*) ?\|$", re.MULTILINE)
 
 
 def part_of(module: str) -> str:
@@ -123,3 +127,18 @@ def test_right_of_the_hinge_there_is_no_torch() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stderr
+
+
+def test_contributing_has_the_same_table() -> None:
+    """CONTRIBUTING.md names every room once, with the imports of the tables above; its picture names rooms alone."""
+    text = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = [(name, below.replace("`", "").split()) for name, below in TABLE_ROW.findall(text)]
+    picture = text.split("```")[1]
+
+    assert sorted(name for name, _ in rows) == sorted([*GROUND, *ABOVE])
+    assert {name: set(below) for name, below in rows} == {
+        name: set(below.split()) for name, below in (GROUND | ABOVE).items()
+    }
+    drawn = set(re.findall(r"[a-z]+", re.sub(r"\([^)]*\)|──[^\n]*everything|on top", "", picture)))
+    assert drawn <= {*GROUND, *ABOVE}
+    assert drawn >= {*ABOVE} - {"semalign", "__main__"}

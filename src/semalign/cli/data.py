@@ -16,7 +16,7 @@ from semalign.wording import Catalogue
 from semalign.wording.numbers import format_share
 
 if TYPE_CHECKING:
-    from semalign.data.check.findings import DataReport, Finding
+    from semalign.data.check.findings import DataFinding, DataReport
 
 __all__ = ["data_check", "data_import"]
 
@@ -114,7 +114,7 @@ def _print_check(words: Catalogue, checked: _Checked) -> None:
     print(words.join(words(f"console.{severity}s", n=count) for severity, count in counts.items()))
 
 
-def _print_finding(words: Catalogue, finding: Finding) -> None:
+def _print_finding(words: Catalogue, finding: DataFinding) -> None:
 
     files = ""
     if finding.files:
