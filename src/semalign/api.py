@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from semalign.config import Options, flatten, kind_of, read_options, resolve_defaults
 from semalign.config.kinds import SCENES_OPTIONS
 from semalign.config.reader import settings as parse_settings

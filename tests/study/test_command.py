@@ -268,7 +268,7 @@ def test_a_crash_stops_the_study(here: Path) -> None:
     found = outcomes(here / "out")
     assert len(found) == 6
     assert found["runs/small-rate/seed-0"].facts["notes"] == []
-    assert "script.py has changed" in found["runs/large-rate/seed-0"].facts["notes"][0]
+    assert "script.py has changed" in found["runs/large-rate/seed-0"].facts["notes"][0]["text"]
 
 
 def test_the_log_s_tail_is_plain_text(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 import semalign.wording as wording
 from semalign.errors import ConfigError
-from semalign.wording import Catalogue, Language, Message, check_language, say, sentences, subjects
+from semalign.wording import Catalogue, Language, Message, check_language, read_note, say, sentences, subjects
 
 
 @pytest.fixture
@@ -97,3 +97,14 @@ def test_both_languages_say_the_same() -> None:
             if isinstance(entry, Mapping):
                 assert set(entry) <= {"one", "other"}, (subject, key)
                 assert "other" in entry, (subject, key)
+
+
+@pytest.mark.usefixtures("made")
+def test_notes_of_a_file() -> None:
+    """A message comes back as itself, a text as a text; a message that cannot be read is its English text."""
+    message = say("made.count", n=2)
+
+    assert read_note(message.to_dict()) == message
+    assert read_note("as it is") == "as it is"
+    assert read_note({"key": "made.gone", "values": {}, "text": "of then"}) == "of then"
+    assert read_note({"key": "made.held", "values": {}}) == "made.held"

@@ -25,7 +25,7 @@ from semalign.cli.common import (
 from semalign.cli.show import console_language, line, print_json, print_notes, print_scores, print_table, task
 from semalign.errors import ConfigError
 from semalign.layout import RUNS
-from semalign.wording import Catalogue
+from semalign.wording import Catalogue, read_note
 
 if TYPE_CHECKING:
     from semalign.api import Evaluation
@@ -82,7 +82,8 @@ def train(
         # Of several processes the first one prints.
         return
     score, facts = result.score, result.facts
-    print_notes(words, facts["notes"])
+    notes = [read_note(note) for note in facts["notes"]]
+    print_notes(words, notes)
     if as_json:
         print_json(
             {
@@ -95,7 +96,7 @@ def train(
                 "parameters": facts["parameters"],
                 "seconds": result.timings["train"],
                 "scored_weights": facts["scored_weights"],
-                "notes": facts["notes"],
+                "notes": [str(note) for note in notes],
             }
         )
         return

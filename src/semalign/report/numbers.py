@@ -23,7 +23,7 @@ from semalign.judge.pilot import pilot_doubts
 from semalign.layout import FACTS, PILOT_RUNS, RESULT, RUNS, STUDY
 from semalign.presets import PILOT_ARMS
 from semalign.results import RunResult, Score, read_result
-from semalign.wording import Message, Text
+from semalign.wording import Text, read_note
 
 __all__ = ["POWER", "RunKey", "StudyNumbers", "findings", "load_study", "score_of"]
 
@@ -319,14 +319,7 @@ def _list(value: Any) -> list[Any]:
 
 def _finding(item: Any) -> Text:
     """Return a note of a run as a message, and a finding of the audit as a text."""
-    if isinstance(item, Mapping) and "key" in item:
-        try:
-            message = Message.from_dict(item)
-            str(message)
-        except (KeyError, TypeError, ValueError):  # damaged, or a sentence of another version
-            return str(item.get("text", item["key"]))
-        return message
-    if isinstance(item, Mapping):
+    if isinstance(item, Mapping) and "key" not in item:
         parts = [str(item[key]) for key in ("where", "evidence", "fix") if item.get(key)]
         return ": ".join(parts[:2]) + (f"; {parts[2]}" if len(parts) > 2 else "")
-    return str(item)
+    return read_note(item)

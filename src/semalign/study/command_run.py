@@ -26,6 +26,7 @@ from semalign.study import guard
 from semalign.study.command import CommandOptions, command_options
 from semalign.study.design import Outcome, PlannedRun
 from semalign.study.score_file import read_score
+from semalign.wording import Message, say
 
 __all__ = ["CommandFailed", "command_facts", "run_command"]
 
@@ -96,18 +97,13 @@ def _folder_sha(root: Path) -> str:
     return digest.hexdigest()
 
 
-def _changed_files(study_folder: Path) -> list[str]:
-    """Return sentences on files of the command that are no longer as they were when the study was begun."""
+def _changed_files(study_folder: Path) -> list[Message]:
+    """Return notes on files of the command that are no longer as they were when the study was begun."""
     try:
         before = read_json(study_folder / layout.FACTS)["files"]
     except (OSError, ValueError, KeyError, TypeError):
         return []
-    return [
-        f"{name} has changed since the study was begun, so that runs before and after may differ in more than their "
-        "arm and seed"
-        for name, sha in before.items()
-        if _small_file_sha(Path(name)) != sha
-    ]
+    return [say("study.file-changed", file=name) for name, sha in before.items() if _small_file_sha(Path(name)) != sha]
 
 
 def run_command(run: PlannedRun, study_folder: Path, threads: int) -> Outcome:
@@ -158,12 +154,14 @@ def run_command(run: PlannedRun, study_folder: Path, threads: int) -> Outcome:
         raise CommandFailed(f"{who}: the command left a score and {_ending(code)}, expected 0, {again}; {said}")
 
     config = {"command": list(run.options.command), "values": run.options.values}
-    facts: dict[str, Any] = {"config": config, "threads": threads, "notes": notes}
+    facts: dict[str, Any] = {"config": config, "threads": threads, "notes": [note.to_dict() for note in notes]}
     if failure is not None:
         facts["failure"] = failure
     status = "finished" if failure is None else "failed"
     write_result(folder / layout.RESULT, RunResult(run.arm, run.seed, status, score, curves, facts, {"total": seconds}))
-    return Outcome(status, None if score is None else score.miou, seconds, tuple((note, UserWarning) for note in notes))
+    return Outcome(
+        status, None if score is None else score.miou, seconds, tuple((str(note), UserWarning) for note in notes)
+    )
 
 
 def _execute(words: Sequence[str], log: Path, threads: int) -> tuple[int, str]:

@@ -34,6 +34,7 @@ __all__ = [
     "Text",
     "Translated",
     "check_language",
+    "read_note",
     "say",
     "sentences",
     "subjects",
@@ -106,6 +107,21 @@ class Translated:
 
 Text: TypeAlias = str | Message | Translated
 """What a user wrote, as it is, or a sentence in every language."""
+
+
+def read_note(value: Any) -> str | Message:
+    """Return a note as a file holds it: the message that `Message.to_dict` wrote, else a plain text.
+
+    A message that is damaged, or of another version, is its English text.
+    """
+    if not (isinstance(value, Mapping) and "key" in value):
+        return str(value)
+    try:
+        message = Message.from_dict(value)
+        str(message)
+    except (KeyError, TypeError, ValueError):
+        return str(value.get("text", value["key"]))
+    return message
 
 
 def say(key: str, /, **values: Any) -> Message:
