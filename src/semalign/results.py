@@ -17,7 +17,7 @@ from semalign.errors import ResultsError
 from semalign.files import read_json, write_json
 from semalign.layout import RESULT_FORMAT
 from semalign.metrics import Counts, absent_classes, class_iou, mean_iou
-from semalign.wording import Message
+from semalign.wording import read_note
 
 __all__ = ["Curve", "Given", "RunResult", "Score", "notes_in_english", "read_result", "write_result"]
 
@@ -143,7 +143,7 @@ def notes_in_english(notes: Iterable[Any]) -> tuple[str, ...]:
     >>> notes_in_english([say("train.text_leaks").to_dict(), "the script has changed"])
     ('the text is made from the masks that are scored (leaking)', 'the script has changed')
     """
-    return tuple(str(Message.from_dict(note)) if isinstance(note, Mapping) else str(note) for note in notes)
+    return tuple(str(read_note(note)) for note in notes)
 
 
 def write_result(path: Path, result: RunResult) -> None:

@@ -82,8 +82,7 @@ def train(
         # Of several processes the first one prints.
         return
     score, facts = result.score, result.facts
-    notes = [read_note(note) for note in facts["notes"]]
-    print_notes(words, notes)
+    print_notes(words, map(read_note, facts["notes"]))
     if as_json:
         print_json(
             {
@@ -96,7 +95,7 @@ def train(
                 "parameters": facts["parameters"],
                 "seconds": result.timings["train"],
                 "scored_weights": facts["scored_weights"],
-                "notes": [str(note) for note in notes],
+                "notes": list(result.notes),
             }
         )
         return
