@@ -423,7 +423,7 @@ def test_an_interrupt(semalign: Semalign, monkeypatch: pytest.MonkeyPatch) -> No
     said = semalign("train", "scenes")
 
     assert said.code == 130
-    assert said.err == "stopped: start the same command again to go on (train: with --resume)\n"
+    assert said.err == "stopped: start the same command again to continue (train: with --resume)\n"
 
 
 def test_a_fault_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch, here: Path) -> None:

@@ -144,7 +144,7 @@ def test_what_a_study_writes_it_reads(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"baseline": "z"}, "the baseline 'z' is no arm, known arms: x, y"),
+        ({"baseline": "z"}, "the baseline 'z' is not an arm, known arms: x, y"),
         ({"arms": {"x": {}}}, "got the single arm 'x', expected at least two to compare"),
         ({"arms": {"x": {}, "y": None}}, r"option arms\.y in .* got null: input should be an object"),
         ({"arms": {"x": {}, "y": {"train.epoch": 3}}}, r"unknown option train\.epoch in arm y of study small, did you"),
@@ -159,7 +159,7 @@ def test_what_a_study_writes_it_reads(tmp_path: Path) -> None:
         ({"contrasts": "all"}, "input should be 'ablations', 'against-baseline' or 'factors'"),
         ({"seed": 3}, r"unknown option seed in .*study\.yaml, did you mean 'seeds'\?"),
         ({"zzz": 3}, "unknown option zzz in .*, known: alpha, arms, baseline, command, contrasts, data, factors,"),
-        ({"question": None}, "option question in .* got null: input should be a valid string"),
+        ({"question": None}, "option question in .* got null: expected a text"),
     ],
 )
 def test_bad_studies(tmp_path: Path, changes: dict[str, Any], message: str) -> None:

@@ -134,7 +134,7 @@ def test_settings_and_factors(tmp_path: Path) -> None:
         ({"command": "run {seed!r} {arm.lr} {out}"}, r"placeholder \{seed!r\}, expected the name alone"),
         ({"command": "run {} {arm.lr} {out}"}, r"unknown placeholder \{\}, known: .*double a brace"),
         ({"command": "run {seed {arm.lr} {out}"}, "has an open brace in '{seed'"),
-        ({"command": "run 'x {seed} {out}"}, r"is no command line \(No closing quotation\)"),
+        ({"command": "run 'x {seed} {out}"}, r"is not a command line \(No closing quotation\)"),
         ({"command": "  "}, "is empty, expected a program"),
         ({"command": "run {arm.lr} {out}"}, r"never uses \{seed\}, so that all blocks would be the same run: add it"),
         ({"command": "run {seed} {arm.lr}"}, r"never uses \{out\}, the folder in which .* score\.json"),
@@ -256,7 +256,7 @@ def test_a_crash_stops_the_study(here: Path) -> None:
     with pytest.raises(
         CommandFailed,
         match=r"arm large rate, seed 0: the command ended with exit code 1, expected exit code 0, nothing is recorded: "
-        r"mend it .* the last lines of .*log\.txt are: seed 0 threads .* \| boom at rate 11$",
+        r"fix it .* the last lines of .*log\.txt are: seed 0 threads .* \| boom at rate 11$",
     ):
         carry_out(study, here / "out", Execution(workers=1))
     # What has begun finishes, nothing more is begun.
@@ -294,7 +294,7 @@ def test_a_script_mended_before_its_first_run(here: Path) -> None:
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ("", r"ended well and left no score\.json in .*; it printed nothing to .*log\.txt"),
+        ("", r"succeeded and left no score\.json in .*; it printed nothing to .*log\.txt"),
         ("open(out + '/score.json', 'w').write('{\"miou\": 53.1}')", r"miou = 53\.1, .*divide percent by 100, nothing"),
         (
             "open(out + '/score.json', 'w').write('{\"miou\": 0.5}'); sys.exit(3)",
@@ -342,7 +342,7 @@ def test_what_is_found_before_anything_is_run(here: Path) -> None:
     """A program that is not there, a device that the command would not hear of, another command in the same folder."""
     study = study_of(here)
 
-    with pytest.raises(ConfigError, match=r"starts with 'pyhton', and there is no such program here \("):
+    with pytest.raises(ConfigError, match=r"starts with 'pyhton', and no such program was found here \("):
         carry_out(study_of(here, command="pyhton x.py {seed} {arm.lr} {out}"), here / "out")
     with pytest.raises(StudyError, match="--device got cuda and the study own runs a command"):
         carry_out(study, here / "out", Execution("cuda"))
@@ -425,7 +425,7 @@ def test_scores_by_hand(tmp_path: Path) -> None:
     [
         ("", "cannot read .*score.json"),
         ("[0.5]", "holds list, expected a JSON object"),
-        ('{"miou": 0.5, "miou": 0.6}', "'miou' stands there twice"),
+        ('{"miou": 0.5, "miou": 0.6}', "'miou' is there twice"),
         ({"mIoU": 0.5}, "the unknown name 'mIoU', did you mean 'miou'"),
         ({}, "has no 'miou', expected a number"),
         ({"miou": 53.1}, r"miou = 53\.1, expected a fraction in \[0, 1\]: divide percent by 100"),

@@ -173,7 +173,11 @@ def test_studies_that_cannot_be(spec: str, options: dict[str, object], error: ty
         ),
         (("  faster: {train.lr: 0.02}", "  faster:"), ConfigError, "arms.faster"),
         (("  faster: {train.lr: 0.02}", ""), ConfigError, "single arm 'plain', expected at least two"),
-        (("baseline: plain", "baseline: simple"), ConfigError, "the baseline 'simple' is no arm, known arms: plain"),
+        (
+            ("baseline: plain", "baseline: simple"),
+            ConfigError,
+            "'simple' is not an arm, known arms: plain",
+        ),
         (("options: {train", "options: [1, {train"), ConfigError, "YAML"),
         (("options: {train: {epochs: 3}, train.lr: 0.01}", "options: 3"), ConfigError, "options"),
         (("seeds: 3", "seed: 3"), ConfigError, "unknown option seed .*did you mean 'seeds'"),

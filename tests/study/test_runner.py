@@ -351,7 +351,8 @@ def test_defaults_that_have_changed_are_not_mixed(tmp_path: Path, small_study: S
     check(own)
     check({name: value for name, value in own.items() if name != "text"})
     with pytest.raises(
-        StudyError, match=r"was begun with train\.scalar_lr=0\.5 \(arm Baseline\) and would go on with .*--set 'train"
+        StudyError,
+        match=r"was begun with train\.scalar_lr=0\.5 \(arm Baseline\) and would continue with .*--set 't",
     ):
         check(merge(own, {"train": {"scalar_lr": 0.5}}))
 
@@ -362,11 +363,14 @@ def test_defaults_that_have_changed_are_not_mixed(tmp_path: Path, small_study: S
         ({}, None),
         # What was not recorded by an older version is not known to differ.
         ({"processor": None, "versions": None}, None),
-        ({"device": "cpu"}, r"begun with device cpu \(arm Baseline\) and would go on with cuda"),
-        ({"threads": 5}, r"begun with threads 5 \(arm Baseline\) and would go on with 3"),
+        ({"device": "cpu"}, r"begun with device cpu \(arm Baseline\) and would continue with cuda"),
+        ({"threads": 5}, r"begun with threads 5 \(arm Baseline\) and would continue with 3"),
         ({"processor": "X200"}, "begun with processor X200"),
-        ({"versions": {"semalign": "0.0.1"}}, r"begun with semalign 0\.0\.1 .*would go on with 0\.1\.0, so that"),
-        ({"versions": {"torch": "2.6.0"}}, r"begun with torch 2\.6\.0 .*would go on with 2\.13\.0, so that its runs"),
+        ({"versions": {"semalign": "0.0.1"}}, r"begun with semalign 0\.0\.1 .*would continue with 0\.1\.0"),
+        (
+            {"versions": {"torch": "2.6.0"}},
+            r"begun with torch 2\.6\.0 .*would continue with 2\.13\.0, so",
+        ),
     ],
 )
 def test_a_block_is_not_mixed(

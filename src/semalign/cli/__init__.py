@@ -31,7 +31,7 @@ OUT_OF_MEMORY = "memory ran out: make the images, the batch or the model smaller
 
 def main() -> None:
     """Run the command line."""
-    # Read once, when torch is imported; a policy of the user's own stands.
+    # Read once, when torch is imported; a policy that the user has set is kept.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
 

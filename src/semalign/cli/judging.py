@@ -102,5 +102,5 @@ def study_simulate(
         low, high = rate["target"]
         if (low, high) != (0.0, 1.0):
             mark = f"  {words('console.outside')}" if outside(rate) else ""
-            print(words("console.rate", **{k: v for k, v in rate.items() if k != "target"}, low=low, high=high) + mark)
+            print(words("console.rate", **rate, low=low, high=high) + mark)
     print(words("console.rates-outside", missed=sum(outside(rate) for rate in rates), n=len(rates)))

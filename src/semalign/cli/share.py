@@ -60,7 +60,7 @@ def export_run(
         for name, shape in facts[key].items():
             line(words(f"console.export-{key}", name=name, shape=_by(shape)))
     for found in facts["parity"]:
-        line(words("console.onnx-parity", size=_by(found["size"]), **{k: found[k] for k in ("difference", "largest")}))
+        line(words("console.onnx-parity", size=_by(found["size"]), found=found))
     if check and not facts["parity"]:
         line(words("console.onnx-unchecked"))
     print(target)
@@ -125,31 +125,13 @@ def _options(pairs: list[str] | tuple[str, ...]) -> dict[str, Any]:
 
 def _print_module(words: Catalogue, module: Any) -> None:
     """Print what one module is."""
-    print(
-        words(
-            "console.original-module",
-            place=module.prefix or words("console.whole-checkpoint"),
-            side=module.side,
-            side_from=module.side_from,
-            version=module.version,
-            channels=module.query_dim,
-            heads=module.heads,
-            text_dim=module.text_dim,
-            gates=tuple(f"{name} = {value:.4g}" for name, value in module.gates.items()),
-        )
-    )
+    place = module.prefix or words("console.whole-checkpoint")
+    gates = tuple(f"{name} = {value:.4g}" for name, value in module.gates.items())
+    print(words("console.original-module", place=place, module=module, gates=gates))
     for side, knob in module.temperatures.items():
-        said = words(
-            "console.original-temperature",
-            side=side,
-            name=knob.name,
-            l=knob.l,
-            clamp="" if knob.clamp is None else words("console.original-clamp", clamp=knob.clamp),
-            state=words(f"console.original-{knob.state}"),
-            scale=knob.scale,
-            ratio=knob.scale / knob.base,
-        )
-        print(f"  {said}")
+        clamp = "" if knob.clamp is None else words("console.original-clamp", clamp=knob.clamp)
+        values = {"clamp": clamp, "state": words(f"console.original-{knob.state}"), "ratio": knob.scale / knob.base}
+        print(f"  {words('console.original-temperature', side=side, knob=knob, **values)}")
     for side, difference in module.differences.items():
         kind = "EncoderAlignment" if side == "encoder" else "DecoderAlignment"
         print(f"  {words('console.original-same', kind=kind, difference=difference)}")

@@ -147,16 +147,7 @@ def study_pilot(
     if as_json:
         print_json(pilot.to_dict())
         return
-    line(
-        words(
-            "study.pilot",
-            n=pilot.n,
-            mean=pilot.mean_difference,
-            sd_paired=pilot.sd_paired,
-            sd_single=pilot.sd_single,
-            pairing=words(f"plan.{pilot.pairing}"),
-        )
-    )
+    line(words("study.pilot", n=pilot.n, pilot=pilot, pairing=words(f"plan.{pilot.pairing}")))
     print(done.folder / PILOT)
 
 

@@ -1,7 +1,7 @@
 """All options of a run, with their defaults, types and ranges.
 
-These models hold values; they know nothing of tensors, files or how an option is carried out.  The parts themselves
-take plain keywords.  None stands for 'as the preset or the kind of data says'.
+These models hold values; they do not depend on tensors, files or what an option does.  The parts themselves
+take plain keywords.  None means the value of the preset or of the kind of data.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Reads options from YAML files and ``a.b=c`` settings, and says what is wrong with them in one sentence.
+"""Reads options from YAML files and ``a.b=c`` settings, and reports what is wrong with them in one sentence.
 
-It knows nothing of what an option does.
+It does not depend on what an option does.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _section(model: type[BaseModel], name: str) -> type[BaseModel] | None:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which every name is text and stands once, and nothing is an alias."""
+    """YAML in which every name is text and occurs once, and nothing is an alias."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         """Refuse aliases, with which a small file can blow up."""
@@ -78,7 +78,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_scalar(node)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        """Refuse a key that stands twice, of which YAML would keep the last, and one that is no text."""
+        """Refuse a key that occurs twice, of which YAML would keep the last, and one that is not text."""
         mapping: dict[Hashable, Any] = {}
         for key_node, value_node in node.value:
             key = self.construct_object(key_node, deep=True)
@@ -87,7 +87,7 @@ class _Loader(yaml.SafeLoader):
                 raise yaml.MarkedYAMLError(problem=problem, problem_mark=key_node.start_mark)
             if key in mapping:
                 raise yaml.MarkedYAMLError(
-                    problem=f"'{key}' stands there twice, join the two", problem_mark=key_node.start_mark
+                    problem=f"'{key}' is there twice, join the two", problem_mark=key_node.start_mark
                 )
             mapping[key] = self.construct_object(value_node, deep=deep)
         return mapping
@@ -111,8 +111,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML mapping; an empty file is an empty mapping.
 
     Raises:
-        ConfigError: the file is missing, too large, no YAML (or one with aliases, repeated names or names that are no
-            text), or no mapping.
+        ConfigError: the file is missing, too large, not a YAML mapping, or it has aliases, repeated names or names
+            that are not text.
     """
     try:
         size = path.stat().st_size
@@ -124,11 +124,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"cannot read the config {path}: {error.strerror}, name a readable YAML file") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"the config {path} is no UTF-8 text, expected YAML: is it another kind of file?") from error
+        raise ConfigError(f"the config {path} is not UTF-8 text, expected YAML: is it another kind of file?") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" at line {mark.line + 1}" if mark is not None else ""
-        raise ConfigError(f"the config {path} is no YAML that can be read{line}: {_why(error)}") from error
+        raise ConfigError(f"the config {path} is not YAML that can be read{line}: {_why(error)}") from error
     if value is None:
         return {}
     if not isinstance(value, dict):
@@ -227,7 +227,7 @@ def _sentence(model: type[BaseModel], problem: Any, where: str, count: int) -> s
 
 
 def _meant(model: type[BaseModel], loc: Sequence[str | int]) -> str:
-    """Return which option the unknown one may stand for, or all that stand beside it."""
+    """Return which option may be meant by the unknown one, or all options of its section."""
     # Places in a list are no names.
     *sections, name = (part for part in loc if isinstance(part, str))
     owner = model
@@ -263,7 +263,7 @@ def read_options(
         ("the options", nested(overrides or {})),
         ("--set", settings(assignments)),
     ):
-        # Each by itself first, so that the message names the place where the fault stands.
+        # Each by itself first, so that the message names the place of the fault.
         validate(Options, part, where)
         value = merge(value, part)
     return validate(Options, value, "the options")

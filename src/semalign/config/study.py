@@ -1,4 +1,4 @@
-"""What a study asks, as its file says it; it knows nothing of running or judging."""
+"""The options of a study file; this module does not depend on running or judging."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["ContrastOptions", "StudyOptions", "TableOptions", "TableRow", "arm_o
 
 MOST_ARMS = 1000
 MOST_RUNS = 100_000
-"""More is a slip of the pen, or a file that was made to fill the memory."""
+"""More is a typing error, or a file that was made to fill the memory."""
 
 
 def _text(value: Any) -> str | Translated:
@@ -218,7 +218,7 @@ class StudyOptions(Frozen):
     @model_validator(mode="after")
     def _known_arms(self) -> StudyOptions:
         if self.baseline not in self.arms:
-            raise ValueError(f"the baseline '{self.baseline}' is no arm, known arms: {', '.join(self.arms)}")
+            raise ValueError(f"the baseline '{self.baseline}' is not an arm, known arms: {', '.join(self.arms)}")
         if len(self.arms) < 2:
             raise ValueError(f"got the single arm '{self.baseline}', expected at least two to compare")
         if len(self.arms) > MOST_ARMS or len(self.arms) * self.blocks > MOST_RUNS:

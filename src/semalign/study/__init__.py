@@ -1,1 +1,1 @@
-"""Studies: which runs answer a question, and the running of them.  It knows nothing of judging."""
+"""Studies: which runs answer a question, and the running of them; judging is in `semalign.judge`."""

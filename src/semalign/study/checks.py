@@ -32,7 +32,7 @@ def check_device(study: StudyOptions, device: str) -> None:
 
 
 def check_sense(study: StudyOptions) -> None:
-    """Refuse a study that could not answer whatever its runs bring.
+    """Refuse a study that cannot answer its question with any results.
 
     Raises:
         StudyError: a single block, which has no interval, or two arms with the same options.

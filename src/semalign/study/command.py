@@ -24,7 +24,7 @@ _FIXED = ("seed", "arm", "out", "data")
 
 
 class CommandOptions(Frozen):
-    """What makes one run of a study with a command."""
+    """How a command makes one run of a study."""
 
     command: tuple[str, ...]
     """The words of the command line; {out} alone is still open, other braces are doubled."""
@@ -36,7 +36,7 @@ def command_options(study: StudyOptions, arm: str, seed: int) -> CommandOptions:
     """Return the command line of one run.
 
     Raises:
-        ConfigError: the command is no command line, has an unknown placeholder, or the arm lacks a value it uses.
+        ConfigError: the command is not a command line, has an unknown placeholder, or uses a value that the arm lacks.
     """
     values = _values(study, arm)
     known = {"arm": arm, "seed": str(seed)} | ({} if study.data is None else {"data": study.data})
@@ -57,9 +57,9 @@ def check_command(study: StudyOptions) -> None:
     """Refuse a command that cannot make the study's runs, before any is made.
 
     Raises:
-        ConfigError: the command is no command line; it has an unknown placeholder; it does not use the seed, the folder
-            or the data; an arm lacks a value that it uses or has one that it does not use; or two arms give the same
-            command line.
+        ConfigError: the command is not a command line; it has an unknown placeholder; it does not use the seed, the
+            folder or the data; an arm lacks a value that it uses or has one that it does not use; or two arms give
+            the same command line.
     """
     used = {name for word in _words(study) for _, name in _parts(study, word) if name is not None}
     where = f"the command of study {study.name}"
@@ -105,7 +105,7 @@ def check_program(study: StudyOptions) -> None:
         program = command_options(study, arm, 0).command[0].format(out="out")
         if shutil.which(program) is None:
             raise ConfigError(
-                f"the command of study {study.name} starts with '{program}', and there is no such program here "
+                f"the command of study {study.name} starts with '{program}', and no such program was found here "
                 f"({Path.cwd()}) or on the search path: activate the environment that it is in, or write its path"
             )
 
@@ -116,8 +116,8 @@ def _words(study: StudyOptions) -> list[str]:
         words = shlex.split(study.command)
     except ValueError as error:
         raise ConfigError(
-            f"the command of study {study.name} is no command line ({error}), expected words with closed quotes, got "
-            f"{study.command!r}"
+            f"the command of study {study.name} is not a command line ({error}), expected words with closed quotes, "
+            f"got {study.command!r}"
         ) from error
     if not words:
         raise ConfigError(f"the command of study {study.name} is empty, expected a program and its arguments")

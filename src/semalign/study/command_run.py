@@ -38,7 +38,7 @@ _LARGEST_HASHED = 1 << 26
 
 
 class CommandFailed(StudyError):  # noqa: N818 (named for what happened)
-    """A command crashed or left no score: nothing is known of its run, and the same study command tries it again."""
+    """A command crashed or left no score: its run has no result, and the same study command tries it again."""
 
 
 def command_facts(study: StudyOptions) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def _named_files(study: StudyOptions) -> dict[str, str]:
 
 
 def _small_file_sha(path: Path) -> str | None:
-    """Return the SHA-256 of a script or a config; None for what is no file, is large or cannot be read."""
+    """Return the SHA-256 of a script or a config; None for what is not a file, is large or cannot be read."""
     try:
         return _sha(path) if path.is_file() and path.stat().st_size <= _LARGEST_HASHED else None
     except OSError:
@@ -110,12 +110,12 @@ def run_command(run: PlannedRun, study_folder: Path, threads: int) -> Outcome:
     """Make one run: start the command, wait for it, read its score.json and write the run's result.
 
     The command starts in the current folder, without a shell; what it prints is added to log.txt in the run's folder,
-    beside its private folder out.  It ends with this process, whatever ends that.
+    beside its private folder out.  It ends when this process ends, for any reason.
 
     Args:
         run: a run whose options are `CommandOptions`.
         study_folder: the study's folder.
-        threads: processors' share of this run, told to the command as OMP_NUM_THREADS and MKL_NUM_THREADS.
+        threads: threads of this run, passed to the command as OMP_NUM_THREADS and MKL_NUM_THREADS.
 
     Raises:
         CommandFailed: the command ended with another exit code than 0, or left no score.json that can be read;
@@ -128,14 +128,14 @@ def run_command(run: PlannedRun, study_folder: Path, threads: int) -> Outcome:
     write_text(folder / layout.COMMAND, shlex.join(words) + "\n")
     notes = _changed_files(study_folder)
     score_file = out / layout.SCORE
-    # What an attempt left that was cut off is not what this one will have scored.
+    # A file of an interrupted attempt is not the score of this one.
     score_file.unlink(missing_ok=True)
     started = time.monotonic()
     code, tail = _execute(words, folder / layout.LOG, threads)
     seconds = time.monotonic() - started
 
     who = f"arm {run.arm}, seed {run.seed}"
-    again = "nothing is recorded: mend it and start the same command again"
+    again = "nothing is recorded: fix it and start the same command again"
     said = (
         f"the last lines of {folder / layout.LOG} are: {tail}"
         if tail
@@ -143,13 +143,13 @@ def run_command(run: PlannedRun, study_folder: Path, threads: int) -> Outcome:
     )
     if not score_file.exists():
         if code == 0:
-            raise CommandFailed(f"{who}: the command ended well and left no {layout.SCORE} in {out}, {again}; {said}")
+            raise CommandFailed(f"{who}: the command succeeded and left no {layout.SCORE} in {out}, {again}; {said}")
         raise CommandFailed(f"{who}: the command {_ending(code)}, expected exit code 0, {again}; {said}")
     try:
         score, curves, failure = read_score(score_file)
     except ConfigError as error:
         raise CommandFailed(f"{who}: {error}, {again}; {said}") from error
-    # A script that says that its run has failed may well say so to its shell too.
+    # A script may report a failed run to its shell too.
     if code != 0 and failure is None:
         raise CommandFailed(f"{who}: the command left a score and {_ending(code)}, expected 0, {again}; {said}")
 

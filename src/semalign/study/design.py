@@ -139,11 +139,11 @@ def read_study(
 
 
 def read_protocol(spec: str) -> StudyOptions:
-    """Return what a study has fixed beforehand, for judging: its data and the options of its arms are not looked at.
+    """Return what a study has fixed beforehand, for judging: its data and the options of its arms are not read.
 
     Raises:
         StudyError: an unknown study.
-        ConfigError: the file is no study.
+        ConfigError: the file is not a study.
     """
     path = _study_file(spec)
     return validate(StudyOptions, read_yaml(path), str(path))
@@ -170,7 +170,7 @@ def _mapping(value: Any, path: Path) -> Mapping[str, Any]:
 
 
 def planned_runs(study: StudyOptions) -> list[PlannedRun]:
-    """Return all runs, block by block, so that a stopped study has whole blocks.
+    """Return all runs, block by block, so that an interrupted study has whole blocks.
 
     Raises:
         StudyError: two arms whose names make the same folder.
@@ -210,7 +210,7 @@ def pilot_runs(study: StudyOptions) -> list[PlannedRun]:
     """Return the pilot's runs: the baseline's recipe, and the same with initial weights changed by chance alone.
 
     The first are the study's own runs of the baseline, so they cost nothing more.  What chance means to a command is
-    not known: its second runs repeat the same command line, and show the noise of a script that is not deterministic.
+    unknown: its second runs repeat the same command line, and show the noise of a script that is not deterministic.
     """
     second = PILOT_ARMS[1]
     runs = []

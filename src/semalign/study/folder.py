@@ -24,7 +24,7 @@ def check_study_folder(folder: Path, study: StudyOptions) -> bool:
     """Return whether ``folder`` holds this study already; False where it can become its own.
 
     Raises:
-        OutputError: the folder holds a run or another study, or is none.
+        OutputError: the folder holds a run or another study, or is not a folder.
     """
     file = folder / layout.STUDY
     value = to_dict(study)
@@ -48,7 +48,7 @@ def check_study_folder(folder: Path, study: StudyOptions) -> bool:
 
 
 def claim_study_folder(folder: Path, study: StudyOptions, facts: dict[str, Any]) -> None:
-    """Make ``folder`` this study's own; going on with the same study on the same data is allowed.
+    """Make ``folder`` this study's own; continuing the same study on the same data is allowed.
 
     Raises:
         OutputError: the folder holds a run or another study, or cannot be written.

@@ -1,9 +1,9 @@
-"""Stands between a run and the user's command, so that the command never outlives the run.
+"""Starts the user's command for a run, and ends it with the run.
 
 Called as ``python -I guard.py WORD...``, as the first process of its own group.  It starts the command and leaves with
-its exit code.  When its standard input ends, because whoever holds the other end has closed it or has died of whatever
-cause, the whole group is killed at once: a command that went on would write into a folder that is used again.  It is a
-script of the standard library alone and knows nothing of studies.
+its exit code.  When its standard input ends, because the process at the other end has closed it or has died, the whole
+group is killed at once: a command that continued would write into a folder that is used again.  It uses the standard
+library alone and does not depend on studies.
 """
 
 from __future__ import annotations

@@ -1,14 +1,13 @@
-"""Anybody's table of results, judged by what a study file, or the command line, has fixed beforehand.
+"""The judgement of anybody's table of results by what a study file, or the command line, has fixed beforehand.
 
-It knows nothing of how the results were made, and never imports torch.
+It does not depend on how the results were made, and never imports torch.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -20,7 +19,6 @@ from semalign.judge import (
     Contrast,
     Judgement,
     NewImages,
-    Row,
     counts_of_runs,
     judge,
     judge_new_images,
@@ -81,7 +79,7 @@ def protocol_of_study(
 
     Raises:
         StudyError: an unknown study, or one that judges no effect.
-        ConfigError: the file is no study.
+        ConfigError: the file is not a study.
     """
     study = read_protocol(spec)
     own = seeds is None and looks is None
@@ -136,35 +134,22 @@ def judge_table(
                     raise StudyError(
                         f"the contrast {contrast.name!r} has the arm {arm!r} without a run{nearest(arm, there)}"
                     )
-    judgement = _judge(rows, protocol)
+    if protocol.arms and protocol.looks is not None:
+        # Runs behind the last whole block are still to come; a gap before it is a lost run.
+        done = {(arm, seed) for arm, seed, _ in rows}
+        whole = [seed for _, seed in done if all((arm, seed) in done for arm in protocol.arms)]
+        judged = [row for row in rows if not whole or row[1] <= max(whole)]
+    else:
+        judged = list(rows)
+    fixed = _fixed(protocol)
+    judgement = judge(judged, **fixed)
     if images is None:
         return judgement, ()
     table = own if own is not None and images == results else read_image_counts_csv(images)
-    new = judge_new_images(
-        counts_of_runs(rows, table),
-        table.clusters,
-        baseline=protocol.baseline,
-        contrasts=protocol.contrasts,
-        margin=protocol.margin,
-        alpha=protocol.alpha,
-        looks=protocol.looks,
-        planned_blocks=protocol.seeds,
-    )
-    return judgement, new
+    return judgement, judge_new_images(counts_of_runs(rows, table), table.clusters, **fixed)
 
 
-def _judge(rows: Sequence[Row], protocol: Protocol) -> Judgement:
-    if protocol.arms and protocol.looks is not None:
-        # What lies behind the last whole block is still being run; a gap before it is a lost run.
-        there = {(arm, seed) for arm, seed, _ in rows}
-        whole = [seed for _, seed in there if all((arm, seed) in there for arm in protocol.arms)]
-        rows = [row for row in rows if not whole or row[1] <= max(whole)]
-    return judge(
-        rows,
-        baseline=protocol.baseline,
-        contrasts=protocol.contrasts,
-        margin=protocol.margin,
-        alpha=protocol.alpha,
-        planned_blocks=protocol.seeds,
-        looks=protocol.looks,
-    )
+def _fixed(protocol: Protocol) -> dict[str, Any]:
+    """Return the protocol as arguments of `judge` and `judge_new_images`."""
+    names = ("baseline", "contrasts", "margin", "alpha", "looks")
+    return {name: getattr(protocol, name) for name in names} | {"planned_blocks": protocol.seeds}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ from semalign.errors import ResultsError, StudyError
 from semalign.execution import Execution
 from semalign.files import read_json
 from semalign.judge.contrasts import aliases, family_sizes
-from semalign.judge.planning import cannot_decide, effect_sd, precision
+from semalign.judge.planning import Precision, cannot_decide, effect_sd, precision
 from semalign.judge.types import Contrast
 from semalign.layout import PILOT, RESULT
 from semalign.results import RunResult, read_result
@@ -26,6 +26,7 @@ from semalign.wording import Message, say
 
 __all__ = ["Plan", "plan_study"]
 
+PILOT_FIGURES = ("n", "sd_paired", "sd_paired_low", "sd_paired_high", "correlation", "pairing", "false_positives")
 ASSUMED_SDS = (0.5, 1.0, 2.0)
 """Standard deviations of a paired difference, in mIoU points, that a plan without a pilot is shown for."""
 
@@ -124,21 +125,20 @@ def plan_study(
         done = runs.keys() - {run.folder for run in missing}
         seconds = median_seconds(read_result(folder / name / RESULT) for name in done) if folder else None
     contrasts = study_contrasts(study)
-    families = family_sizes(contrasts)
     pilot = read_pilot(folder)
     if pilot_sd is None and pilot is not None:
         pilot_sd = pilot["sd_paired"] or None
     sds = ASSUMED_SDS if pilot_sd is None else (pilot_sd,)
-    rows = tuple(row for sd in sds for row in precision_rows(study, contrasts, families, sd))
+    rows = tuple(row for sd in sds for row in precision_rows(study, contrasts, sd))
     notes = []
     if pilot is not None:
-        reason = why_undecidable(study, contrasts, families, pilot["sd_paired_low"])
+        reason = why_undecidable(study, contrasts, pilot["sd_paired_low"])
         if reason is not None:
             raise StudyError(
                 f"{reason}: this noise is the least that the pilot leaves possible; plan more blocks (--seeds), or a "
                 "larger margin"
             )
-    elif (reason := why_undecidable(study, contrasts, families, min(sds))) is not None:
+    elif (reason := why_undecidable(study, contrasts, min(sds))) is not None:
         notes.append(say("plan.assumed-noise", reason=reason))
     if execution.engine != "local":
         notes.append(say("plan.hours-of-this-machine", workers=count))
@@ -152,61 +152,56 @@ def median_seconds(results: Iterable[RunResult]) -> float | None:
     return statistics.median(seconds) if seconds else None
 
 
-def precision_rows(
-    study: StudyOptions, contrasts: tuple[Contrast, ...], families: dict[str, int], sd: float
-) -> list[dict[str, Any]]:
+def precision_rows(study: StudyOptions, contrasts: Sequence[Contrast], sd: float) -> list[dict[str, Any]]:
     """Return what the design finds out, a row for each kind of effect that differs in family or spread.
 
     Args:
         study: the study.
         contrasts: its effects.
-        families: their number by family.
         sd: standard deviation of a plain difference of two arms over blocks, points.
     """
-    kinds: dict[tuple[str, float], list[str]] = {}
+    kinds: dict[tuple[str, float], list[Contrast]] = {}
     for contrast in contrasts:
-        kinds.setdefault((contrast.family, round(effect_sd(contrast, sd), 12)), []).append(contrast.name)
-    rows = []
-    for (family, spread), names in kinds.items():
-        found = precision(
-            spread,
-            seeds=study.seeds,
-            looks=study.looks,
-            margin=study.margin,
-            alpha=study.alpha,
-            m=families[family],
-        )
-        rows.append({"family": family, "effects": names, "sd_difference": sd, **dataclasses.asdict(found)})
-    return rows
+        kinds.setdefault((contrast.family, round(effect_sd(contrast, sd), 12)), []).append(contrast)
+    return [
+        {
+            "family": family,
+            "effects": [contrast.name for contrast in alike],
+            "sd_difference": sd,
+            **dataclasses.asdict(_precision(study, contrasts, alike[0], sd)),
+        }
+        for (family, _), alike in kinds.items()
+    ]
 
 
-def why_undecidable(
-    study: StudyOptions, contrasts: tuple[Contrast, ...], families: dict[str, int], least_sd: float
-) -> Message | None:
+def why_undecidable(study: StudyOptions, contrasts: Sequence[Contrast], least_sd: float) -> Message | None:
     """Return why the design decides none of its primary effects, or of all where none is primary; None where it may.
 
     Args:
         study: the study.
         contrasts: its effects.
-        families: their number by family.
         least_sd: the least standard deviation of a plain difference over blocks that is credible, points.
     """
     if not least_sd > 0:
         return None
-    asked = [contrast for contrast in contrasts if contrast.family == "primary"] or list(contrasts)
-    reasons = []
-    for contrast in asked:
-        spread = effect_sd(contrast, least_sd)
-        best = precision(
-            spread,
-            seeds=study.seeds,
-            looks=study.looks,
-            margin=study.margin,
-            alpha=study.alpha,
-            m=families[contrast.family],
-        )
-        reasons.append(cannot_decide(best, study.margin, study.blocks, contrast.name))
+    asked = [contrast for contrast in contrasts if contrast.family == "primary"] or contrasts
+    reasons = [
+        cannot_decide(_precision(study, contrasts, contrast, least_sd), study.margin, study.blocks, contrast.name)
+        for contrast in asked
+    ]
     return reasons[0] if all(reason is not None for reason in reasons) else None
+
+
+def _precision(study: StudyOptions, contrasts: Sequence[Contrast], contrast: Contrast, sd: float) -> Precision:
+    """Return what the design finds out about one effect where a plain difference has the spread ``sd``."""
+    return precision(
+        effect_sd(contrast, sd),
+        seeds=study.seeds,
+        looks=study.looks,
+        margin=study.margin,
+        alpha=study.alpha,
+        m=family_sizes(contrasts)[contrast.family],
+    )
 
 
 def read_pilot(folder: Path | None) -> dict[str, Any] | None:
@@ -215,18 +210,7 @@ def read_pilot(folder: Path | None) -> dict[str, Any] | None:
         return None
     try:
         value = read_json(folder / PILOT)
-        return {
-            name: value[name]
-            for name in (
-                "n",
-                "sd_paired",
-                "sd_paired_low",
-                "sd_paired_high",
-                "correlation",
-                "pairing",
-                "false_positives",
-            )
-        }
+        return {name: value[name] for name in PILOT_FIGURES}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ResultsError(
             f"cannot read {folder / 'pilot.json'} ({type(error).__name__}: {error}), expected what `study pilot` "

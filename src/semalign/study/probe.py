@@ -44,7 +44,7 @@ def probe_seconds(data: str, options: Options, execution: Execution) -> float:
         )
         moments: list[float] = []
 
-        class Enough(Exception):  # noqa: N818 (it ends the probe and is no error)
+        class Enough(Exception):  # noqa: N818 (it ends the probe and is not an error)
             pass
 
         def stepped(step: int, steps: int, loss: float) -> None:

@@ -40,7 +40,7 @@ def training_facts(threads: int, device: str = "auto") -> dict[str, Any]:
 
 
 def keep_threads(folder: Path, engine: Engine) -> None:
-    """Go on with the threads per run that a study was begun with, and say so: other threads round otherwise."""
+    """Keep the threads per run that a study was begun with, and warn: another number rounds differently."""
     try:
         threads = read_json(folder / layout.FACTS)["machine"]["threads"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -56,7 +56,7 @@ def keep_threads(folder: Path, engine: Engine) -> None:
 
 
 def check_blocks(folder: Path, runs: Iterable[PlannedRun], now: dict[str, Any]) -> None:
-    """Refuse to go on with a block whose finished runs were computed otherwise: the rest of it would not be comparable.
+    """Refuse to continue a block whose finished runs were computed otherwise: its runs would not be comparable.
 
     Args:
         folder: the study's folder.
@@ -83,7 +83,7 @@ def check_blocks(folder: Path, runs: Iterable[PlannedRun], now: dict[str, Any]) 
                 if before.get(name) not in (None, "", value):
                     raise StudyError(
                         f"block {block} of the study in {folder} was begun with {name} {before[name]} "
-                        f"(arm {run.arm}) and would go on with {value}, so that its runs would differ "
+                        f"(arm {run.arm}) and would continue with {value}, so that its runs would differ "
                         "by more than their arms: finish it with the former, or begin the study in another folder with "
                         "--out"
                     )
@@ -102,7 +102,7 @@ def _check_options(folder: Path, blocks: Mapping[int, Mapping[str, PlannedRun]])
         for name in sorted(before.keys() & now.keys()):
             if before[name] != now[name]:
                 raise StudyError(
-                    f"the study in {folder} was begun with {name}={before[name]} (arm {run.arm}) and would go on with "
-                    f"{now[name]}, a default that has changed since: go on with the version that began it, or begin "
-                    f"the study in another folder with --out, there with --set '{name}={before[name]}' for the former"
+                    f"the study in {folder} was begun with {name}={before[name]} (arm {run.arm}) and would continue "
+                    f"with {now[name]}, a default that has changed since: continue with the version that began it, or "
+                    f"begin the study in another folder with --out, there with --set '{name}={before[name]}'"
                 )

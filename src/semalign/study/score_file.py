@@ -24,7 +24,7 @@ _KEYS = ("miou", "iou", "counts", "images", "classes", "split", "curves", "faile
 
 
 def read_score(path: Path) -> tuple[Score | None, dict[str, Curve], str | None]:
-    """Return what a score.json says: the score, the curves, and why the run failed.
+    """Read a score.json: the score, the curves, and why the run failed.
 
     Either ``failed``, a sentence, and then no score; or ``miou`` in [0, 1], with ``iou`` by class name (null where the
     scored masks have no pixel of the class), or with ``counts`` (images x classes x 3 pixel counts TP, FP, FN) and the
@@ -32,7 +32,7 @@ def read_score(path: Path) -> tuple[Score | None, dict[str, Curve], str | None]:
     have ``split``, the name of what was scored, and ``curves``, by name lists of (step, value).
 
     Raises:
-        ConfigError: the file is no JSON, has an unknown name, lacks the score, has both a score and a failure, a value
+        ConfigError: the file is not JSON, has an unknown name, lacks the score, has both a score and a failure, a value
             out of range, counts that do not fit, or a mIoU that is not that of its counts.
     """
     value = _json(path)
@@ -70,7 +70,7 @@ def _json(path: Path) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) != len(pairs):
             names = [name for name, _ in pairs]
-            raise ValueError(f"'{next(name for name in names if names.count(name) > 1)}' stands there twice")
+            raise ValueError(f"'{next(name for name in names if names.count(name) > 1)}' is there twice")
         return found
 
     try:

@@ -1,4 +1,4 @@
-"""Where a study's runs are computed: each engine takes tasks and gives futures, and knows nothing of studies.
+"""Where a study's runs are computed: each engine takes tasks and gives futures, and does not depend on studies.
 
 ``local`` has processes of this machine, ``ray`` the machines of a Ray cluster.
 """
@@ -37,7 +37,7 @@ class Engine(Protocol):
     """Processes that do tasks.
 
     Left as a context it waits for them; left by an exception, an interrupt among them, it ends them at once and returns
-    when they have ended, so that none goes on to write.
+    when they have ended, so that none continues to write.
 
     Attributes:
         name: "local" or "ray".

@@ -23,7 +23,7 @@ __all__ = ["LocalEngine"]
 class LocalEngine:
     """Up to ``workers`` processes, started when first needed and used again; an `Engine`.
 
-    Each process stands in a pool of its own: one that dies takes no other's task with it, and it is known whose it was.
+    Each process has a pool of its own: when one dies, only its own task is lost, and it is known which.
     """
 
     name = "local"
@@ -103,7 +103,7 @@ def _kill(pool: ProcessPoolExecutor) -> None:
 
 
 def _live_with_parent() -> None:
-    """Leave an interrupt to the parent, and end with it: an orphan would write into a folder that is claimed anew."""
+    """Leave an interrupt to the parent, and end when it ends: an orphan would write into a used folder."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
         # What has waited since the process began is forgotten.

@@ -109,8 +109,9 @@ class RayEngine:
         """
         if threads > self._largest:
             raise StudyError(
-                f"the study was begun with {threads} threads per run and the largest machine of the Ray cluster has "
-                f"{self._largest} processors: go on where there are {threads}, or begin it in another folder with --out"
+                f"the study was begun with {threads} threads per run and the largest machine of the Ray cluster "
+                f"has {self._largest} processors: continue where there are {threads}, or begin it "
+                "in another folder with --out"
             )
         self.threads = threads
         self.workers = max(1, min(self.workers, self.cpus // threads))
