@@ -114,7 +114,7 @@ def test_a_signal_that_a_library_makes_an_error_of(
         main()
 
     assert ended.value.code == 128 + number
-    assert capsys.readouterr().err == "stopped: start the same command again to go on (train: with --resume)\n"
+    assert capsys.readouterr().err == "stopped: start the same command again to continue (train: with --resume)\n"
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
@@ -142,7 +142,7 @@ def test_a_signal_that_gets_lost(
 
     assert ended.value.code == 128 + number
     assert not ended_well
-    assert capsys.readouterr().err == "stopped: start the same command again to go on (train: with --resume)\n"
+    assert capsys.readouterr().err == "stopped: start the same command again to continue (train: with --resume)\n"
     assert sys.unraisablehook is before
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -205,11 +204,10 @@ def demo(
 def _report(folder: Path, words: Catalogue, as_json: bool) -> None:
     from semalign.report import write_report
 
-    path = write_report(folder, lang=words.lang)
-    judgement = json.loads((folder / "judgement.json").read_text(encoding="utf-8"))
+    report = write_report(folder, lang=words.lang)
     if as_json:
-        print_json({"report": str(path), "judgement": judgement})
+        print_json({"report": str(report.path), "judgement": report.judgement.to_dict()})
         return
-    for verdict in judgement["verdicts"]:
-        line(f"- {verdict['reason']}")
-    print(path)
+    for verdict in report.judgement.verdicts:
+        line(words("study.verdict", reason=verdict.reason))
+    print(report.path)
