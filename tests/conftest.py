@@ -1,14 +1,47 @@
-"""Small data, runs that many tests read, and caches of the tests' own."""
+"""How the tests' processes compute, what every test must leave as it was, small data and runs that many tests read."""
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+# One thread a process, read when numpy and torch are loaded and inherited by what the tests start: `pytest -n` runs a
+# process for each processor, and threads of two processes that share a processor wait for each other at every small
+# step.  Another number may be set, whose idle threads sleep; torch's bits depend on it, so results are compared within
+# one number alone.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
+
+from tests import process
 from tests.small import TINY, make_data
+
+
+@pytest.fixture(autouse=True)
+def _process_as_found() -> Iterator[None]:
+    """Fail a test that leaves the process changed, and name what it changed."""
+    before = process.state()
+    process.seed()
+    yield
+    if found := process.changed(before):
+        pytest.fail(f"the test has changed the process and not put it back: {'; '.join(found)}", pytrace=False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> Iterator[None]:
+    """Demand the same of what is made for several tests, which is made before the first of them begins."""
+    is_shared = fixturedef.scope != "function" and fixturedef.argname != "_own_cache"
+    if is_shared:
+        before = process.state()
+        process.seed()
+    made = yield
+    if is_shared and (found := process.changed(before)):
+        pytest.fail(f"the fixture {fixturedef.argname} has changed the process: {'; '.join(found)}", pytrace=False)
+    return made
 
 
 @pytest.fixture(scope="session", autouse=True)

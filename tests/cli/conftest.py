@@ -41,6 +41,8 @@ def semalign(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     """Return a function that calls the command line with the given words; runs of studies stay in this process."""
     monkeypatch.setattr(local, "ProcessPoolExecutor", Here)
     monkeypatch.setattr(engines, "threads_per_worker", lambda workers: 1)
+    # A factory's neighbours are imported from the folder of the command, in whose process they stay.
+    monkeypatch.setattr(sys, "path", sys.path.copy())
 
     def call(*words: object) -> Said:
         worker.cached_inputs.cache_clear()

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from semalign.config.study import StudyOptions
 from semalign.study import engines, worker
@@ -22,9 +21,7 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(local, "ProcessPoolExecutor", Here)
     # Several threads that share a busy processor wait for each other at every small step.
     monkeypatch.setattr(engines, "threads_per_worker", lambda workers: 1)
-    threads = torch.get_num_threads()
     yield
-    torch.set_num_threads(threads)
     worker.cached_inputs.cache_clear()
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
+import torch
+
 __all__ = ["Here"]
 
 
@@ -24,10 +26,14 @@ class Here:
     def submit(self, task: Callable[..., Any], *args: Any) -> Future[Any]:
         """Run the task and keep its result or error."""
         future: Future[Any] = Future()
+        threads = torch.get_num_threads()
         try:
             future.set_result(task(*args))
         except Exception as error:
             future.set_exception(error)
+        finally:
+            # A worker computes with the number of threads that its study gives it.
+            torch.set_num_threads(threads)
         return future
 
     def shutdown(self, **_: Any) -> None:
