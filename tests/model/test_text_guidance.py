@@ -240,9 +240,12 @@ def test_two_threads_with_two_texts() -> None:
         expected = {"context": guided(x, text=one)[1], "keyword": guided(x, text=other)[1]}
     got: dict[str, list[Tensor]] = {"context": [], "keyword": []}
     both = threading.Barrier(2)
+    # A new thread computes with torch's default number of threads, and bits depend on that number.
+    torch_threads = torch.get_num_threads()
 
     @torch.no_grad()
     def in_context() -> None:
+        torch.set_num_threads(torch_threads)
         with guided.using_text(one):
             for _ in range(5):
                 both.wait()
@@ -250,6 +253,7 @@ def test_two_threads_with_two_texts() -> None:
 
     @torch.no_grad()
     def by_keyword() -> None:
+        torch.set_num_threads(torch_threads)
         for _ in range(5):
             both.wait()
             got["keyword"].append(guided(x, text=other)[1])
