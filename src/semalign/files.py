@@ -1,6 +1,6 @@
 """Files that appear whole or not at all: write aside, flush to disk, rename.
 
-This module knows nothing of what is written.
+This module does not depend on what is written.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ def make_folder(path: Path) -> Path:
 def write_aside(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success it is flushed and renamed to ``path``, else removed.
 
-    The file gets the permissions that the user's umask gives to new files, whatever the writer sets.
+    The file gets the permissions that the user's umask gives to new files; those that the writer sets are replaced.
 
     Raises:
-        OutputError: the disk is full or the folder cannot be written; what stood at ``path`` before stands there still.
+        OutputError: the disk is full or the folder cannot be written; an earlier file at ``path`` is kept.
     """
     # The ending stays last: image and archive writers choose their format by it.
     temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")
@@ -93,7 +93,7 @@ def write_folder_aside(path: Path, what: str, *, option: str, apart_from: Path |
             f"{option} {path} lies inside the data {apart_from}, which are never changed: name a folder elsewhere"
         )
     if path.is_symlink() or (path.exists() and not path.is_dir()):
-        raise OutputError(f"{option} {path} is no folder, expected the name of a new one")
+        raise OutputError(f"{option} {path} is not a folder, expected the name of a new one")
     if path.is_dir() and any(path.iterdir()):
         raise OutputError(f"{option} {path} is not empty, expected a new or empty folder: name another or empty it")
     place = path.resolve()  # "." has no name
@@ -153,7 +153,7 @@ def read_json(path: Path) -> Any:
 
 
 def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def _finite(text: str) -> float:

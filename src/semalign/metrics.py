@@ -1,4 +1,4 @@
-"""Counts and the ratios made from them; it knows nothing of images, models or torch.
+"""Counts and the ratios made from them; it does not depend on images, models or torch.
 
 The data set's IoU of a class is made from summed counts, TP / (TP + FP + FN) over all images, as in Pascal VOC
 (Everingham et al. 2015); averaging per image gives another number.  A class is *absent* when the scored masks have no

@@ -47,9 +47,7 @@ def test_roles_by_hand() -> None:
         ("temperatures", 5e-3, 0.0),
         ("gates", 5e-3, 0.0),
     ]
-    assert [(group["lr"], group["peak_lr"], group["weight_decay"]) for group in groups] == [
-        (row.lr, row.lr, row.decay) for row in rows
-    ]
+    assert [(group["lr"], group["weight_decay"]) for group in groups] == [(row.lr, row.decay) for row in rows]
 
 
 def test_every_learnable_parameter_is_in_one_group() -> None:

@@ -113,7 +113,7 @@ def test_classes_called_otherwise() -> None:
     assert torch.equal(plain.features[:2], renamed.features[:2])
     assert torch.equal(renamed.features[2], encode_classes("table", ["oak"], "photo").features[0])
     with pytest.raises(
-        TextError, match=r"text\.names renames 'tre', which is no class of the data, did you mean 'tree'"
+        TextError, match=r"text\.names renames 'tre', which is not a class of the data, did you mean 'tree'"
     ):
         encode_classes("table", CLASSES, "photo", {"tre": "oak"})
 

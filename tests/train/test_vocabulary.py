@@ -63,7 +63,10 @@ def test_hidden_classes_by_hand() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"data__unseen": ["skye"]}, r"data.unseen names 'skye', which is no class of the data, did you mean 'sky'\?"),
+        (
+            {"data__unseen": ["skye"]},
+            r"data.unseen names 'skye', which is not a class of the data, did you mean 'sky'\?",
+        ),
         ({"data__unseen": ["sky", "sky"]}, "data.unseen names 'sky' twice"),
         ({"data__unseen": list(CLASSES)}, "data.unseen names all classes, expected at least one to train on"),
         (

@@ -1,4 +1,4 @@
-"""Training, scoring and saving of segmenters; it knows nothing of studies and verdicts.
+"""Training, scoring and saving of segmenters; it does not depend on studies and verdicts.
 
 Called, the package trains: ``semalign.train(data, ...)`` is `semalign.api.train`.
 """

@@ -1,6 +1,6 @@
 """What the alignments of a model cost: sites, parameters and operations an image, by side.
 
-It knows nothing of training; what is counted is the formula as written, whatever form computes it.
+The formula as written is counted, not the form that computes it.  This module does not depend on training.
 """
 
 from __future__ import annotations

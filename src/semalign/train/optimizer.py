@@ -1,6 +1,6 @@
 """Parameter groups by role, the schedule, and the optimizer made from them.
 
-It knows nothing of data and of the model beyond its parameters' roles.
+It does not depend on data, nor on the model beyond the roles of its parameters.
 """
 
 from __future__ import annotations
@@ -69,9 +69,7 @@ def parameter_groups(
         own_decay = scalar_decay if is_scalar else decay if role == "weights" else 0.0
         names = tuple(name for name, _ in pairs)
         rows.append(GroupRow(role, len(pairs), sum(p.numel() for _, p in pairs), rate, own_decay, names))
-        groups.append(
-            {"params": [p for _, p in pairs], "lr": rate, "peak_lr": rate, "weight_decay": own_decay, "role": role}
-        )
+        groups.append({"params": [p for _, p in pairs], "lr": rate, "weight_decay": own_decay, "role": role})
     return rows, groups
 
 

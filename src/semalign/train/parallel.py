@@ -2,7 +2,7 @@
 
 ``train.batch_size`` stays the number of images of a step; processes and parts share it, so that the same run can be
 computed on one device or on many.  Sums over all images (loss, gradients, statistics of batch norms) are the same up to
-rounding, except that batch norms see one part at a time.  It knows nothing of models, data sets and files.
+rounding, except that batch norms see one part at a time.  It does not depend on models, data sets and files.
 """
 
 from __future__ import annotations

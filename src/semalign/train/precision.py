@@ -1,6 +1,6 @@
 """How the forward of a training step is carried out: number format, and compiled or not.
 
-Weights, gradients, the optimizer and every score stay float32.  It knows nothing of data, losses and schedules.
+Weights, gradients, the optimizer and every score stay float32.  It does not depend on data, losses and schedules.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def choose_precision(wanted: str, device: torch.device) -> Precision:
     "auto" is bf16 where the hardware has it and scores have been found to agree (`AGREED`), else float32.
 
     Raises:
-        ConfigError: bf16 or fp16 is asked for and the device has none.
+        ConfigError: bf16 or fp16 is asked for and the device does not compute it.
     """
     if wanted == "auto":
         return "bf16" if device.type in AGREED and has_native_bf16(device) else "float32"

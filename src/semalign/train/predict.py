@@ -1,4 +1,4 @@
-"""Applies a trained run to image files: class masks, overlays and, when asked, attention maps."""
+"""Applies a trained run to image files: class masks, overlays and, on request, attention maps."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ NO_TEXT = ("(no text)", "(no text)")
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """What a run says of one image.
+    """The prediction for one image.
 
     Attributes:
         path: the image file.
@@ -221,7 +221,7 @@ def _attention_map(site: torch.nn.Module) -> Float[Tensor, "tokens h w"]:
 def attention_sheets(prediction: Prediction, *, most_tokens: int = 12) -> Iterator[bytes]:
     """Yield PNGs with one row per alignment site and one column per token, drawn over the image.
 
-    Each sheet shows up to ``most_tokens`` of the sentences, and all together every one.  Each map's colours span its
+    Each sheet shows up to ``most_tokens`` of the sentences, and all together every one.  Each map's colors span its
     own row's range over all sentences, which is written beside it; a uniform attention is 1/T everywhere.
     """
     for start in range(0, len(prediction.tokens), most_tokens):
@@ -275,7 +275,7 @@ def _sheet(prediction: Prediction, columns: range) -> bytes:
 
 
 def short_site(site: str) -> str:
-    """Return a site's name as people say it: 'encoder 1.0' (stage, block) or 'decoder 2' (level)."""
+    """Return a short name of a site: 'encoder 1.0' (stage, block) or 'decoder 2' (level)."""
     numbers = [part for part in site.split(".") if part.isdecimal()]
     side = "decoder" if site.startswith("decoder") else "encoder"
     return f"{side} {'.'.join(numbers)}"

@@ -1,7 +1,7 @@
 """Activation checkpointing: what a block computes in the forward is computed again in the backward instead of kept.
 
 The numbers are the same to the bit, for about a third more computing (Chen et al. 2016, "Training Deep Nets with
-Sublinear Memory Cost").  It knows nothing of steps, data and losses.
+Sublinear Memory Cost").  It does not depend on steps, data and losses.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def recomputing(model: Segmenter) -> Iterator[None]:
         if isinstance(model.visual_encoder, BackboneEncoder) and _by_itself(model.visual_encoder):
             stack.enter_context(_recomputing_backbone(model.visual_encoder.original))
         for part in recomputed_parts(model):
-            # An attribute of the instance stands before the class's method; names and values stay as they are.
+            # An attribute of the instance takes precedence over the class's method; names and values are unchanged.
             part.forward = _recomputed(part)
             stack.callback(part.__dict__.pop, "forward")
         yield

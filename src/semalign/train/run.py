@@ -70,6 +70,8 @@ class TrainedRun:
         return None if self.class_bank is None else self.class_bank.features
 
 
+# Modules draw initial values of their own before they get those of the seed.
+@torch.random.fork_rng(devices=[])
 def build_model(
     options: Options,
     n_classes: int,
@@ -92,19 +94,6 @@ def build_model(
     Raises:
         ConfigError: heads that do not divide a width, a dead temperature, a backbone that cannot be had and the like.
     """
-    # Modules draw initial values of their own before they get those of the seed.
-    with torch.random.fork_rng(devices=[]):
-        return _build(options, n_classes, text_dim, class_dim, seed, backbone_facts)
-
-
-def _build(
-    options: Options,
-    n_classes: int,
-    text_dim: int | None,
-    class_dim: int | None,
-    seed: int,
-    backbone_facts: Mapping[str, Any] | None,
-) -> Segmenter:
     align = options.align
     backbone = None
     if backbone_facts is not None:

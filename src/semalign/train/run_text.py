@@ -249,7 +249,9 @@ def encode_classes(
 def _check_names(names: Mapping[str, str] | None, class_names: Sequence[str]) -> None:
     for name in names or {}:
         if name not in class_names:
-            raise TextError(f"text.names renames '{name}', which is no class of the data{nearest(name, class_names)}")
+            raise TextError(
+                f"text.names renames '{name}', which is not a class of the data{nearest(name, class_names)}"
+            )
 
 
 def without_text(count: int, dim: int) -> tuple[Float[Tensor, "b 2 dim"], Bool[Tensor, "b 2"]]:

@@ -56,10 +56,8 @@ class Setup:
         model: the model for all other steps, compiled where the options say so.
         weights: the model's tensors by name; steps and loading write into these and never replace them.
         average: the running average of the weights, which is scored.
-        batches: the batch of every step, or this process's share of it.
+        batches: the batch of every step; with a share where processes or parts share its images.
         objective: what the logits are compared with.
-        first_image: position in the whole batch of the first image of this process.
-        is_shared: whether a step's images are shared by processes or computed in parts.
         steps: optimizer steps of the run.
         sites: the alignments by their dotted paths.
         stillborn: the paths whose temperature cannot learn from the start.
@@ -82,8 +80,6 @@ class Setup:
     average: dict[str, Tensor]
     batches: TrainingBatches
     objective: Objective
-    first_image: int
-    is_shared: bool
     steps: int
     sites: Mapping[str, Alignment]
     stillborn: tuple[str, ...]
@@ -131,6 +127,18 @@ def check_processes(options: Options, fabric: Fabric) -> None:
         )
 
 
+def _batches(inputs: Inputs, options: Options, fabric: Fabric) -> TrainingBatches:
+    train, data = options.train, options.data
+    assert data.size is not None
+    count = min(train.batch_size, len(inputs.images.names))
+    share = own_share(count, fabric.global_rank, fabric.world_size, train.accumulate)
+    # The plain mean of one process is left to torch; the same sums in parts differ from it by rounding.
+    is_shared = fabric.world_size * train.accumulate > 1
+    augmentation = Augmentation(data.zoom, data.flip, data.color)
+    own = share if is_shared else None
+    return TrainingBatches(inputs.images, count, data.size, augmentation, inputs.depth_scale, train.seed, own)
+
+
 @contextlib.contextmanager
 def set_up(
     inputs: Inputs,
@@ -147,9 +155,8 @@ def set_up(
     The arguments are those of `semalign.train.loop.fit`.
     """
     check_processes(options, fabric)
-    train, data = options.train, options.data
+    train = options.train
     assert train.epochs is not None
-    assert data.size is not None
     with contextlib.ExitStack() as stack:
         # Another model is called as a segmenter is.
         own = cast("Segmenter", model) if model is not None else model_for(options, inputs.class_names, inputs.text)
@@ -172,20 +179,7 @@ def set_up(
             stack.enter_context(share_statistics(own))
         wrapped, _ = fabric.setup(own, optimizer)
         weights = own.state_dict()
-        # The plain mean of one process is left to torch; the same sums in parts differ from it by rounding.
-        is_shared = fabric.world_size * train.accumulate > 1
-        batch_size = min(train.batch_size, len(inputs.images.names))
-        share = own_share(batch_size, fabric.global_rank, fabric.world_size, train.accumulate)
-        augmentation = Augmentation(data.zoom, data.flip, data.color)
-        batches = TrainingBatches(
-            inputs.images,
-            batch_size,
-            data.size,
-            augmentation,
-            inputs.depth_scale,
-            train.seed,
-            share if is_shared else None,
-        )
+        batches = _batches(inputs, options, fabric)
         text = inputs.text
         run = TrainedRun(own, options, inputs.class_names, text.bank, text.classes, inputs.depth_scale, {})
         # Of several processes the first one writes and speaks.
@@ -209,8 +203,6 @@ def set_up(
             average={name: tensor.detach().clone() for name, tensor in weights.items()},
             batches=batches,
             objective=make_objective(inputs, options, fabric.device),
-            first_image=share.start,
-            is_shared=is_shared,
             steps=batches.steps_per_epoch * train.epochs,
             sites=sites,
             stillborn=stillborn,

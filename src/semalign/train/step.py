@@ -78,20 +78,21 @@ def compute_gradients(setup: Setup, number: int) -> Step:
     Raises:
         TrainingDiverged: the loss is not finite.
     """
-    set_rates(setup, number)
+    _set_rates(setup, number)
     setup.optimizer.zero_grad(set_to_none=True)
     batch = setup.batches.batch(number)
     given = _on_device(setup, batch)
     # What the loss of all images is divided by; every part needs it before its backward.
     weights = setup.objective.weights
-    whole = sum_over_processes(labelled_weight(given.target, weights, IGNORE)) if setup.is_shared else None
+    is_shared = setup.batches.share is not None
+    whole = sum_over_processes(labelled_weight(given.target, weights, IGNORE)) if is_shared else None
     total = torch.zeros((), device=setup.fabric.device)
     records = []
     for part in parts_of(len(given.image), setup.options.train.accumulate):
         loss, record = _backward(setup, number, given, part, whole)
         total += loss
         records.append(record)
-    value = float(sum_over_processes(total) if setup.is_shared else total)
+    value = float(sum_over_processes(total) if is_shared else total)
     if not math.isfinite(value):
         raise _loss_diverged(setup, number, value)
     setup.scaler.unscale_(setup.optimizer)
@@ -110,14 +111,13 @@ def update_weights(setup: Setup, number: int) -> None:
 def rates_at(setup: Setup, number: int) -> dict[str, float]:
     """Return the learning rates of step ``number`` by the names of their curves."""
     factor = learning_rate_factor(number, setup.steps, setup.options.train.warmup)
-    return {f"lr/{group.role}": group.lr * factor for group in setup.groups}
+    return {f"lr/{group.role}": factor * group.lr for group in setup.groups}
 
 
-def set_rates(setup: Setup, number: int) -> None:
-    """Give the optimizer the learning rates of step ``number``."""
-    factor = learning_rate_factor(number, setup.steps, setup.options.train.warmup)
+def _set_rates(setup: Setup, number: int) -> None:
+    rates = rates_at(setup, number)
     for group in setup.optimizer.param_groups:
-        group["lr"] = factor * group["peak_lr"]
+        group["lr"] = rates[f"lr/{group['role']}"]
 
 
 def _on_device(setup: Setup, batch: Batch) -> _Arguments:
@@ -137,7 +137,8 @@ def _backward(
 ) -> tuple[Tensor, Mapping[str, Mapping[str, float]]]:
     """Add the gradients of one part of the batch; return its loss and what its alignments have shown."""
     fabric = setup.fabric
-    first = setup.first_image + part.start
+    share = setup.batches.share
+    first = part.start if share is None else share.start + part.start
     _seed_dropout(fabric.device, derive_seed(setup.options.train.seed, "dropout", number, *([first] if first else [])))
     # Recording would be compiled as a step of its own.
     call = setup.recording_model if setup.is_recorded(number) else setup.model

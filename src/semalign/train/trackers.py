@@ -1,8 +1,8 @@
-"""Writes a run's curves where people look at them: a CSV file, TensorBoard, Weights & Biases, MLflow.
+"""Writes a run's curves to a CSV file, TensorBoard, Weights & Biases or MLflow.
 
-A tracker only reads what the run keeps anyway, so that training is the same to the bit with one and without.  It is
-looked for before the run starts and is then never worth a run: what goes wrong with it is said once, in a note.  A run
-that was stopped goes on in the same tracker run, each point once.  It knows nothing of models and data.
+A tracker only reads what the run keeps anyway, so that training is the same to the bit with one and without.  Missing
+packages are found before the run starts; after that no error of a tracker ends a run, but becomes a note.  A run that
+is resumed continues in the same tracker run, each point once.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ class Tracker(Protocol):
         ...
 
     def close(self, *, has_finished: bool, scores: Mapping[str, float]) -> None:
-        """Write the final scores, if the run has finished, and let go."""
+        """Write the final scores, if the run has finished, and close."""
         ...
 
 
 def check_trackers(names: Sequence[str], out: Path | None) -> None:
-    """Tell what the trackers ``names`` lack, before anything is written.
+    """Check that the trackers ``names`` have what they need, before anything is written.
 
     Raises:
         ConfigError: there is no folder for them, or a package is missing.
@@ -84,7 +84,7 @@ class Follower:
         out: the run's folder; not needed without trackers.
         options: the run's options.
         title: what the run is called there.
-        step: the step at which this sitting starts: 0, or that of the state it goes on from.
+        step: the step at which training starts: 0, or that of the state that is resumed.
         rate: the learning rates, by name, at a step.
     """
 
@@ -136,7 +136,7 @@ class Follower:
             tracker.log(step, by_step[step])
 
     def close(self, score: Score | None = None) -> None:
-        """Let go of the trackers, with the score if the run has finished."""
+        """Close the trackers, with the score if the run has finished."""
         scores = {}
         if score is not None:
             scores = {"score/miou": score.miou, **{f"score/iou/{name}": value for name, value in score.iou.items()}}
@@ -147,10 +147,10 @@ class Follower:
     def _guarded(self, name: str, action: Callable[[], None]) -> None:
         try:
             with warnings.catch_warnings():
-                # A tracker's own deprecations are no matter of the run's.
+                # A tracker's own deprecations do not concern the run.
                 warnings.simplefilter("ignore")
                 action()
-        except Exception as error:  # a run is worth more than its tracker, whatever the tracker raises
+        except Exception as error:  # no error of a tracker may end a run
             self._trackers.pop(name, None)
             reason = " ".join(str(error).split()) or type(error).__name__
             self.notes.append(say("train.tracker_failed", tracker=name, step=self._step, reason=reason[:200]))
@@ -175,7 +175,7 @@ def following(setup: Setup, arm: str, step: int) -> Iterator[Follower]:
 
 
 class _CsvTracker:
-    """step,name,value in metrics.csv: written anew when a run goes on, which drops what came after its state."""
+    """step,name,value in metrics.csv: written anew when a run is resumed, which drops the points after its state."""
 
     def __init__(self, out: Path, options: Options, title: str, step: int) -> None:
         write_text(out / TRACKED, "step,name,value\n")
@@ -279,7 +279,7 @@ class _MlflowTracker:
 
     def __init__(self, out: Path, options: Options, title: str, step: int) -> None:
         for name in ("mlflow", "alembic"):
-            # The making of a database is told in forty lines.
+            # Making a database logs forty lines.
             logging.getLogger(name).setLevel(logging.WARNING)
         from mlflow.tracking import MlflowClient
 

@@ -3,7 +3,7 @@
 With ``data.unseen`` the pixels of some classes are ignored in training and their names are nowhere in it, neither
 among the text classifier's classes nor in a text of class names; at evaluation all classes compete for every pixel
 (the generalised zero-shot setting of Bucher et al. 2019, https://arxiv.org/abs/1906.00817, whose harmonic mean of Xian
-et al. 2017 is given too).  This module knows nothing of models.
+et al. 2017 is given too).  This module does not depend on models.
 """
 
 from __future__ import annotations
@@ -66,7 +66,9 @@ def check_unseen(options: Options, class_names: Sequence[str]) -> None:
         return
     for name in unseen:
         if name not in class_names:
-            raise ConfigError(f"data.unseen names '{name}', which is no class of the data{nearest(name, class_names)}")
+            raise ConfigError(
+                f"data.unseen names '{name}', which is not a class of the data{nearest(name, class_names)}"
+            )
         if unseen.count(name) > 1:
             raise ConfigError(f"data.unseen names '{name}' twice, expected it once")
     if len(unseen) == len(class_names):
@@ -108,10 +110,10 @@ def hide_classes(images: ImageSet, class_names: Sequence[str], unseen: Collectio
 
 
 def notes_of_strangers(bank: TextBank, asked: Iterable[str], trained: Collection[str]) -> tuple[Message, ...]:
-    """Return a note where vectors without meaning stand for names or sentences that were not trained on.
+    """Return a note where names or sentences that were not trained on have vectors without meaning.
 
     Args:
-        bank: what ``asked`` was encoded to; the vectors of the encoder `table` are drawn and tell nothing of a text.
+        bank: what ``asked`` was encoded to; the vectors of the encoder `table` are random and carry no meaning.
         asked: names or sentences.
         trained: those that the run was trained with.
     """

@@ -352,7 +352,7 @@ def test_refusals(clean: Path, tmp_path: Path) -> None:
     report = check_data(Folder(clean))
     for out, message in (
         (tmp_path / "full", "is not empty, expected a new or empty folder"),
-        (tmp_path / "file", "is no folder, expected the name of a new one"),
+        (tmp_path / "file", "is not a folder, expected the name of a new one"),
         (clean, "lies inside the data"),
         (clean / "images" / "fixed", "lies inside the data .*, which are never changed"),
     ):
