@@ -19,8 +19,8 @@ from semalign.data import images as images_module
 from semalign.data.depth import decode_depth
 from semalign.data.folder import Folder
 from semalign.data.images import decode_image, read_image
+from semalign.data.leaking import texts_from_masks
 from semalign.data.masks import decode_mask
-from semalign.data.sample import texts_from_masks
 from semalign.errors import DataError, TextError
 
 from .conftest import SIZE, grey_png, save

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from semalign.data.sample import texts_from_masks
+from semalign.data.leaking import texts_from_masks
 from semalign.data.scenes import CLASS_NAMES, PAIRS, TEMPLATES, Scenes
 from semalign.errors import ConfigError, DataError
 

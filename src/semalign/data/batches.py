@@ -1,7 +1,8 @@
 """Decoded images of one split, mapped from the cache of packs, and batches of them as tensors.
 
 The order of an epoch and the views of a step depend on the seed, the epoch and the step alone (`semalign.seeds`), so
-that a run can go on from any step and every arm of a study sees the same images.  It knows nothing of text and models.
+that a run can be resumed at any step and every arm of a study sees the same images.  It does not depend on text and
+models.
 """
 
 from __future__ import annotations

@@ -59,6 +59,6 @@ def write_cached(kind: str, key: str, value: Any) -> bool:
     try:
         write_json(make_folder(folder) / f"{key}.json", {"format": FORMAT_VERSION, "value": value}, indent=None)
     except (OSError, ValueError):
-        # ValueError: a file name that is no Unicode cannot be written as UTF-8.
+        # ValueError: a file name that is not Unicode cannot be written as UTF-8.
         return False
     return True

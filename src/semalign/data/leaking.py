@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from semalign.data.sample import DataSource
 from semalign.wording import Message, say
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "Agreement",
     "NameFinder",
     "text_agreement",
+    "texts_from_masks",
 ]
 
 LEAKING_AGREEMENT = 0.8
@@ -47,7 +49,7 @@ That is how texts look that were made from masks and then thinned out, or padded
 """
 
 FEWEST_MENTIONS = 50
-"""Below this many mentions (or classes in masks) `LEAKING_SIDE` says nothing: no error among few is no wonder."""
+"""Below this many mentions (or classes in masks) `LEAKING_SIDE` is not applied: few mentions can be right by chance."""
 
 FEWEST_IMAGES = 5
 """Below this many images with a text and a mask nothing is said."""
@@ -219,3 +221,13 @@ def text_agreement(texts: Sequence[Sequence[str]], present: NDArray[np.bool_], c
     pairs = int((named.sum(axis=0) * masks.sum(axis=0)).sum()) - hits
     shuffled = pairs / (len(kept) - 1) if len(kept) > 1 else 0.0
     return Agreement(len(kept), int(named.sum()), int(masks.sum()), hits, shuffled)
+
+
+def texts_from_masks(source: DataSource, split: str) -> dict[str, tuple[str, ...]]:
+    """Return for every image of ``split`` the names of the classes present in its mask, in class order.
+
+    These texts leak: they are made from the answer.  They bound from above what perfect texts could give and must be
+    marked as leaking wherever a figure made with them is shown.
+    """
+    names = source.class_names
+    return {name: tuple(names[index] for index in source.mask_classes(split, name)) for name in source.names(split)}

@@ -129,7 +129,7 @@ class Listing:
         )
 
     def find_image(self, reference: str) -> Key | None:
-        """Return split and name that ``SPLIT/NAME``, with or without ending, stands for, or None."""
+        """Return split and name to which ``SPLIT/NAME``, with or without ending, refers, or None."""
         split, _, name = reference.partition("/")
         images = self.images.get(split, {})
         if name in images:
@@ -140,13 +140,13 @@ class Listing:
         return None
 
     def find_images(self, reference: str) -> list[Key]:
-        """Return the image that ``SPLIT/NAME`` stands for, or the images that ``NAME`` stands for in any split."""
+        """Return the image to which ``SPLIT/NAME`` refers, or the images named ``NAME`` in any split."""
         references = (reference, *(f"{split}/{reference}" for split in self.images))
         found = [self.find_image(reference) for reference in references]
         return [key for key in found if key is not None]
 
     def unknown_image(self, reference: str) -> str:
-        """Return the end of a sentence about a reference that stands for no image: the reference and what is near."""
+        """Return the end of a sentence about a reference to no image: the reference and what is near."""
         split, slash, name = reference.partition("/")
         if slash and split in self.images:
             hint = nearest(name, self.images[split])

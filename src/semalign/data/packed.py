@@ -2,7 +2,7 @@
 
 A pack is a folder in the cache that holds one flat .npy file per column and a table of shapes.  It is named after what
 its content depends on, written aside and renamed, and checked by length and checksum when it is opened.  As every cache
-it only saves time: what cannot be read is decoded again and what cannot be written is skipped.  It knows nothing of
+it only saves time: what cannot be read is decoded again and what cannot be written is skipped.  It does not depend on
 images, sources and torch.
 """
 

@@ -1,6 +1,6 @@
 """One labelled image and the protocol that every source of them fulfils.
 
-This module knows nothing of files, rendering, batches or torch.
+This module does not depend on files, rendering, batches and torch.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ __all__ = [
     "ImageArray",
     "MaskArray",
     "Sample",
-    "texts_from_masks",
     "unknown_name",
     "unknown_split",
 ]
@@ -123,16 +122,6 @@ class DataSource(Protocol):
     def describe(self) -> dict[str, Any]:
         """Plain facts for logs and reports (JSON values)."""
         ...
-
-
-def texts_from_masks(source: DataSource, split: str) -> dict[str, tuple[str, ...]]:
-    """Return for every image of ``split`` the names of the classes present in its mask, in class order.
-
-    These texts leak: they are made from the answer.  They bound from above what perfect texts could give and must be
-    marked as leaking wherever a figure made with them is shown.
-    """
-    names = source.class_names
-    return {name: tuple(names[index] for index in source.mask_classes(split, name)) for name in source.names(split)}
 
 
 def unknown_split(split: str, known: tuple[str, ...], where: str) -> DataError:

@@ -6,7 +6,7 @@ each pair has a third one, shared by both members.  The knob ``necessity`` is th
 pair in a scene wear the shared appearance.  Then they are all the same member, a fair coin decides which, and the
 coin touches the mask and the caption but not one byte of image or depth: only the text tells drum from cake.
 
-This module knows nothing of files, batches, models or torch.
+This module does not depend on files, batches, models and torch.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Random crops, mirrors and colors of training images, and the plain resizing of scored ones.
 
-Tensors in, tensors out; every random step takes a generator.  It knows nothing of files and data sets.
+Tensors in, tensors out; every random step takes a generator.  It does not depend on files and data sets.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import torch
 
-from semalign.data.leaking import NameFinder
-from semalign.data.sample import DataSource, texts_from_masks
+from semalign.data.leaking import NameFinder, texts_from_masks
+from semalign.data.sample import DataSource
 from semalign.inspection.text_use import Counterfactual, paired_interval
 from semalign.judge.new_images import FEWEST_CLUSTERS
 from semalign.results import Score

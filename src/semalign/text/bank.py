@@ -167,7 +167,7 @@ def token_index(texts_by_image: Sequence[Sequence[str]], bank: TextBank) -> Int[
     """Return each image's texts as rows of the bank, int64, padded at the end with -1.
 
     ``tokens`` is the largest number of rows that an image's texts have, at least 1; an image without text gets a row of
-    -1.  In a bank of tokens the tokens of an image's texts stand one text after the other.
+    -1.  In a bank of tokens the tokens of an image's texts follow each other, text by text.
 
     Raises:
         TextError: a text is not in the bank.

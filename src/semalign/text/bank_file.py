@@ -136,7 +136,7 @@ def _read_names(path: Path, bank_path: Path) -> tuple[str, ...]:
         ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise TextError(f"cannot read the names {path} ({error}), expected UTF-8 text, one name a line") from error
-    # Not splitlines(), which also cuts at characters that may stand in a sentence.
+    # Not splitlines(), which also cuts at characters that a sentence may hold.
     names = text.removesuffix("\n").split("\n")
     check_sentences(names, f"names in {path}")
     repeated = first_repeated(names)

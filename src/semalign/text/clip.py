@@ -170,7 +170,7 @@ class TextTower(Tower):
     def _model(self) -> Any:
         config = self._config
         if not self._family.whole:
-            # A whole CLIP's own width stands above its text tower's, which may still say the default.
+            # A whole CLIP's own width replaces its text tower's, which may still be the default.
             width = getattr(config, "projection_dim", None)
             config = self._text_config
             if width is not None:

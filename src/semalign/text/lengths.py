@@ -23,7 +23,7 @@ class Parts(NamedTuple):
     """Texts that fit.
 
     Attributes:
-        parts: what is to be encoded; the parts of a text stand side by side.
+        parts: what is to be encoded; the parts of a text follow each other.
         owner: of each part, the position of its text.
         long: the texts that did not fit.
     """

@@ -1,6 +1,6 @@
 """Class names, their aliases, and the templates that make sentences of them.
 
-Strings in, strings out: this module knows nothing of encoders, vectors or torch.
+Strings in, strings out: this module does not depend on encoders, vectors and torch.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def check_sentences(sentences: Sequence[str], where: str) -> None:
         try:
             sentence.encode()
         except UnicodeEncodeError as error:
-            # JSON's escapes can spell half of a surrogate pair, which is no character.
+            # JSON's escapes can spell half of a surrogate pair, which is not a character.
             raise TextError(
                 f"{where}: entry {position}, {sentence!a}, holds half a surrogate pair, expected valid Unicode: "
                 "write the character itself"

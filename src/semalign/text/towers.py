@@ -1,6 +1,6 @@
 """What text towers with a tokenizer share: texts that do not fit, words that are not known, tokens, averages.
 
-A tower says how it measures, encodes and names; this module knows nothing of any library's models.
+A tower says how it measures, encodes and names; this module does not depend on any library's models.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Pieces(NamedTuple):
     Attributes:
         ids: the tokens' numbers, marks included.
         is_mark: True where a token only says where the text begins or ends.
-        is_unknown: True where the tokenizer has no token for what stands there.
+        is_unknown: True where the tokenizer has no token for the text there.
     """
 
     ids: list[int]

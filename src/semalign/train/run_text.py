@@ -17,7 +17,8 @@ from torch import Tensor
 
 from semalign.config.options import TextKind, TextOptions
 from semalign.data.cache import cache_folder
-from semalign.data.sample import DataSource, texts_from_masks
+from semalign.data.leaking import texts_from_masks
+from semalign.data.sample import DataSource
 from semalign.data.scenes import Scenes
 from semalign.errors import OutputError, TextError, nearest
 from semalign.files import make_folder

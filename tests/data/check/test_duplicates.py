@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from semalign.data.check.duplicates import NEAR_BITS, near_pairs, picture_hash, pixel_hash
+from semalign.data.scenes import Scenes
 
 SHARED = Path(__file__).parents[3].parent / "shared" / "data"
 
@@ -94,6 +95,34 @@ def test_pairs() -> None:
     many[1400] = many[3]
     assert near_pairs(many) == [(3, 1400)]
     assert near_pairs(many[:5], many) == [*((place, place) for place in range(5)), (3, 1400)]
+
+
+def by_definition(image: NDArray[np.uint8]) -> str:
+    """Return the hash from the cosines of the transform's definition."""
+    side, lowest = 64, 16
+    cosines = np.cos(np.pi * (2 * np.arange(side) + 1) * np.arange(lowest)[:, None] / (2 * side))
+    small = Image.fromarray(image).convert("L").resize((side, side), Image.Resampling.BOX)
+    waves = (cosines @ np.asarray(small, dtype=np.float64) @ cosines.T).ravel()
+    waves[0] = 0
+    return np.packbits(waves > np.median(waves)).tobytes().hex()
+
+
+def test_the_transform_by_its_definition() -> None:
+    """The hashes of rendered scenes are those of the transform written out."""
+    scenes = Scenes(n_train=31, n_val=1)
+    for name in scenes.names("train"):
+        image = scenes.image("train", name)
+        assert picture_hash(image) == by_definition(image)
+
+
+@pytest.mark.parametrize("name", ["camvid", "nyuv2"])
+def test_the_transform_of_real_images(name: str) -> None:
+    """The same for real images, so that cached hashes stay valid."""
+    if not (SHARED / name).is_dir():
+        pytest.skip(f"no real data at {SHARED / name}")
+    for path in sorted((SHARED / name / "images" / "train").iterdir())[:40]:
+        image = np.array(Image.open(path).convert("RGB"))
+        assert picture_hash(image) == by_definition(image)
 
 
 @pytest.mark.parametrize("name", ["camvid", "nyuv2"])

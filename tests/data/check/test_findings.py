@@ -14,6 +14,7 @@ from PIL import Image
 from semalign.data.check.findings import RULES, DataReport, check_data
 from semalign.data.folder import Folder
 from semalign.data.scenes import Scenes
+from semalign.wording import Catalogue, say
 from tests.data.conftest import grey_png
 
 from .broken import CLASSES, SIZE, change, load, make_clean, masks, save, write_texts
@@ -236,6 +237,21 @@ def test_every_code_is_tested() -> None:
     texts = {"texts-leak", "texts-missing", "texts-same"}
 
     assert {fault[0] for fault in FAULTS} | own | texts == {rule.code for rule in RULES}
+
+
+def test_findings_in_chinese(tmp_path: Path) -> None:
+    """Every rule says what to do in both languages, and what it finds can be written in Chinese."""
+    chinese = Catalogue("zh")
+    for rule in RULES:
+        fix = say(f"data.{rule.code}.fix")
+        assert chinese.text(fix) != str(fix)
+    for number, (code, _, _, damage) in enumerate(FAULTS):
+        root = make_clean(tmp_path / str(number), depth=code.startswith("depth"))
+        damage(root)
+        (finding,) = check_data(Folder(root)).findings
+        if finding.message.key != "data.pairing.single":  # an error's own words
+            assert chinese.text(finding.message) != str(finding.message)
+        assert all(chinese.text(detail) for detail in finding.details)
 
 
 def test_off_by_one(clean: Path) -> None:

@@ -80,10 +80,10 @@ def test_the_source_may_be_a_link(source: Path, tmp_path: Path) -> None:
     [
         ("../../secret/train/a.png trainannot/a.png", r"leads out of the data set by '\.\.'"),
         ("train/a.png ../trainannot/a.png", r"leads out of the data set by '\.\.'"),
-        ("train/a\tb.png", r"expected an image and its mask apart by a blank|has no mask|is missing"),
+        ("train/a\tb.png", r"expected an image and its mask with a blank between|has no mask|is missing"),
         ("train/.hidden.png trainannot/a.png", r"the name '.hidden.png', which is hidden"),
         (f"train/{'a' * 300}.png trainannot/a.png", r"which is longer than 200 bytes"),
-        ("train/a.png", r"expected an image and its mask apart by a blank"),
+        ("train/a.png", r"expected an image and its mask with a blank between"),
     ],
 )
 def test_names_in_lists(source: Path, imported: Importer, line: str, message: str) -> None:

@@ -1,7 +1,7 @@
 """Known data sets as people have them on disk, and how they become a folder in this package's layout.
 
 Each module beside this one holds the layout and the rules of one data set; `semalign.data.sets.writing` makes the
-folder.  It knows nothing of models and torch.
+folder.  It does not depend on models and torch.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ def _class_names(source: Source) -> tuple[str, ...]:
     if sorted(by_index) != list(range(1, CLASS_COUNT + 1)) or not all(by_index.values()):
         raise DataError(
             f"{path} names {len(by_index)} classes, expected {CLASS_COUNT} lines of number, figures and names, "
-            "apart by tabs: copy the file that comes with the data"
+            "separated by tabs: copy the file that comes with the data"
         )
     lines = [by_index[k] for k in range(1, CLASS_COUNT + 1)]
     first = [line.split(",")[0].split(";")[0].strip() for line in lines]

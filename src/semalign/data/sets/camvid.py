@@ -149,7 +149,9 @@ def _pairs(source: Source, split: str) -> list[tuple[Path, Path]]:
     for line in source.lines(listing):
         parts = line.split()
         if len(parts) != 2:
-            raise DataError(f"{listing} has the line {line[:80]!r}, expected an image and its mask apart by a blank")
+            raise DataError(
+                f"{listing} has the line {line[:80]!r}, expected an image and its mask with a blank between"
+            )
         # The lists hold the paths of the tutorial's own machine; the last folder and the name are what counts.
         image, mask = (source.root.joinpath(*source.listed(part, str(listing)).parts[-2:]) for part in parts)
         pairs.append((source.file(image, "image"), source.file(mask, "mask")))

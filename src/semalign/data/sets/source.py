@@ -17,7 +17,7 @@ LONGEST_NAME = 200
 
 
 def check_name(name: str, where: str) -> str:
-    """Return ``name`` if it can stand as a file's name in any folder.
+    """Return ``name`` if it can be a file's name in any folder.
 
     Raises:
         DataError: it is empty, hidden, too long, or holds a separator or a control character (a newline).
@@ -119,7 +119,7 @@ class Source:
         return [line.strip() for line in self.text(path, what).split("\n") if line.strip()]
 
     def by_stem(self, folder: Path, what: str, *, endings: tuple[str, ...] = IMAGE_ENDINGS) -> dict[str, Path]:
-        """Return the image files of ``folder`` by name without ending, sorted; hidden ones are passed over.
+        """Return the image files of ``folder`` by name without ending, sorted; hidden ones are ignored.
 
         Raises:
             DataError: two have one name, a name cannot be used, or a link leads out of the source.
