@@ -49,7 +49,7 @@ def test_text_names_the_fix(here: Path, semalign: Semalign) -> None:
 
     assert said.out.startswith("error: turned-into-number: gate\n")
     assert "  fix: multiply by the tensor" in said.out
-    assert said.out.endswith("1 errors, 0 warnings, 0 notes\n")
+    assert said.out.endswith("1 error, 0 warnings, 0 notes\n")
 
 
 @pytest.mark.filterwarnings("ignore::semalign.align.temperature.DeadKnobWarning")

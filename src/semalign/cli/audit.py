@@ -39,7 +39,7 @@ def audit(
     if as_json:
         print_json(report.to_dict())
     else:
-        print(report)
+        print(report.text(words))
         line(words("console.audited", parameters=report.facts["parameters"], seconds=report.facts["seconds"]))
     if not report.ok:
         raise typer.Exit(1)

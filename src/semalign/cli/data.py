@@ -107,30 +107,22 @@ def _print_check(words: Catalogue, checked: _Checked) -> None:
     if checked.copy is not None:
         line(words("console.fixed", folder=checked.fix, n=checked.changes))
         for finding in checked.copy.findings:
-            said = words("console.finding-short", severity=finding.severity, message=finding.message, code=finding.code)
+            severity = words(f"audit.severity.{finding.severity}")
+            said = words("console.finding-short", severity=severity, finding=finding)
             line(f"  {said}")
         print(checked.fix)
     counts = {severity: len(checked.report.of(severity)) for severity in ("error", "warning", "note")}
-    print(words.join(words(f"console.{severity}s", n=count) for severity, count in counts.items()))
+    print(words.join(words(f"audit.count.{severity}", n=count) for severity, count in counts.items()))
 
 
 def _print_finding(words: Catalogue, finding: DataFinding) -> None:
-
     files = ""
     if finding.files:
         more = len(finding.files) - SHOWN
         names = (*finding.files[:SHOWN], *([words("console.more", n=more)] if more > 0 else []))
         files = words("console.finding-files", files=names)
-    print(
-        words(
-            "console.finding",
-            severity=words(f"console.{finding.severity}"),
-            message=finding.message,
-            files=files,
-            fix=finding.fix,
-            code=finding.code,
-        )
-    )
+    severity = words(f"audit.severity.{finding.severity}")
+    print(words("console.finding", severity=severity, finding=finding, files=files))
     for detail in finding.details[:SHOWN]:
         line(f"  {words.text(detail)}")
     if len(finding.details) > SHOWN:

@@ -55,7 +55,10 @@ def train(
 
         def started(groups: list[Any], steps: int) -> None:
             columns = ("console.role", "console.tensors", "console.numbers", "console.peak-rate", "console.decay")
-            rows = [[g.role, str(g.tensors), f"{g.numbers:,}", f"{g.lr:g}", f"{g.decay:g}"] for g in groups]
+            rows = [
+                [words(f"console.role.{g.role}"), str(g.tensors), f"{g.numbers:,}", f"{g.lr:g}", f"{g.decay:g}"]
+                for g in groups
+            ]
             print_table(words, "console.parameter-groups", rows, columns)
             bar.begin(words("console.training"), steps)
 
@@ -99,7 +102,8 @@ def train(
             }
         )
         return
-    title = words("console.iou-of-weights", split=score.split, n=len(score.images), weights=facts["scored_weights"])
+    weights = words(f"console.{facts['scored_weights']}")
+    title = words("console.iou-of-weights", split=score.split, n=len(score.images), weights=weights)
     print_scores(words, score.miou, score.iou, title)
     print(folder)
 
