@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,14 +19,8 @@ from semalign.wording import Message, say
 
 __all__ = ["NAMES", "Imported", "import_data"]
 
-# Title, layout in words, and what finds it.
-_SETS: Final[Mapping[str, tuple[str, str, Callable[[Source, Unknown], Plan]]]] = {
-    "ade20k": (ade20k.TITLE, ade20k.EXPECTED, ade20k.plan),
-    "camvid": (camvid.TITLE, camvid.EXPECTED, camvid.plan),
-    "cityscapes": (cityscapes.TITLE, cityscapes.EXPECTED, cityscapes.plan),
-    "nyuv2": (nyuv2.TITLE, nyuv2.EXPECTED, nyuv2.plan),
-    "voc": (voc.TITLE, voc.EXPECTED, voc.plan),
-}
+# Each module has a TITLE, the layout EXPECTED in words, and `plan`, which finds it.
+_SETS: Final = {"ade20k": ade20k, "camvid": camvid, "cityscapes": cityscapes, "nyuv2": nyuv2, "voc": voc}
 
 NAMES: Final = (*_SETS, "coco")
 """What can be imported."""
@@ -105,9 +99,9 @@ def import_data(
         found = Source(root, coco.TITLE, coco.EXPECTED, follow_links=follow_links)
         plan = coco.plan(found, annotations, background)
     else:
-        title, expected, find = _SETS[name]
-        found = Source(root, title, expected, follow_links=follow_links)
-        plan = find(found, unknown)
+        known = _SETS[name]
+        found = Source(root, known.TITLE, known.EXPECTED, follow_links=follow_links)
+        plan = known.plan(found, unknown)
     plan = _with_splits(plan, dict(splits or {}))
     if not plan.entries:
         raise found.wrong_layout("no image was found")

@@ -38,8 +38,10 @@ def texts_leak(evidence: Evidence) -> Iterator[Found]:
     classes = evidence.source.class_names
     for split, texts in _texts(evidence):
         records = evidence.scan.records[split]
-        present = np.array([[index in records[name].counts for index in range(len(classes))] for name in texts])
-        agreement = text_agreement(list(texts.values()), present.reshape(-1, len(classes)), classes)
+        present = np.zeros((len(texts), len(classes)), dtype=bool)
+        for row, name in enumerate(texts):
+            present[row, list(records[name].classes)] = True
+        agreement = text_agreement(list(texts.values()), present, classes)
         if agreement.leaks:
             message = say("data.texts-leak", split=split, agreement=agreement.sentence())
             yield Found(split, message, (layout.TEXTS,))
