@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from semalign.audit.evidence.records import map_batch
 from semalign.audit.findings import AuditReport
 from semalign.audit.liveness import audit
 from semalign.errors import ConfigError, SemalignError
@@ -105,7 +106,7 @@ def audit_factory(target: str, *, device: str = "auto") -> AuditReport:
         model.to(device)
         if isinstance(parts.get("loss"), nn.Module):
             parts["loss"].to(device)
-        batch = _moved(batch, device)
+        batch = map_batch(batch, lambda value: value.to(device) if isinstance(value, Tensor) else value)
     try:
         return audit(model, batch, parts.get("optimizer"), parts.get("loss"))
     except SemalignError as error:
@@ -117,11 +118,3 @@ def _said(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     last = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__} ({lines[0] if lines else 'no message'}) at {Path(last.filename).name}:{last.lineno}"
-
-
-def _moved(value: Any, device: str) -> Any:
-    if isinstance(value, Tensor):
-        return value.to(device)
-    if isinstance(value, Mapping):
-        return {key: _moved(item, device) for key, item in value.items()}
-    return type(value)(_moved(item, device) for item in value) if type(value) in (tuple, list) else value

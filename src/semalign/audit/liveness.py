@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from semalign.audit.evidence.experiment import Experiment
 from semalign.audit.evidence.gathered import Evidence
-from semalign.audit.evidence.records import batch_tensors
+from semalign.audit.evidence.records import tensors_within
 from semalign.audit.evidence.steps import ReachesBackError, take_steps
 from semalign.audit.evidence.subject import Loose, Subject, borrow, duplicate, loose_tensors, untouched
 from semalign.audit.findings import AuditReport, Finding, make_report
@@ -87,9 +87,11 @@ def audit(
         raise ConfigError(
             f"the audit got steps={steps}, expected at least 2: what starts behind a 0 needs a second one"
         )
-    parts = [part for part in (model, loss) if isinstance(part, nn.Module)]
-    meta = [name for part in parts for name, t in (*part.named_parameters(), *part.named_buffers()) if t.is_meta]
-    if meta or any(t.is_meta for t in batch_tensors(batch)):
+    original = Subject(model, batch, optimizer, loss)
+    meta = [
+        name for part in original.modules for name, t in (*part.named_parameters(), *part.named_buffers()) if t.is_meta
+    ]
+    if meta or any(t.is_meta for t in tensors_within(batch)):
         place = f"the model's {meta[0]}" if meta else "the batch"
         raise ConfigError(
             f"the audit got {place} on the meta device, where tensors have no numbers, expected a device that "
@@ -101,10 +103,10 @@ def audit(
         # The model's own warnings were heard when it was built or trained.
         warnings.simplefilter("ignore")
         try:
-            twin = _copy(model, batch, optimizer, loss, loose)
+            twin = _copied(original, loose)
             evidence, findings = _examine(twin, loose, model, steps, seed)
         except ReachesBackError:
-            with borrow(model, batch, optimizer, loss) as subject:
+            with borrow(original) as subject:
                 evidence, findings = _examine(subject, loose, None, steps, seed)
     if declared is not None:
         findings = [dataclasses.replace(item, declared=declared(item)) for item in findings]
@@ -116,15 +118,9 @@ def audit(
     return make_report(findings, facts)
 
 
-def _copy(
-    model: nn.Module,
-    batch: Any,
-    optimizer: torch.optim.Optimizer | None,
-    loss: Callable[..., Tensor] | None,
-    loose: list[Loose],
-) -> Subject:
+def _copied(original: Subject, loose: list[Loose]) -> Subject:
     try:
-        return duplicate(model, batch, optimizer, loss, loose)
+        return duplicate(original, loose)
     except Exception as error:
         # Anything may be an attribute of a module, and anything may refuse to be copied in its own way.
         raise ReachesBackError from error

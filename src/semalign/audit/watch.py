@@ -25,6 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from semalign.audit.evidence.experiment import optimizer_alike
 from semalign.audit.evidence.names import is_builtin, is_hint, split_owner
 from semalign.audit.evidence.records import is_small
 from semalign.audit.findings import AuditReport, Finding, make_report
@@ -123,8 +124,7 @@ class Watch:
         free = parameter.detach().clone().requires_grad_()
         free.grad = gradient.detach().clone()
         try:
-            options = {key: value for key, value in group.items() if key in self.optimizer.defaults}
-            twin = type(self.optimizer)([{"params": [free], **options}])  # type: ignore[call-arg]
+            twin = optimizer_alike(self.optimizer, group, free)
             twin.state[free] = copy.deepcopy(self.optimizer.state.get(parameter, {}))
             twin.step()
             way = free.detach() - parameter

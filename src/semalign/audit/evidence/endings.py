@@ -19,8 +19,6 @@ from semalign.wording import Message, say
 if TYPE_CHECKING:
     from semalign.audit.evidence.gathered import Evidence
 
-__all__ = ["Ending", "ending_of_knob", "ending_of_weight"]
-
 
 @dataclasses.dataclass(frozen=True)
 class Ending:
@@ -71,7 +69,7 @@ def ending_of_weight(e: Evidence, tensor: Watched, death: Death | None) -> Endin
 
 def _arrives(tensor: Watched) -> bool:
     # Without gradients on, as in a recomputed part, a gradient of 0 all the same shows that there is a way.
-    return tensor.life is not None and "zero" in tensor.life.gradients
+    return "zero" in tensor.life.gradients
 
 
 def _at_bound(e: Evidence, tensor: Watched, death: Death | None) -> Ending | None:
@@ -119,7 +117,7 @@ def _without_path(e: Evidence, tensor: Watched, death: Death | None) -> Ending |
     """Return why autograd has no path from a knob to the loss."""
     if death is not None and death.is_own:
         return Ending("own-backward", {"op": death.op})
-    if tensor.life is None or not tensor.life.gradients or _arrives(tensor):
+    if not tensor.life.gradients or _arrives(tensor):
         return None
     whole = e.part_around(tensor)
     cuts: tuple[How, ...] = ("number", "no-grad", "detached")

@@ -21,8 +21,6 @@ from semalign.audit.evidence.subject import Loose, Subject, random_states, seed_
 from semalign.audit.evidence.trace import Trace
 from semalign.errors import ConfigError, kind_and_line
 
-__all__ = ["Experiment", "dense_gradient", "needs_closure", "uncallable"]
-
 DEFAULT_LR = 1e-3
 
 
@@ -64,7 +62,7 @@ class Experiment:
                     self.watched[prefix + name] = buffer
         self.frozen = {name for name, t in self.watched.items() if not t.requires_grad}
         self.parameters = {name: t for name, t in self.watched.items() if t.requires_grad}
-        self.registered = set(self.parameters)
+        self.registered, registered = set(self.parameters), list(self.parameters.values())
         for item in self.loose:
             twin = subject.standing_for(item.tensor)
             self.watched[item.path] = twin
@@ -78,14 +76,9 @@ class Experiment:
         self.initial = {name: t.detach().clone() for name, t in self.watched.items()}
         self.addresses = {name: t.data_ptr() for name, t in self.parameters.items()}
         self.is_own_optimizer = subject.optimizer is None
-        self.optimizer = subject.optimizer or _default_optimizer([self.parameters[n] for n in self.registered_in_order])
+        self.optimizer = subject.optimizer or _default_optimizer(registered)
         groups = self.optimizer.param_groups if self.optimizer is not None else []
         self.group_of: dict[int, dict[str, Any]] = {id(p): group for group in groups for p in group["params"]}
-
-    @property
-    def registered_in_order(self) -> list[str]:
-        """The names of registered parameters in the model's order."""
-        return [name for name in self.parameters if name in self.registered]
 
     def parts(self) -> list[tuple[str, nn.Module]]:
         """Return the model, and the loss where it is a module, with the prefixes of their names."""
@@ -265,9 +258,8 @@ class Experiment:
         assert self.optimizer is not None
         group = self.group_of[id(self.parameters[name])]
         twin = start.clone().requires_grad_()
-        options = {key: value for key, value in group.items() if key in self.optimizer.defaults}
         try:
-            optimizer = type(self.optimizer)([{"params": [twin], **options}])  # type: ignore[call-arg]
+            optimizer = optimizer_alike(self.optimizer, group, twin)
             for _ in range(steps):
                 twin.grad = torch.zeros_like(twin)
                 optimizer.step()
@@ -295,6 +287,12 @@ def dense_gradient(tensor: Tensor) -> Tensor | None:
     """Return a tensor's gradient with all its entries, None where it has none."""
     grad = tensor.grad
     return grad.to_dense() if grad is not None and grad.layout != torch.strided else grad
+
+
+def optimizer_alike(optimizer: torch.optim.Optimizer, group: dict[str, Any], tensor: Tensor) -> torch.optim.Optimizer:
+    """Return a new optimizer of the same class, with the options of ``group``, over one tensor."""
+    options = {key: value for key, value in group.items() if key in optimizer.defaults}
+    return type(optimizer)([{"params": [tensor], **options}])  # type: ignore[call-arg]
 
 
 def needs_closure(optimizer: torch.optim.Optimizer) -> bool:

@@ -14,8 +14,6 @@ from torch import Tensor
 
 from semalign.audit.evidence.records import HALF_MAX, SMALL, Branch, Site, is_small, words
 
-__all__ = ["Call", "Flow"]
-
 MASKED = -1e4
 """Attention scores from here down are masked; nothing else is as low."""
 
@@ -43,7 +41,7 @@ class Call:
         args: its arguments by place.
         kwargs: its arguments by name.
         ins: the tensors among its arguments.
-        keys: the storage of each of them, None where it has none.
+        keys: the storage of each of them, 0 where it has none.
         own: by input the watched tensors, by bit, that it is made from.
         data: by input whether it is made from the batch.
         out: its first output.
@@ -55,7 +53,7 @@ class Call:
     args: Any
     kwargs: Any
     ins: list[Tensor]
-    keys: list[int | None]
+    keys: list[int]
     own: list[int]
     data: list[bool]
     out: Tensor
@@ -146,9 +144,8 @@ class Flow:
             # A sum of two streams starts afresh as a branch; scores keep their factors when a mask is added.
             is_sum = call.op in _SUMS and sum(call.data) >= 2
             for key in call.keys:
-                if key is not None:
-                    factors |= self._factors.get(key, 0)
-                    gates |= 0 if is_sum else self._gates.get(key, 0)
+                factors |= self._factors.get(key, 0)
+                gates |= 0 if is_sum else self._gates.get(key, 0)
         for key in call.out_keys:
             if factors:
                 self._factors[key] = self._factors.get(key, 0) | factors
@@ -162,11 +159,11 @@ class Flow:
         if is_pair and all(t.is_floating_point() and t.ndim >= 3 for t in ins):
             self._pairs[call.out_keys[0]] = (ins[0].detach(), ins[1].detach())
         for key in keys:
-            if key in self._weights and len({k for k in keys if k is not None}) > 1:
+            if key in self._weights and len(set(keys) - {0}) > 1:
                 self._weights[key].is_mixture = True
         factors = 0
-        for tensor, key, own, on_data in zip(ins, keys, call.own, call.data, strict=True):
-            if key is None or on_data or not is_small(tensor):
+        for tensor, own, on_data in zip(ins, call.own, call.data, strict=True):
+            if on_data or not is_small(tensor):
                 continue
             factors |= own
             if own and tensor.requires_grad and call.op.startswith(("mul", "div")):
@@ -183,7 +180,7 @@ class Flow:
         a, b = call.ins[:2]
         if not all(call.data[:2]) or a.shape != b.shape or a.numel() <= 1 or not a.dtype.is_floating_point:
             return
-        own = [self._gates.get(key, 0) if key is not None else 0 for key in call.keys[:2]]
+        own = [self._gates.get(key, 0) for key in call.keys[:2]]
         for branch, stream, gates in ((b, a, own[1] & ~own[0]), (a, b, own[0] & ~own[1])):
             if gates:
                 below = float(stream.detach().float().norm())
@@ -194,7 +191,7 @@ class Flow:
 
     def _product(self, call: Call) -> None:
         """Note a product of two tensors that depend on the batch: attention over values, or scores of q and k."""
-        pair = [(t, k) for t, k in zip(call.ins, call.keys, strict=True) if k is not None][-2:]
+        pair = [(t, k) for t, k in zip(call.ins, call.keys, strict=True) if k][-2:]
         for _, key in pair:
             site = self._weights.get(key)
             if site is not None:
@@ -208,9 +205,7 @@ class Flow:
 
     def _summed(self, call: Call) -> None:
         """Note scores of q and k that are multiplied entry by entry and summed over one axis."""
-        key = call.keys[0]
-        assert key is not None
-        q, k = self._pairs[key]
+        q, k = self._pairs[call.keys[0]]
         axes = call.kwargs.get("dim", call.args[1] if len(call.args) > 1 else None)
         axes = [axes] if isinstance(axes, int) else axes
         if not axes or len(axes) != 1 or q.ndim != k.ndim:
@@ -222,8 +217,6 @@ class Flow:
 
     def _carry_scores(self, call: Call) -> None:
         for key in call.keys:
-            if key is None:
-                continue
             if key in self._weights and call.op in _KEEPS_ATTENTION:
                 self._weights[call.out_keys[0]] = self._weights[key]
             if key in self._scores and call.op in _KEEPS_FACTOR:
@@ -233,8 +226,7 @@ class Flow:
     def _softmaxed(self, call: Call, axis: int) -> Site:
         scores, key = call.ins[0].detach(), call.keys[0]
         rows = scores.movedim(axis, -1).reshape(-1, scores.shape[axis]) if scores.ndim else scores.reshape(1, 1)
-        known = self._scores.get(key, _UNKNOWN) if key is not None else _UNKNOWN
-        site = _site(call.path, rows, self._factors.get(key, 0) if key is not None else 0, known)
+        site = _site(call.path, rows, self._factors.get(key, 0), self._scores.get(key, _UNKNOWN))
         self.sites.append(site)
         if not call.op.startswith("_log"):
             self.check_size(call.path, rows[rows > MASKED] if rows.numel() <= SMALL else rows.clamp(min=MASKED))
@@ -247,7 +239,7 @@ class Flow:
         scale = 1 / math.sqrt(q.shape[-1]) if scale is None else float(scale)
         knobs = 0
         for key in call.keys[:2]:
-            knobs |= self._factors.get(key, 0) if key is not None else 0
+            knobs |= self._factors.get(key, 0)
         mask = call.kwargs.get("attn_mask", call.kwargs.get("attn_bias"))
         if mask is None and len(call.ins) > 3 and call.ins[3].dtype.is_floating_point:
             mask = call.ins[3]

@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import math
 import re
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -14,19 +13,16 @@ from torch import Tensor
 from semalign.audit.evidence.endings import Ending, ending_of_knob, ending_of_weight
 from semalign.audit.evidence.experiment import Experiment
 from semalign.audit.evidence.graph import Death, find_deaths, first_sinks, learn_past, leaves
+from semalign.audit.evidence.groups import Group, LeftOut, find_left_out
 from semalign.audit.evidence.influence import best_gradient, change_if_cancelled, influence
-from semalign.audit.evidence.left_out import LeftOut, find_left_out
 from semalign.audit.evidence.names import is_builtin, is_container, mentioned
 from semalign.audit.evidence.products import TRIALS, ClosedProduct, find_closed_products
 from semalign.audit.evidence.records import Site, Squash, is_small
 from semalign.audit.evidence.rewriting import Rewriting, find_rewritings
-from semalign.audit.evidence.sharpness import sharpest_entropies
 from semalign.audit.evidence.steps import Steps
 from semalign.audit.evidence.subject import Loose
 from semalign.audit.evidence.trace import Trace
 from semalign.audit.evidence.watched import Watched, watched_tensors
-
-__all__ = ["DeadPart", "Evidence", "QuietBias"]
 
 NO_INFLUENCE = 1e-3
 UNDERFLOW = 1e-9
@@ -141,21 +137,26 @@ class Evidence:
         return bool(self.live) and all(self.is_outside_optimizer(t) for t in self.live)
 
     @functools.cached_property
-    def left_out(self) -> tuple[LeftOut, ...]:
-        """What has a gradient and is in no group of the caller's optimizer, by the highest module left out."""
+    def groups(self) -> tuple[Group, ...]:
+        """The groups of the caller's optimizer; none where it holds nothing that has a gradient."""
         if self.caller_optimizer is None or self.holds_nothing:
             return ()
-        return tuple(find_left_out(self.caller_optimizer, self.live, self.known_tensors))
+        by_id = {id(t.tensor): t for t in self.tensors.values()}
+        return tuple(
+            Group(index, group, tuple(by_id[id(p)] for p in group["params"] if id(p) in by_id))
+            for index, group in enumerate(self.caller_optimizer.param_groups)
+        )
 
     @functools.cached_property
-    def known_tensors(self) -> set[int]:
-        """The ids of the model's tensors."""
-        return {id(t) for t in self.experiment.watched.values()} | {id(c.tensor) for c in self.steps.created.values()}
+    def left_out(self) -> tuple[LeftOut, ...]:
+        """What has a gradient and is in no group of the caller's optimizer, by the highest module left out."""
+        known = {id(t) for t in self.experiment.watched.values()} | {id(c.tensor) for c in self.steps.created.values()}
+        return tuple(find_left_out(self.groups, self.live, known)) if self.groups else ()
 
     def is_outside_optimizer(self, tensor: Watched) -> bool:
         """Whether a learnable tensor is in no group of the optimizer."""
         x = self.experiment
-        return x.optimizer is not None and tensor.life is not None and id(tensor.tensor) not in x.group_of
+        return x.optimizer is not None and tensor.learns and id(tensor.tensor) not in x.group_of
 
     # ---- tensors that the optimizer cannot have ----
 
@@ -318,19 +319,19 @@ class Evidence:
         """By name of a knob with hardly any gradient: its gradient at another value; its change if cancelled."""
         losses = (abs(value) for value in self.steps.loss_values if math.isfinite(value))
         size = max(losses, default=1.0) if self.experiment.subject.loss else 1.0
+        known = self.explained.union(self.on_flat_curves)
         alike: dict[str, list[Watched]] = {}
         for tensor in self.learnable:
             life = tensor.life
-            if life is None or life.is_dead or "nan" in life.gradients or not tensor.is_factor:
-                continue
-            if tensor.name in self.explained or tensor.name in self.on_flat_curves:
+            if life.is_dead or "nan" in life.gradients or not tensor.is_factor or tensor.name in known:
                 continue
             if life.largest * max(0.1, float(tensor.start.abs().max())) < NO_INFLUENCE * max(size, 1e-3):
                 alike.setdefault(re.sub(r"\d+", "*", tensor.name), []).append(tensor)
         underflowing: dict[str, float] = {}
         cancelled: dict[str, float] = {}
         for group in list(alike.values())[:TRIALS]:
-            if self._is_underflowing(group[0]):
+            faintest = group[0].life.largest
+            if faintest < UNDERFLOW and best_gradient(self.experiment, group[0]) > 1e4 * faintest:
                 underflowing |= {t.name: best_gradient(self.experiment, t) for t in group}
                 continue
             for tensor in group:
@@ -339,10 +340,6 @@ class Evidence:
                     break
                 cancelled[tensor.name] = moved
         return underflowing, cancelled
-
-    def _is_underflowing(self, tensor: Watched) -> bool:
-        largest = 0.0 if tensor.life is None else tensor.life.largest
-        return largest < UNDERFLOW and best_gradient(self.experiment, tensor) > 1e4 * largest
 
     @property
     def underflowing(self) -> dict[str, float]:
@@ -361,7 +358,7 @@ class Evidence:
         quiet: dict[str, str] = {}
         for tensor in self.learnable:
             life = tensor.life
-            if tensor.name in known or tensor.tensor.ndim != 1 or life is None or life.sizes is None or life.is_dead:
+            if tensor.name in known or tensor.tensor.ndim != 1 or life.sizes is None or life.is_dead:
                 continue
             loudest = self._loudest_beside(tensor)
             part = _quiet_part(life.sizes)
@@ -376,7 +373,7 @@ class Evidence:
         for name, part in quiet.items():
             tensor = self.tensors[name]
             sink = sinks.get(id(tensor.tensor), "")
-            if sink and not (part and "Norm" in sink) and tensor.life is not None and tensor.life.sizes is not None:
+            if sink and not (part and "Norm" in sink) and tensor.life.sizes is not None:
                 sizes = _parts(tensor.life.sizes)[part] if part else tensor.life.sizes
                 found.append(QuietBias(tensor, part, sink, float(sizes.max())))
         return tuple(found)
@@ -397,7 +394,7 @@ class Evidence:
         found = []
         for tensor in self.tensors.values():
             life = tensor.life
-            if life is None or life.is_dead or life.sizes is None or not tensor.is_factor:
+            if life.is_dead or life.sizes is None or not tensor.is_factor:
                 continue
             for squash in tensor.squashes:
                 if not squash.attached or squash.outside.numel() != life.sizes.numel():
@@ -408,12 +405,6 @@ class Evidence:
                     found.append((tensor, squash, int(stuck.sum())))
                     break
         return tuple(found)
-
-    # ---- attention ----
-
-    def sharpest(self, sites: Sequence[int]) -> dict[int, float]:
-        """Return by place of a softmax the lowest entropy that its scores can have at any value of its knobs."""
-        return sharpest_entropies(self, sites)
 
 
 def _parts(sizes: Tensor) -> dict[str, Tensor]:

@@ -16,8 +16,6 @@ from torch import Tensor
 
 from semalign.audit.evidence.records import FLAT_SLOPE
 
-__all__ = ["Death", "find_deaths", "first_sinks", "learn_past", "leaves"]
-
 _FLAT = ("Round", "Sign", "Sgn", "Floor", "Ceil", "Trunc", "Heaviside")
 _CURVES = ("SigmoidBackward", "TanhBackward", "SoftplusBackward", "LogSigmoidBackward", "ExpBackward")
 

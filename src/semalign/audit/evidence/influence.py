@@ -11,8 +11,6 @@ from semalign.audit.evidence.experiment import Experiment
 from semalign.audit.evidence.records import is_small
 from semalign.audit.evidence.watched import Watched
 
-__all__ = ["MUCH_CHANGE", "NO_CHANGE", "best_gradient", "change_if_cancelled", "influence"]
-
 NO_CHANGE = 1e-5
 """Relative change of the output that counts as none."""
 MUCH_CHANGE = 1e-2
@@ -69,7 +67,7 @@ def _opened(tensors: dict[str, Watched]) -> dict[str, Tensor]:
         start = tensor.start
         if not start.numel() or float(start.abs().max()) >= 1e-3:
             continue
-        if tensor.life is None or tensor.attribute in ("bias", "running_mean"):
+        if not tensor.learns or tensor.attribute in ("bias", "running_mean"):
             continue
         noise = torch.rand(start.shape, generator=torch.Generator().manual_seed(0)).to(start)
         is_matrix = start.ndim > 1 and not is_small(start)

@@ -16,19 +16,6 @@ from typing import Any
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
-__all__ = [
-    "asks_to_learn",
-    "depends_on_input",
-    "flag_is_about",
-    "flag_words",
-    "is_builtin",
-    "is_container",
-    "is_hint",
-    "learn_flags",
-    "mentioned",
-    "split_owner",
-]
-
 _HINT = re.compile(
     r"scale|temp|tau|gate|gating|gamma|alpha|beta|lambda|lamb|lmbd|logit|sharp|kappa|theta|strength|coef|mix|"
     r"res_?w|skip|sigma|margin|log_?var|eta$|blend|factor|slope|ratio|weighting"

@@ -2,39 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from semalign.audit.evidence.records import tensors_within
 from semalign.errors import ConfigError
 
-__all__ = ["flatten_outputs", "projection_loss", "takes_two"]
 
-
-def flatten_outputs(value: Any, _seen: frozenset[int] = frozenset()) -> Iterator[Tensor]:
+def flatten_outputs(value: Any) -> Iterator[Tensor]:
     """Yield the floating-point tensors in a model's output: nested containers, dataclasses, model outputs."""
-    if isinstance(value, Tensor):
-        if value.is_floating_point() or value.is_complex():
-            yield value
-        return
-    if id(value) in _seen:
-        return
-    items: list[Any] = []
-    if isinstance(value, Mapping):
-        items = list(value.values())
-    elif isinstance(value, (list, tuple, set)):
-        items = list(value)
-    elif hasattr(value, "__dict__") and not isinstance(value, (nn.Module, type)) and not callable(value):
-        items = list(vars(value).values())
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        items = [getattr(value, field.name) for field in dataclasses.fields(value)]
-    for item in items:
-        yield from flatten_outputs(item, _seen | {id(value)})
+    return (tensor for tensor in tensors_within(value) if tensor.is_floating_point() or tensor.is_complex())
 
 
 def projection_loss(output: Any, seed: int = 0) -> Tensor:

@@ -14,7 +14,6 @@ from semalign.audit.evidence.watched import Watched
 if TYPE_CHECKING:
     from semalign.audit.evidence.gathered import Evidence
 
-__all__ = ["ClosedProduct", "find_closed_products"]
 
 TRIALS = 24
 """Most tensors that are tried one by one."""
@@ -65,7 +64,7 @@ def find_closed_products(e: Evidence, blocked: Sequence[str]) -> list[ClosedProd
     return [
         product
         for members in _clusters(_partners(e, stuck, fill, woken))
-        if any(t.is_knob or t.life is not None for t in members)
+        if any(t.is_knob or t.learns for t in members)
         for product in [_product(e, members, stuck, fill, woken)]
     ]
 
@@ -73,7 +72,7 @@ def find_closed_products(e: Evidence, blocked: Sequence[str]) -> list[ClosedProd
 def _is_stuck(e: Evidence, tensor: Watched) -> bool:
     """Whether a tensor starts at 0, cannot move from there, and is used."""
     cannot_move = (
-        (tensor.life is not None and tensor.is_dead and "zero" in tensor.life.gradients)
+        (tensor.is_dead and "zero" in tensor.life.gradients)
         or tensor.name in e.experiment.frozen
         or e.is_outside_optimizer(tensor)
     )

@@ -4,28 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
-
-__all__ = [
-    "FLAT_SLOPE",
-    "HALF_MAX",
-    "Branch",
-    "How",
-    "Site",
-    "Squash",
-    "Use",
-    "Write",
-    "batch_tensors",
-    "is_small",
-    "storage_key",
-    "tensors_in",
-    "words",
-]
 
 SMALL = 4096
 """Most entries of a temperature or a gate, per head or per channel."""
@@ -46,7 +30,6 @@ class Use:
         op: the operation.
         path: the module whose forward runs.
         how: see `How`.
-        direct: whether the operation takes the watched tensor itself.
         on_data: whether any operand depends on the batch.
     """
 
@@ -54,7 +37,6 @@ class Use:
     op: str
     path: str
     how: How
-    direct: bool
     on_data: bool
 
 
@@ -65,7 +47,6 @@ class Squash:
     Attributes:
         names: watched tensors by bit.
         op: the operation.
-        path: the module whose forward runs.
         value: its input, a copy.
         out: its output, a copy.
         bounds: lowest and highest input that has a gradient, -inf and inf where there is none.
@@ -76,7 +57,6 @@ class Squash:
 
     names: int
     op: str
-    path: str
     value: Tensor
     out: Tensor
     bounds: tuple[float, float]
@@ -183,15 +163,6 @@ class Branch:
     strength: float
 
 
-@dataclasses.dataclass(frozen=True)
-class Write:
-    """An operation that changes a watched tensor in place."""
-
-    names: int
-    op: str
-    path: str
-
-
 def words(text: str) -> frozenset[str]:
     """Return the words of a text, such as the names of operations."""
     return frozenset(text.split())
@@ -217,24 +188,36 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
             yield from tensors_in(item)
 
 
-def batch_tensors(value: Any, _depth: int = 0) -> Iterator[Tensor]:
-    """Yield the tensors of a batch: in containers, dataclasses and objects with attributes."""
+def tensors_within(value: Any, _seen: frozenset[int] = frozenset()) -> Iterator[Tensor]:
+    """Yield the tensors of a batch or an output: in containers, dataclasses and objects with attributes."""
     if isinstance(value, Tensor):
         yield value
-    elif _depth > 6 or isinstance(value, (nn.Module, type, str, bytes)):
-        return
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from batch_tensors(item, _depth + 1)
-    elif isinstance(value, (list, tuple, set, frozenset)):
-        for item in value:
-            yield from batch_tensors(item, _depth + 1)
-    elif hasattr(value, "__dict__"):
-        for item in vars(value).values():
-            yield from batch_tensors(item, _depth + 1)
-    elif dataclasses.is_dataclass(value):
-        for field in dataclasses.fields(value):
-            yield from batch_tensors(getattr(value, field.name, None), _depth + 1)
+    elif id(value) not in _seen:
+        for item in _items(value):
+            yield from tensors_within(item, _seen | {id(value)})
+
+
+def _items(value: Any) -> list[Any]:
+    if isinstance(value, Mapping):
+        return list(value.values())
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return list(value)
+    if isinstance(value, (nn.Module, type)) or callable(value):
+        return []
+    # A dataclass with slots has no dictionary.
+    names = vars(value) if hasattr(value, "__dict__") else getattr(value, "__dataclass_fields__", ())
+    return [getattr(value, name, None) for name in names]
+
+
+def map_batch(batch: Any, change: Callable[[Any], Any]) -> Any:
+    """Return a batch of nested mappings, lists and tuples with everything else in it changed."""
+    if isinstance(batch, Mapping):
+        return {key: map_batch(value, change) for key, value in batch.items()}
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*(map_batch(value, change) for value in batch))
+    if isinstance(batch, (list, tuple)):
+        return type(batch)(map_batch(value, change) for value in batch)
+    return change(batch)
 
 
 def is_small(tensor: Tensor) -> bool:

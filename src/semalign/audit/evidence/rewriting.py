@@ -13,8 +13,6 @@ from semalign.audit.evidence.experiment import Experiment
 from semalign.audit.evidence.records import is_small
 from semalign.audit.evidence.steps import Steps
 
-__all__ = ["Rewriting", "find_rewritings"]
-
 
 @dataclasses.dataclass(frozen=True)
 class Rewriting:
@@ -43,7 +41,7 @@ class Rewriting:
 def find_rewritings(x: Experiment, steps: Steps, left_out: Collection[str]) -> Iterator[Rewriting]:
     """Give parameters other values and look what a forward or a step leaves of them; without those of ``left_out``."""
     trace = steps.trace
-    by_forward = {name for write in trace.writes for name in trace.names_of(write.names)} | steps.changed_by_forward
+    by_forward = {name for bits in trace.writes.values() for name in trace.names_of(bits)} | steps.changed_by_forward
     by_forward |= {name for name, t in x.parameters.items() if t.data_ptr() != x.addresses.get(name, t.data_ptr())}
     hooks = x.optimizer is not None and bool(x.optimizer._optimizer_step_post_hooks)
     for name, tensor in x.parameters.items():
@@ -51,8 +49,8 @@ def find_rewritings(x: Experiment, steps: Steps, left_out: Collection[str]) -> I
             continue
         found = _rewriting(x, name, name in by_forward, steps.lives[name].is_dead)
         if found is not None:
-            ops = {write.op for write in trace.writes if trace.bit(name) & write.names}
-            yield dataclasses.replace(found, ops=tuple(sorted(ops)))
+            ops = sorted(op for op, bits in trace.writes.items() if trace.bit(name) & bits)
+            yield dataclasses.replace(found, ops=tuple(ops))
 
 
 def _rewriting(x: Experiment, name: str, by_forward: bool, is_dead: bool) -> Rewriting | None:

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from semalign.audit.evidence.gathered import Evidence
 
-__all__ = ["lowest_entropy", "scale_for_entropy", "sharpest_entropies"]
-
 
 def lowest_entropy(reach: float, tokens: int) -> float:
     """Return the lowest normalised entropy of a softmax row whose scores lie in [-reach, reach].

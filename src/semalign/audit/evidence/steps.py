@@ -19,8 +19,6 @@ from semalign.audit.evidence.subject import loose_tensors, seed_all
 from semalign.audit.evidence.trace import Trace
 from semalign.errors import ConfigError, kind_and_line
 
-__all__ = ["Created", "Life", "LocalLeaf", "ReachesBackError", "Steps", "take_steps"]
-
 Gradient: TypeAlias = Literal["none", "zero", "live", "nan"]
 
 
@@ -82,8 +80,8 @@ class Created:
 
     tensor: nn.Parameter
     was_there: bool
-    is_made_anew: bool
-    has_gradient: bool
+    is_made_anew: bool = False
+    has_gradient: bool = False
 
     @property
     def replaces_weights(self) -> bool:
@@ -104,8 +102,8 @@ class LocalLeaf:
 
     path: str
     tensor: Tensor
-    persists: bool
-    has_gradient: bool
+    persists: bool = False
+    has_gradient: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,35 +112,23 @@ class Steps:
 
     Attributes:
         trace: of the first forward.
-        lives: by name of a learnable tensor.
-        created: by name.
-        local_leaves: in the order of the forward.
-        loss_values: per step.
+        created: parameters that the first forward made, by name.
+        local_leaves: in the order of the first forward.
         changed_by_forward: names of small parameters that have another value after the first forward than before it.
         replaced: paths of loose tensors whose attribute holds another object after the first forward.
+        lives: by name of a learnable tensor.
+        loss_values: per step.
         unmoved: names of parameters that had a gradient at all steps and the same bits after the last as at the start.
     """
 
     trace: Trace
-    lives: Mapping[str, Life]
     created: Mapping[str, Created]
     local_leaves: tuple[LocalLeaf, ...]
-    loss_values: tuple[float, ...]
     changed_by_forward: frozenset[str]
     replaced: frozenset[str]
-    unmoved: frozenset[str]
-
-
-@dataclasses.dataclass(frozen=True)
-class _First:
-    """What the first forward showed; ``created`` has by name the parameter and whether the name was there before."""
-
-    loss: Tensor
-    trace: Trace
-    created: Mapping[str, tuple[nn.Parameter, bool]]
-    changed: frozenset[str]
-    replaced: frozenset[str]
-    leaves: tuple[tuple[str, Tensor], ...]
+    lives: Mapping[str, Life] = dataclasses.field(default_factory=dict)
+    loss_values: tuple[float, ...] = ()
+    unmoved: frozenset[str] = frozenset()
 
 
 def take_steps(x: Experiment, steps: int) -> Steps:
@@ -157,21 +143,16 @@ def take_steps(x: Experiment, steps: int) -> Steps:
         x.model.train()
     lives = {name: Life(start=t.detach().clone() if is_small(t) else None) for name, t in x.parameters.items()}
     losses: list[float] = []
-    kept_leaves: set[int] = set()
-    made_anew: set[str] = set()
     seed_all(x.seed)
     x.zero()
-    first = _first_forward(x, was_training)
+    loss, seen = _first_forward(x, was_training)
     for step in range(steps):
         if step:
             x.zero()
-            for parameter, _ in first.created.values():
-                parameter.grad = None
+            for item in seen.created.values():
+                item.tensor.grad = None
             seed_all(x.seed + step)
-        if step == 1 and (first.leaves or first.created):
-            loss, kept_leaves, made_anew = _second_forward(x, first)
-        else:
-            loss = x.loss_of(x.call()) if step else first.loss
+            loss, seen = _second_forward(x, seen) if step == 1 else (x.loss_of(x.call()), seen)
         losses.append(float(loss.detach()))
         x.backward(loss)
         lives = {name: life.after(dense_gradient(x.parameters[name])) for name, life in lives.items()}
@@ -180,22 +161,20 @@ def take_steps(x: Experiment, steps: int) -> Steps:
         if x.optimizer is not None and loss.requires_grad:
             _step(x, x.optimizer, step)
     ends = {name: x.parameters[name].detach() for name in lives}
-    return Steps(
-        trace=first.trace,
+    return dataclasses.replace(
+        seen,
         lives={
             name: life if life.start is None else dataclasses.replace(life, end=ends[name].clone())
             for name, life in lives.items()
         },
         created={
-            name: Created(parameter, was_there, name in made_anew, parameter.grad is not None)
-            for name, (parameter, was_there) in first.created.items()
+            name: dataclasses.replace(item, has_gradient=item.tensor.grad is not None)
+            for name, item in seen.created.items()
         },
         local_leaves=tuple(
-            LocalLeaf(path, leaf, id(leaf) in kept_leaves, leaf.grad is not None) for path, leaf in first.leaves
+            dataclasses.replace(leaf, has_gradient=leaf.tensor.grad is not None) for leaf in seen.local_leaves
         ),
         loss_values=tuple(losses),
-        changed_by_forward=first.changed,
-        replaced=first.replaced,
         unmoved=frozenset(
             name
             for name, life in lives.items()
@@ -204,7 +183,8 @@ def take_steps(x: Experiment, steps: int) -> Steps:
     )
 
 
-def _first_forward(x: Experiment, was_training: bool) -> _First:
+def _first_forward(x: Experiment, was_training: bool) -> tuple[Tensor, Steps]:
+    """Return the loss, and what the first forward showed."""
     before = {name: id(parameter) for name, parameter in x.named_parameters().items()}
     holders = {item.path: id(x.subject.standing_for(item.tensor)) for item in x.loose}
     trace = Trace(x.watched, x.subject.batch, x.elsewhere)
@@ -232,34 +212,37 @@ def _first_forward(x: Experiment, was_training: bool) -> _First:
     if trace.reached:
         raise ReachesBackError
     created = {
-        name: (parameter, name in before)
+        name: Created(parameter, was_there=name in before)
         for name, parameter in x.named_parameters().items()
         if before.get(name) != id(parameter) and parameter.requires_grad and parameter.numel()
     }
+    changed = {
+        name
+        for name, parameter in x.parameters.items()
+        if is_small(parameter) and not torch.equal(parameter.detach(), x.initial[name])
+    }
     still = {item.path: id(item.tensor) for item in loose_tensors(x.model)} if x.loose else {}
-    known = {id(t) for t, _ in created.values()} | {id(t) for t in x.watched.values()}
-    return _First(
-        loss=x.loss_of(output) if loss is None else loss,
-        trace=trace,
-        created=created,
-        changed=frozenset(
-            name
-            for name, parameter in x.parameters.items()
-            if is_small(parameter) and not torch.equal(parameter.detach(), x.initial[name])
-        ),
-        replaced=frozenset(path for path, key in holders.items() if still.get(path, key) != key),
-        leaves=tuple((path, leaf) for path, leaf in trace.foreign.values() if id(leaf) not in known),
-    )
+    replaced = {path for path, key in holders.items() if still.get(path, key) != key}
+    known = {id(item.tensor) for item in created.values()} | {id(t) for t in x.watched.values()}
+    leaves = tuple(LocalLeaf(path, leaf) for path, leaf in trace.foreign.values() if id(leaf) not in known)
+    seen = Steps(trace, created, leaves, frozenset(changed), frozenset(replaced))
+    return x.loss_of(output) if loss is None else loss, seen
 
 
-def _second_forward(x: Experiment, first: _First) -> tuple[Tensor, set[int], set[str]]:
-    """Return the loss, the ids of the leaves that it reads, and the names whose parameters it made anew."""
+def _second_forward(x: Experiment, seen: Steps) -> tuple[Tensor, Steps]:
+    """Return the loss, and what was seen with whether the second forward makes or reads the same tensors."""
+    if not seen.local_leaves and not seen.created:
+        return x.loss_of(x.call()), seen
     again = Trace(x.watched, x.subject.batch)
     with again.following(x.modules), again:
         output = x.call()
-    now = x.named_parameters()
-    made_anew = {name for name, (parameter, _) in first.created.items() if now.get(name) is not parameter}
-    return x.loss_of(output), {id(leaf) for _, leaf in again.foreign.values()}, made_anew
+    now, read = x.named_parameters(), {id(leaf) for _, leaf in again.foreign.values()}
+    created = {
+        name: dataclasses.replace(item, is_made_anew=now.get(name) is not item.tensor)
+        for name, item in seen.created.items()
+    }
+    leaves = tuple(dataclasses.replace(leaf, persists=id(leaf.tensor) in read) for leaf in seen.local_leaves)
+    return x.loss_of(output), dataclasses.replace(seen, created=created, local_leaves=leaves)
 
 
 def _step(x: Experiment, optimizer: torch.optim.Optimizer, step: int) -> None:

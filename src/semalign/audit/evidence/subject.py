@@ -20,9 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from semalign.audit.evidence.records import storage_key
-
-__all__ = ["Loose", "Subject", "borrow", "duplicate", "loose_tensors", "random_states", "seed_all", "untouched"]
+from semalign.audit.evidence.records import map_batch, storage_key
 
 _DEPTH = 4
 
@@ -44,7 +42,7 @@ class Loose:
     kind: str
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class Subject:
     """What the audit experiments with.
 
@@ -53,14 +51,19 @@ class Subject:
         batch: its input.
         optimizer: the caller's optimizer over this model's parameters, or None.
         loss: the caller's loss, or None.
-        copies: by id of an original tensor, the one that stands for it.
+        copies: by id of an original tensor, its copy here; empty where this is the original itself.
     """
 
     model: nn.Module
     batch: Any
     optimizer: torch.optim.Optimizer | None
     loss: Callable[..., Tensor] | None
-    copies: dict[int, Tensor]
+    copies: Mapping[int, Tensor] = dataclasses.field(default_factory=dict)
+
+    @property
+    def modules(self) -> list[nn.Module]:
+        """The model, and the loss where it is a module."""
+        return [part for part in (self.model, self.loss) if isinstance(part, nn.Module)]
 
     def standing_for(self, tensor: Tensor) -> Tensor:
         """Return the tensor of the subject that stands for an original one."""
@@ -136,39 +139,36 @@ class _LooseSearch:
         return [(item, f"{path}.{key}") for key, item in vars(value).items()]
 
 
-def duplicate(
-    model: nn.Module,
-    batch: Any,
-    optimizer: torch.optim.Optimizer | None,
-    loss: Callable[..., Tensor] | None,
-    loose: list[Loose],
-) -> Subject:
+def duplicate(original: Subject, loose: list[Loose]) -> Subject:
     """Return a deep copy of everything, aliases kept.
+
+    Args:
+        original: what is copied.
+        loose: the loose tensors of its model.
 
     Raises:
         Exception: whatever an attribute without a copy raises.
     """
-    parts = [part for part in (model, loss) if isinstance(part, nn.Module)]
-    if any(isinstance(module, torch.jit.ScriptModule) for part in parts for module in part.modules()):
+    if any(isinstance(module, torch.jit.ScriptModule) for part in original.modules for module in part.modules()):
         raise TypeError("a scripted module copies its parameters in its own way")
     memo: dict[int, Any] = {}
-    _copy_tensors(model, loose, memo)
-    twin_model, twin_loss = copy.deepcopy(model, memo), copy.deepcopy(loss, memo)
-    for part in (twin_model, twin_loss):
-        for module in part.modules() if isinstance(part, nn.Module) else ():
+    _copy_tensors(original.model, loose, memo)
+    model, loss = copy.deepcopy(original.model, memo), copy.deepcopy(original.loss, memo)
+    for part in Subject(model, None, None, loss).modules:
+        for module in part.modules():
             for hooks in (module._forward_pre_hooks, module._forward_hooks):
                 # A hook that keeps features in somebody's list is to keep the copy's in a copy.
                 for number, hook in hooks.items():
                     hooks[number] = _rebound(hook, memo)
-    twin_optimizer = _copy_optimizer(optimizer, memo)
-    for parameter in {id(p): p for part in parts for p in part.parameters()}.values():
+    optimizer = _copy_optimizer(original.optimizer, memo)
+    for parameter in {id(p): p for part in original.modules for p in part.parameters()}.values():
         twin = memo[id(parameter)]
         for hook in (getattr(parameter, "_backward_hooks", None) or {}).values():
             twin.register_hook(_rebound(hook, memo))
         for hook in (getattr(parameter, "_post_accumulate_grad_hooks", None) or {}).values():
             twin.register_post_accumulate_grad_hook(_on_gradient_alone(_rebound(hook, memo)))
     copies = {key: value for key, value in memo.items() if isinstance(value, Tensor)}
-    return Subject(twin_model, _copied(batch), twin_optimizer, twin_loss, copies)
+    return Subject(model, map_batch(original.batch, _copied), optimizer, loss, copies)
 
 
 def _copy_tensors(model: nn.Module, loose: list[Loose], memo: dict[int, Any]) -> None:
@@ -206,16 +206,10 @@ def _copy_optimizer(optimizer: torch.optim.Optimizer | None, memo: dict[int, Any
     return twin
 
 
-def _copied(batch: Any) -> Any:
-    if isinstance(batch, Tensor):
-        return batch.detach().clone().requires_grad_(batch.requires_grad)
-    if isinstance(batch, Mapping):
-        return {key: _copied(value) for key, value in batch.items()}
-    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(_copied(value) for value in batch))
-    if isinstance(batch, (list, tuple)):
-        return type(batch)(_copied(value) for value in batch)
-    return copy.deepcopy(batch)
+def _copied(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach().clone().requires_grad_(value.requires_grad)
+    return copy.deepcopy(value)
 
 
 def _rebound(function: Any, memo: dict[int, Any]) -> Any:
@@ -262,18 +256,13 @@ def _on_gradient_alone(hook: Callable[[Tensor], object]) -> Callable[[Tensor], N
 
 
 @contextmanager
-def borrow(
-    model: nn.Module,
-    batch: Any,
-    optimizer: torch.optim.Optimizer | None,
-    loss: Callable[..., Tensor] | None,
-) -> Iterator[Subject]:
+def borrow(original: Subject) -> Iterator[Subject]:
     """Give the model itself, and put everything back on leaving: values, gradients, attributes, optimizer state."""
-    parts = [part for part in (model, loss) if isinstance(part, nn.Module)]
+    parts, optimizer = original.modules, original.optimizer
     modules = {id(module): module for part in parts for module in part.modules()}.values()
     attributes = [(module, {key: _shallow(value) for key, value in vars(module).items()}) for module in modules]
     tensors = {id(t): t for part in parts for t in (*part.parameters(), *part.buffers())}
-    tensors |= {id(item.tensor): item.tensor for item in loose_tensors(model) if item.tensor.is_leaf}
+    tensors |= {id(item.tensor): item.tensor for item in loose_tensors(original.model) if item.tensor.is_leaf}
     tensors = {key: t for key, t in tensors.items() if not is_lazy(t)}
     values = [
         (t, t.data, t.detach().clone(), t.grad, None if t.grad is None else t.grad.clone(), t.requires_grad)
@@ -285,7 +274,7 @@ def borrow(
     try:
         # A graph that the caller has not run backward yet stays good: its tensors keep their versions.
         with _same_versions(tuple(tensors.values())):
-            yield Subject(model, _copied(batch), optimizer, loss, {})
+            yield dataclasses.replace(original, batch=map_batch(original.batch, _copied))
     finally:
         with torch.no_grad(), _same_versions((*tensors.values(), *(g for *_, g, _, _ in values if g is not None))):
             for t, data, value, grad, grad_value, learns in values:

@@ -7,8 +7,9 @@ followed by `semalign.audit.evidence.flow.Flow`.  It does not depend on optimize
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,9 +18,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from semalign.audit.evidence.flow import Call, Flow
-from semalign.audit.evidence.records import How, Squash, Use, Write, batch_tensors, is_small, tensors_in, words
-
-__all__ = ["Trace"]
+from semalign.audit.evidence.records import How, Squash, Use, is_small, tensors_in, tensors_within, words
 
 _BOUNDS = words(
     "clamp clamp_ clamp_max clamp_max_ clamp_min clamp_min_ hardsigmoid hardtanh relu relu6 relu_ threshold fmax fmin "
@@ -45,7 +44,7 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         nulled: watched tensors, by bit, that are multiplied with a single 0 which the batch or chance made.
         names: the watched names.
         uses: every different use of a watched tensor or of what is made from it.
-        writes: in-place changes of watched tensors.
+        writes: by operation the watched tensors, by bit, that it changes in place.
         squashes: bounds and curves on tensors made from parameters alone.
         flow: what is made from the batch: softmaxes, residual additions, products.
         foreign: storages of leaves that are read, learn, and are not watched, with the path where they are read.
@@ -59,7 +58,7 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.reached: set[int] = set()
         self.names = list(watched)
         self.uses: set[Use] = set()
-        self.writes: set[Write] = set()
+        self.writes: dict[str, int] = {}
         self.squashes: list[Squash] = []
         self.flow = Flow()
         self.foreign: dict[int, tuple[str, Tensor]] = {}
@@ -75,10 +74,9 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._choices: dict[int, int] = {}
         for index, tensor in enumerate(watched.values()):
             key = self._key(tensor)
-            if key is not None:
-                self._bits[key] = self._bits.get(key, 0) | 1 << index
-                self._direct[key] = self._bits[key]
-        self._batch_keys = set(self._keys_of(batch_tensors(batch)))
+            if key:
+                self._bits[key] = self._direct[key] = self._bits.get(key, 0) | 1 << index
+        self._batch_keys = set(self._keys_of(tensors_within(batch)))
         # A generator makes its own input, by chance or from what is not a tensor.
         self._makes_input = not self._batch_keys
         self._data: set[int] = self._batch_keys - self._direct.keys()
@@ -98,42 +96,37 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for path, module in modules.items():
             if isinstance(module, torch.jit.ScriptModule):
                 continue  # It takes no hooks of this kind.
-            handles.append(module.register_forward_pre_hook(self._entering(path), prepend=True))
-            handles.append(module.register_forward_hook(self._leaving(path), always_call=True))
+            handles.append(module.register_forward_pre_hook(functools.partial(self._enter, path), prepend=True))
+            handles.append(module.register_forward_hook(functools.partial(self._leave, path), always_call=True))
         try:
             yield
         finally:
             for handle in handles:
                 handle.remove()
 
-    def _entering(self, path: str) -> Any:
-        def enter(_module: nn.Module, _args: object) -> None:
-            self._path.append(path)
-            self.ran[path] = self.ran.get(path, False) or torch.is_grad_enabled()
+    def _enter(self, path: str, _module: nn.Module, _args: object) -> None:
+        self._path.append(path)
+        self.ran[path] = self.ran.get(path, False) or torch.is_grad_enabled()
 
-        return enter
+    def _leave(self, path: str, _module: nn.Module, _args: object, out: object) -> None:
+        if len(self._path) > 1:
+            self._path.pop()
+        for key in self._keys_of(tensors_within(out)):
+            self.passed[path] = self.passed.get(path, 0) | self._bits.get(key, 0)
 
-    def _leaving(self, path: str) -> Any:
-        def leave(_module: nn.Module, _args: object, out: object) -> None:
-            if len(self._path) > 1:
-                self._path.pop()
-            for key in self._keys_of(batch_tensors(out)):
-                self.passed[path] = self.passed.get(path, 0) | self._bits.get(key, 0)
-
-        return leave
-
-    def _key(self, tensor: Tensor) -> int | None:
+    def _key(self, tensor: Tensor) -> int:
+        """Return what tensors over the same memory have in common, 0 for tensors without memory of their own."""
         try:
             storage = tensor.untyped_storage()
             key = int(storage._cdata)
         except (NotImplementedError, RuntimeError):
-            return None
+            return 0
         # An address is used again when its storage is gone.
         self._keep.append(storage)
         return key
 
     def _keys_of(self, tensors: Iterable[Tensor]) -> Iterator[int]:
-        return (key for tensor in tensors if (key := self._key(tensor)) is not None)
+        return (key for tensor in tensors if (key := self._key(tensor)))
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -145,7 +138,7 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _note(self, func: Any, op: str, args: Any, kwargs: Any, out: Any, before: Tensor | None) -> None:
         ins = [*tensors_in(args), *tensors_in(kwargs)]
-        outs = [tensor for tensor in tensors_in(out) if self._key(tensor) is not None]
+        outs = [tensor for tensor in tensors_in(out) if self._key(tensor)]
         keys = [self._key(tensor) for tensor in ins]
         self._note_chance(func, op, keys, outs)
         if not ins:
@@ -156,24 +149,24 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if op in ("mul", "mul_") and len(ins) == 2:
             self._note_nulls(op, ins, keys)
         if op == "_local_scalar_dense" and decided:
-            self.uses.add(Use(decided, op, self._path[-1], "decision", False, is_data))
+            self.uses.add(Use(decided, op, self._path[-1], "decision", is_data))
         out_keys = list(self._keys_of(outs))
         self._mark(outs, out_keys, bits, decided, is_data)
         if not outs:
             return
         if bits and not is_data and is_small(ins[0]) and op in (_BOUNDS | _CURVES):
-            value = next(t for t, key in zip(ins, keys, strict=True) if self._bits.get(key or 0))
+            value = next(t for t, key in zip(ins, keys, strict=True) if self._bits.get(key))
             attached = torch.is_grad_enabled() and any(t.requires_grad for t in tensors_in(args))
             value = value if before is None else before
-            self.squashes.append(_squash(op, args, kwargs, value, outs[0], bits, self._path[-1], attached))
+            self.squashes.append(_squash(op, args, kwargs, value, outs[0], bits, attached))
             if op.startswith("exp"):
                 self.flow.check_size(self._path[-1], outs[0])
         if is_data:
-            own = [self._bits.get(key or 0, 0) for key in keys]
+            own = [self._bits.get(key, 0) for key in keys]
             data = [key in self._data for key in keys]
             self.flow.follow(Call(op, args, kwargs, ins, keys, own, data, outs[0], out_keys, self._path[-1]))
 
-    def _note_chance(self, func: Any, op: str, keys: Sequence[int | None], outs: list[Tensor]) -> None:
+    def _note_chance(self, func: Any, op: str, keys: list[int], outs: list[Tensor]) -> None:
         """Note what is made by chance, which is the input of a model without a batch."""
         if self._makes_input and op in _INPUTS:
             self._data |= set(self._keys_of(t for t in outs if t.numel() > 1)) - self._direct.keys()
@@ -181,7 +174,7 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._drawn |= set(self._keys_of(outs)) - self._direct.keys()
 
     def _note_reads(
-        self, op: str, ins: list[Tensor], keys: list[int | None], outs: list[Tensor], is_data: bool
+        self, op: str, ins: list[Tensor], keys: list[int], outs: list[Tensor], is_data: bool
     ) -> tuple[int, int]:
         """Note who is read; return the watched tensors, by bit, and those whose comparison is read."""
         bits, decided = 0, 0
@@ -190,8 +183,6 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
             bool(outs) and not any(t.dtype.is_floating_point or t.is_complex() for t in outs)
         )
         for tensor, key in zip(ins, keys, strict=True):
-            if key is None:
-                continue
             if key in self._elsewhere:
                 self.reached.add(key)
             own = self._bits.get(key, 0)
@@ -202,8 +193,8 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 is_new_leaf = is_learning_leaf and id(tensor) not in self._objects
                 how = self._how(op, tensor, is_flat, tensor.requires_grad and not is_new_leaf)
                 if how is not None:
-                    self.uses.add(Use(own, op, self._path[-1], how, key in self._direct, is_data))
-            elif is_learning_leaf and tensor.numel() and grad and key not in self._data:
+                    self.uses.add(Use(own, op, self._path[-1], how, is_data))
+            elif key and is_learning_leaf and tensor.numel() and grad and key not in self._data:
                 self.foreign.setdefault(key, (self._path[-1], tensor))
         return bits, decided
 
@@ -228,14 +219,14 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if argument.alias_info is not None and argument.alias_info.is_write and isinstance(value, Tensor):
                 key = self._key(value)
                 if key in self._direct and op != "requires_grad_":
-                    self.writes.add(Write(self._direct[key], op, self._path[-1]))
+                    self.writes[op] = self.writes.get(op, 0) | self._direct[key]
 
-    def _note_nulls(self, op: str, ins: list[Tensor], keys: list[int | None]) -> None:
+    def _note_nulls(self, op: str, ins: list[Tensor], keys: list[int]) -> None:
         # In place, the first operand is the product by now.
         for place in (0, 1) if op == "mul" else (1,):
             key, other = keys[place], keys[1 - place]
             by_batch = key in self._data or key in self._drawn
-            if by_batch and other is not None and ins[place].numel() == 1 and not bool(torch.count_nonzero(ins[place])):
+            if by_batch and ins[place].numel() == 1 and not bool(torch.count_nonzero(ins[place])):
                 self.nulled |= self._bits.get(other, 0)
 
     def _mark(self, outs: list[Tensor], out_keys: list[int], bits: int, decided: int, is_data: bool) -> None:
@@ -250,9 +241,7 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self._data.add(key)
 
 
-def _squash(
-    op: str, args: Any, kwargs: Any, value: Tensor, out: Tensor, bits: int, path: str, attached: bool
-) -> Squash:
+def _squash(op: str, args: Any, kwargs: Any, value: Tensor, out: Tensor, bits: int, attached: bool) -> Squash:
     """Return the record of a bound or curve; bounds come as numbers, tensors of one number, or one for each entry."""
     sides = [*args[1:3], None, None][:2]
     sides = [kwargs.get("min", sides[0]), kwargs.get("max", sides[1])]
@@ -271,7 +260,7 @@ def _squash(
         limits = tuple(t.detach().clone() for t in limits)
         value = value.expand(out.shape)
     beta = float(kwargs.get("beta", args[1] if len(args) > 1 else 1.0)) if op == "softplus" else 1.0
-    return Squash(bits, op, path, value, out.detach().clone(), (low, high), attached, limits, beta)
+    return Squash(bits, op, value, out.detach().clone(), (low, high), attached, limits, beta)
 
 
 def _bounds(op: str, first: float | None, second: float | None, given: int) -> tuple[float, float]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import TypeVar
 
 from torch import Tensor, nn
 
@@ -10,8 +13,9 @@ from semalign.audit.evidence.experiment import Experiment
 from semalign.audit.evidence.names import is_builtin, is_hint, split_owner
 from semalign.audit.evidence.records import Site, Squash, Use, is_small
 from semalign.audit.evidence.steps import Life, Steps
+from semalign.audit.evidence.trace import Trace
 
-__all__ = ["Watched", "watched_tensors"]
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -30,7 +34,8 @@ class Watched:
         sites: softmaxes whose scores it multiplies.
         is_gate: whether it multiplies the branch of a residual addition.
         multiplies: whether it multiplies something that is made from the batch.
-        life: what became of it in the steps; None where it does not learn.
+        learns: whether it is learnable.
+        life: what became of it in the steps.
     """
 
     name: str
@@ -44,12 +49,13 @@ class Watched:
     sites: tuple[Site, ...]
     is_gate: bool
     multiplies: bool
-    life: Life | None
+    learns: bool
+    life: Life
 
     @property
     def is_dead(self) -> bool:
         """Whether it learns and had no gradient at any step."""
-        return self.life is not None and self.life.is_dead
+        return self.life.is_dead
 
     @property
     def is_knob(self) -> bool:
@@ -94,38 +100,31 @@ class Watched:
 
 def watched_tensors(x: Experiment, steps: Steps) -> dict[str, Watched]:
     """Return all watched tensors by name, in the model's order."""
-    trace = steps.trace
-    uses: dict[str, list[Use]] = {}
-    squashes: dict[str, list[Squash]] = {}
-    sites: dict[str, list[Site]] = {}
-    for use in trace.uses:
-        for name in trace.names_of(use.names):
-            uses.setdefault(name, []).append(use)
-    for squash in trace.squashes:
-        for name in trace.names_of(squash.names):
-            squashes.setdefault(name, []).append(squash)
-    for site in trace.flow.sites:
-        for name in trace.names_of(site.knobs):
-            sites.setdefault(name, []).append(site)
-    gates = {name for branch in trace.flow.branches for name in trace.names_of(branch.knobs)}
-    factors = set(trace.names_of(trace.flow.multiplies))
+    trace, flow = steps.trace, steps.trace.flow
+    uses = _by_name(trace, ((use.names, use) for use in trace.uses))
+    squashes = _by_name(trace, ((squash.names, squash) for squash in trace.squashes))
+    sites = _by_name(trace, ((site.knobs, site) for site in flow.sites))
+    gates = _by_name(trace, ((branch.knobs, branch) for branch in flow.branches))
+    factors = set(trace.names_of(flow.multiplies))
     found = {}
     for name, tensor in x.watched.items():
-        path, owner, attribute = _owner(x, name)
         found[name] = Watched(
-            name=name,
-            tensor=tensor,
-            start=x.initial[name],
-            path=path,
-            owner=owner,
-            attribute=attribute,
-            uses=tuple(uses.get(name, ())),
-            squashes=tuple(squashes.get(name, ())),
-            sites=tuple(sites.get(name, ())),
-            is_gate=name in gates,
+            *(name, tensor, x.initial[name], *_owner(x, name)),
+            *(tuple(uses[name]), tuple(squashes[name]), tuple(sites[name])),
+            is_gate=bool(gates[name]),
             multiplies=name in factors,
-            life=steps.lives.get(name),
+            learns=name in steps.lives,
+            life=steps.lives.get(name, Life()),
         )
+    return found
+
+
+def _by_name(trace: Trace, records: Iterable[tuple[int, T]]) -> dict[str, list[T]]:
+    """Return by name of a watched tensor the records that its bit is in."""
+    found: dict[str, list[T]] = defaultdict(list)
+    for bits, record in records:
+        for name in trace.names_of(bits):
+            found[name].append(record)
     return found
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from semalign.audit.describe import place
 from semalign.audit.evidence.gathered import Evidence
 from semalign.audit.evidence.records import HALF_MAX
-from semalign.audit.evidence.sharpness import scale_for_entropy
+from semalign.audit.evidence.sharpness import scale_for_entropy, sharpest_entropies
 from semalign.audit.rules.rule import Hit
 from semalign.wording import say
 
@@ -28,7 +28,7 @@ def near_uniform_attention(evidence: Evidence) -> Iterator[Hit]:
     ]
     if not suspects:
         return
-    sharpest = evidence.sharpest(suspects)
+    sharpest = sharpest_entropies(evidence, suspects)
     for index in suspects:
         if sharpest[index] < STILL_UNIFORM:
             continue

@@ -18,7 +18,7 @@ from semalign.wording import say
 def _ending_at(evidence: Evidence, *kinds: str) -> Iterator[Hit]:
     """Yield the dead knobs whose gradient ends in one of these ways, then the parts of other weights."""
     for tensor, ending in evidence.dead_knobs:
-        if ending.kind not in kinds or tensor.life is None:
+        if ending.kind not in kinds:
             continue
         gradients = tensor.life.gradients
         seen = say(
@@ -50,7 +50,7 @@ def init_outside_bound(evidence: Evidence) -> Iterator[Hit]:
 def two_zero_factors(evidence: Evidence) -> Iterator[Hit]:
     """Find factors of one product that start at 0 and keep each other there."""
     for product in evidence.closed_products:
-        frozen = tuple(tensor.name for tensor in product.factors if tensor.life is None)
+        frozen = tuple(tensor.name for tensor in product.factors if not tensor.learns)
         why = say(
             "audit.two-zero-factors.frozen" if frozen else "audit.two-zero-factors.all", names=frozen, n=product.woken
         )

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 
 from semalign.audit.describe import value_of
 from semalign.audit.evidence.gathered import Evidence
+from semalign.audit.evidence.groups import Group
 from semalign.audit.evidence.names import flag_is_about, is_hint, learn_flags
 from semalign.audit.evidence.records import is_small
 from semalign.audit.evidence.subject import Loose
-from semalign.audit.evidence.watched import Watched
 from semalign.audit.rules.rule import Hit
 from semalign.wording import Message, say
 
@@ -108,89 +107,56 @@ def not_in_optimizer(evidence: Evidence) -> Iterator[Hit]:
 
 def idle_group(evidence: Evidence) -> Iterator[Hit]:
     """Find parameter groups that have no effect as written."""
-    optimizer = evidence.caller_optimizer
-    # Where it holds nothing of the model, `not-in-optimizer` says so.
-    if optimizer is None or evidence.holds_nothing:
-        return
-    for index, group in enumerate(optimizer.param_groups):
-        members = _members(evidence, group)
-        where = (members[0].name,) if members else (f"optimizer.param_groups[{index}]",)
-        whole = _idle_as_a_whole(evidence, index, group, members)
+    steps = len(evidence.steps.loss_values)
+    for group in evidence.groups:
+        where = (group.members[0].name,) if group.members else (f"optimizer.param_groups[{group.index}]",)
+        whole = _idle_as_a_whole(evidence, group)
         if whole is not None:
             yield Hit(where, *whole)
         else:
-            for option, value, target in _unread_options(group, optimizer):
-                why = say(
-                    "audit.idle-group.unread",
-                    index=index,
-                    option=option,
-                    value=value,
-                    target=target,
-                    used=group[target],
-                )
-                yield Hit(where, why, {"value": value})
-        rate = _rate(group)
-        stuck = [t for t in members if t.name in evidence.steps.unmoved and t.is_knob]
-        if stuck and len(stuck) < len(members) and rate > 0 and not group.get("initial_lr"):
-            why = say(
-                "audit.idle-group.resolution",
-                rate=rate,
-                n=len(evidence.steps.loss_values),
-                dtype=str(stuck[0].tensor.dtype),
-                value=value_of(stuck[0].start),
-            )
-            yield Hit(tuple(t.name for t in stuck), why, {"lr": rate})
+            yield from (Hit(where, why, numbers) for why, numbers in _unread_options(evidence, group))
+        stuck = [t for t in group.members if t.name in evidence.steps.unmoved and t.is_knob]
+        if stuck and len(stuck) < len(group.members) and group.rate > 0 and not group.is_scheduled:
+            said = {"dtype": str(stuck[0].tensor.dtype), "value": value_of(stuck[0].start)}
+            why = say("audit.idle-group.resolution", rate=group.rate, n=steps, **said)
+            yield Hit(tuple(t.name for t in stuck), why, {"lr": group.rate})
 
 
-def _idle_as_a_whole(
-    evidence: Evidence, index: int, group: dict[str, Any], members: list[Watched]
-) -> tuple[Message, dict[str, float]] | None:
-    rate, count, steps = _rate(group), len(members), len(evidence.steps.loss_values)
-    # A schedule may begin at 0.
-    is_scheduled = bool(group.get("initial_lr"))
-    if not group["params"]:
+def _idle_as_a_whole(evidence: Evidence, group: Group) -> tuple[Message, dict[str, float]] | None:
+    count, steps, index = len(group.members), evidence.steps, group.index
+    if not group.options["params"]:
         return say("audit.idle-group.empty", index=index), {}
-    if rate == 0 and not is_scheduled:
-        return say("audit.idle-group.rate", index=index, n=len(group["params"])), {}
-    if members and not is_scheduled and all(t.name in evidence.steps.unmoved for t in members):
-        return say("audit.idle-group.unmoved", index=index, rate=rate, tensors=count, n=steps), {"lr": rate}
-    if members and all(t.is_dead or t.name in evidence.experiment.frozen for t in members):
+    if group.rate == 0 and not group.is_scheduled:
+        return say("audit.idle-group.rate", index=index, n=len(group.options["params"])), {}
+    if count and not group.is_scheduled and all(t.name in steps.unmoved for t in group.members):
+        said = {"rate": group.rate, "tensors": count, "n": len(steps.loss_values)}
+        return say("audit.idle-group.unmoved", index=index, **said), {"lr": group.rate}
+    if count and all(t.is_dead or t.name in evidence.experiment.frozen for t in group.members):
         return say("audit.idle-group.no-gradient", index=index, n=count), {}
     return None
 
 
-def _unread_options(group: dict[str, Any], optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, float, str]]:
-    """Yield options that look like a rate or a decay and that torch does not read, with the option that it reads."""
-    for option, value in group.items():
-        asks = re.search(r"(^|_)(lr|rate|decay|wd)($|_)", option) and option not in optimizer.defaults
+def _unread_options(evidence: Evidence, group: Group) -> Iterator[tuple[Message, dict[str, float]]]:
+    """Yield options that look like a rate or a decay and that torch does not read."""
+    defaults = evidence.caller_optimizer.defaults if evidence.caller_optimizer is not None else {}
+    for option, value in group.options.items():
+        asks = re.search(r"(^|_)(lr|rate|decay|wd)($|_)", option) and option not in defaults
         if not asks or option == "initial_lr" or not isinstance(value, (int, float)):
             continue
         target = "weight_decay" if re.search("decay|wd", option) else "lr"
-        used = group.get(target)
-        if used is not None and used == optimizer.defaults.get(target) and value not in (used, 1, 1.0):
-            yield option, float(value), target
-
-
-def _members(evidence: Evidence, group: dict[str, Any]) -> list[Watched]:
-    by_id = {id(t.tensor): t for t in evidence.tensors.values()}
-    return [by_id[id(p)] for p in group["params"] if id(p) in by_id]
-
-
-def _rate(group: dict[str, Any]) -> float:
-    return float(group.get("lr", 1.0))
+        used = group.options.get(target)
+        if used is not None and used == defaults.get(target) and value not in (used, 1, 1.0):
+            said = {"option": option, "value": value, "target": target, "used": used}
+            yield say("audit.idle-group.unread", index=group.index, **said), {"value": float(value)}
 
 
 def scalar_decay(evidence: Evidence) -> Iterator[Hit]:
     """Find temperatures and gates with weight decay."""
-    optimizer = evidence.caller_optimizer
-    if optimizer is None or evidence.holds_nothing:
-        return
-    for group in optimizer.param_groups:
-        decay = float(group.get("weight_decay") or 0.0)
-        for tensor in _members(evidence, group) if decay else ():
-            if tensor.life is not None and tensor.is_knob:
-                why = say("audit.scalar-decay.value", decay=decay, value=value_of(tensor.start))
-                yield Hit((tensor.name,), why, {"decay": decay})
+    for group in evidence.groups:
+        for tensor in group.members if group.decay else ():
+            if tensor.learns and tensor.is_knob:
+                why = say("audit.scalar-decay.value", decay=group.decay, value=value_of(tensor.start))
+                yield Hit((tensor.name,), why, {"decay": group.decay})
 
 
 def decay_only(evidence: Evidence) -> Iterator[Hit]:
@@ -200,21 +166,13 @@ def decay_only(evidence: Evidence) -> Iterator[Hit]:
         if evidence.caller_optimizer is None or group is None or not group.get("weight_decay"):
             continue
         # Under Adam, a gradient of the value's sign moves a value as decay does.
-        if life is None or not life.is_dead or life.start is None or life.end is None:
-            continue
-        if not tensor.is_knob or torch.equal(life.start, life.end):
+        if not life.is_dead or not tensor.is_knob or life.start is None or life.end is None:
             continue
         decayed = evidence.experiment.decay_alone(tensor.name, life.start, len(life.gradients))
         if decayed is None:
             continue
-        way = float((decayed - life.start).abs().max())
-        if way > 0 and float((life.end - decayed).abs().max()) <= 0.02 * way:
+        way, missed = (float((decayed - value).abs().max()) for value in (life.start, life.end))
+        if missed <= 0.02 * way and way > 0 and not torch.equal(life.start, life.end):
             decay = float(group["weight_decay"])
-            why = say(
-                "audit.decay-only.moved",
-                start=value_of(life.start),
-                end=value_of(life.end),
-                n=len(life.gradients),
-                decay=decay,
-            )
-            yield Hit((tensor.name,), why, {"decay": decay})
+            said = {"start": value_of(life.start), "end": value_of(life.end), "n": len(life.gradients)}
+            yield Hit((tensor.name,), say("audit.decay-only.moved", decay=decay, **said), {"decay": decay})

@@ -18,7 +18,7 @@ from semalign.wording import Message, say
 
 def non_finite(evidence: Evidence) -> Iterator[Hit]:
     """Find a loss or a gradient that is not finite."""
-    bad = [t for t in evidence.learnable if t.life is not None and "nan" in t.life.gradients]
+    bad = [t for t in evidence.learnable if "nan" in t.life.gradients]
     losses = evidence.steps.loss_values
     if not bad and all(math.isfinite(value) for value in losses):
         return
@@ -123,10 +123,9 @@ def _nature(evidence: Evidence, tensor: Watched) -> Message:
 
 def wakes_up(evidence: Evidence) -> Iterator[Hit]:
     """Find what starts at 0 and lets what is behind it get a gradient after one step."""
-    woken = [t for t in evidence.learnable if t.life is not None and t.life.woke_up]
+    woken = [t for t in evidence.learnable if t.life.woke_up]
     for tensor in evidence.learnable:
-        life = tensor.life
-        if life is None or life.is_dead or life.gradients[:1] != ("live",) or not tensor.is_zero:
+        if tensor.life.gradients[:1] != ("live",) or not tensor.is_zero:
             continue
         if not (tensor.is_knob or tensor.start.ndim > 1 or tensor.multiplies):
             continue

@@ -1,15 +1,42 @@
-"""What the caller's optimizer does not hold."""
+"""What the caller's optimizer holds, and what it does not."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterator, Sequence
-
-import torch
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 from semalign.audit.evidence.watched import Watched
 
-__all__ = ["LeftOut", "find_left_out"]
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """A parameter group of an optimizer.
+
+    Attributes:
+        index: its place.
+        options: torch's mapping, with ``params``.
+        members: those of its tensors that are the model's.
+    """
+
+    index: int
+    options: Mapping[str, Any]
+    members: tuple[Watched, ...]
+
+    @property
+    def rate(self) -> float:
+        """Its learning rate, 1 where it has none."""
+        return float(self.options.get("lr", 1.0))
+
+    @property
+    def decay(self) -> float:
+        """Its weight decay, 0 where it has none."""
+        return float(self.options.get("weight_decay") or 0.0)
+
+    @property
+    def is_scheduled(self) -> bool:
+        """Whether a schedule sets its rate, which may begin at 0."""
+        return bool(self.options.get("initial_lr"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,17 +64,15 @@ class LeftOut:
         return bool(self.path) and not self.strangers and is_large and len(self.members) > 1
 
 
-def find_left_out(
-    optimizer: torch.optim.Optimizer, live: Sequence[Watched], known: Collection[int]
-) -> Iterator[LeftOut]:
+def find_left_out(groups: Sequence[Group], live: Sequence[Watched], known: Collection[int]) -> Iterator[LeftOut]:
     """Yield what an optimizer leaves out.
 
     Args:
-        optimizer: the caller's.
+        groups: of the optimizer.
         live: the model's tensors with a gradient.
         known: ids of all of the model's tensors.
     """
-    held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    held = [parameter for group in groups for parameter in group.options["params"]]
     ids = {id(parameter) for parameter in held}
     strangers = sum(id(parameter) not in known and parameter.numel() > 0 for parameter in held)
     missing = [tensor for tensor in live if id(tensor.tensor) not in ids]
