@@ -272,7 +272,7 @@ def test_resume_of_what_is_damaged(own: Path, here: Path, trained: Path, refused
     for file, content, pattern in (
         ("config.yaml", b"{{{", "holds an unreadable run"),
         ("result.json", b"{", "cannot read the result"),
-        ("result.json", b'{"format": 99}', "has format 99, expected 1"),
+        ("result.json", b'{"format": 99}', "has format 99, expected 2"),
         ("weights.safetensors", b"x" * 1000, "cannot read the checkpoint"),
     ):
         shutil.copytree(trained, here / "run")

@@ -153,7 +153,7 @@ def test_unseen_classes_are_not_said() -> None:
 
     assert guidance.bank is not None
     assert guidance.bank.sentences == source.class_names[1:]
-    with pytest.raises(TextError, match=r"text\.names renames 'wal', which is no class"):
+    with pytest.raises(TextError, match=r"text\.names renames 'wal', which is not a class"):
         prepare_run_text(source, ["train"], kind="classes", encoder="table", names={"wal": "brick"}, unseen=["wall"])
 
 
