@@ -543,7 +543,7 @@ def test_a_batch_of_one_small_image(source: DataSource) -> None:
         ({"data__depth": True}, DataError, "data.depth=true, but the folder data have no depth"),
         ({"data__text": "images"}, TextError, "data.text=images, but the folder data have no texts"),
         ({"text__encoder": "clipp"}, TextError, "the text encoder 'clipp' is neither"),
-        ({"text__names": {"ski": "x"}}, TextError, "text.names renames 'ski', which is no class"),
+        ({"text__names": {"ski": "x"}}, TextError, "text.names renames 'ski', which is not a class"),
     ],
 )
 def test_what_data_lack_is_known_early(
