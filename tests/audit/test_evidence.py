@@ -80,11 +80,18 @@ def test_where_gradients_end() -> None:
 
 
 def test_experiments_put_everything_back() -> None:
-    """After all rules have asked, the values are those of the start."""
+    """Whatever is tried, the values are those of before."""
     torch.manual_seed(0)
-    evidence = gathered(Kinds(), torch.randn(3, 5))
-    for rule in RULES.values():
-        list(rule.find(evidence))
+    x = gathered(Kinds(), torch.randn(3, 5)).experiment
+    x.restore()
+    other = {name: value + 1 for name, value in x.initial.items()}
 
-    evidence.experiment.restore()
-    assert all(torch.equal(t.tensor, t.start) for t in evidence.tensors.values())
+    changes = x.output_change(other, x.output())
+    x.gradients_after(other, ["live"])
+    after = [x.value_after_step("live", other["live"]), x.value_after_forward("live", other["live"])]
+    x.retrace(other)
+
+    assert changes > 0
+    assert all(torch.equal(value, other["live"]) for value in after)
+    assert all(torch.equal(tensor, x.initial[name]) for name, tensor in x.watched.items())
+    assert all(tensor.grad is None for tensor in x.watched.values())

@@ -26,7 +26,7 @@ def load_factory(target: str) -> Callable[[], Any]:
     """Return the factory that ``module:name`` or ``file.py:name`` names; modules are also looked for here.
 
     Raises:
-        ConfigError: there is no such module or name.
+        ConfigError: the module or the name does not exist.
     """
     home, _, name = target.rpartition(":")
     module: types.ModuleType
@@ -65,7 +65,7 @@ def audit_factory(target: str, *, device: str = "auto") -> AuditReport:
         device: "auto" leaves everything where the factory put it.
 
     Raises:
-        ConfigError: there is no such factory, or it returns something else.
+        ConfigError: the factory does not exist, or it returns something else.
     """
     factory = load_factory(target)
     try:

@@ -26,7 +26,7 @@ from semalign.errors import ConfigError
 __all__ = ["STEPS", "audit"]
 
 STEPS = 3
-"""Optimizer steps: enough for what stands behind a zero to come alive, and to see a trend."""
+"""Optimizer steps: enough for a tensor behind a zero to get a gradient, and to see a trend."""
 
 
 def audit(

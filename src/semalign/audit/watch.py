@@ -99,7 +99,7 @@ class Watch:
 
     @torch.no_grad()
     def after_step(self) -> None:
-        """Look at the values; to be called after the optimizer's step and whatever puts values back into bounds."""
+        """Look at the values; to be called after the optimizer's step and after any projection into bounds."""
         rates = {id(p): group for group in self.optimizer.param_groups for p in group["params"]}
         for name, seen in self._seen.items():
             parameter = self._known[name]

@@ -132,7 +132,7 @@ def audit_inputs(
 def first_batch(inputs: Inputs, options: Options) -> dict[str, Any]:
     """Return the model's arguments for at most four training images: those with the most texts, else the first.
 
-    A batch without text would close every gate, which is no fault of theirs.
+    A batch without text would close every gate, which is not a fault of the gates.
     """
     data = options.data
     assert data.size is not None

@@ -26,7 +26,7 @@ def audit_run(folder: Path, *, device: torch.device | str = "cpu") -> AuditRepor
         device: where to compute.
 
     Raises:
-        CheckpointError: there is no run, or it is damaged.
+        CheckpointError: the run does not exist or is damaged.
     """
     run = load_run(folder)
     report = audit_model(run.model, run_batch(run), run.options, device=device)

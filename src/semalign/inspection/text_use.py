@@ -40,7 +40,7 @@ class Interval:
     Attributes:
         low: lower end of the 95 % interval.
         high: its upper end.
-        low_equivalence: lower end of the 90 % interval, which lies inside ± margin where the change is equivalent.
+        low_equivalence: lower end of the 90 % interval, which is inside ± margin where the change is equivalent.
         high_equivalence: its upper end.
         p: two-sided p value of no change on new images.
         clusters: N.
@@ -126,7 +126,7 @@ def paired_interval(true: Score, changed: Score, clusters: Sequence[str]) -> Int
 def judge_text_use(true: Score, changed: Sequence[Counterfactual], clusters: Sequence[str]) -> TextUse:
     """Say whether the model uses its text.
 
-    It *ignores* it where each change that applies lies within ± `MARGIN` (two one-sided tests at `ALPHA`; all must
+    It *ignores* it where each change that applies is within ± `MARGIN` (two one-sided tests at `ALPHA`; all must
     hold, so none needs a correction), or where no change alters a single count.  It *uses* it where some change's p
     stays below `ALPHA` divided by the number of changes that apply.  Both are statements about this model on new
     images; below 20 clusters of images only the first kind of evidence, no altered count, is left.

@@ -25,7 +25,7 @@ class Ending:
     """Where the gradient of a tensor ends.
 
     Attributes:
-        kind: the sentence ``audit.ending.KIND`` says what was seen.
+        kind: what was seen; its sentence is ``audit.ending.KIND``.
         values: of that sentence.
     """
 
@@ -141,7 +141,7 @@ def _without_path(e: Evidence, tensor: Watched, death: Death | None) -> Ending |
 
 
 def _at_operation(e: Evidence, tensor: Watched, death: Death | None) -> Ending | None:
-    """Return the operation that gives no gradient whatever the value is."""
+    """Return the operation that gives no gradient at any value."""
     if death is not None and death.is_softmax:
         entropy = [site.entropy for site in tensor.sites if math.isfinite(site.entropy)]
         if (not entropy or max(entropy) < 0.05) and e.influence(tensor) > NO_CHANGE:

@@ -1,6 +1,6 @@
 """What becomes of the tensors that are made from the batch: factors, scores, softmaxes, residual additions.
 
-It is told of each operation by `semalign.audit.evidence.trace.Trace` and judges nothing.
+`semalign.audit.evidence.trace.Trace` passes it each operation.  It judges nothing.
 """
 
 from __future__ import annotations

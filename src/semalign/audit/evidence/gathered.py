@@ -204,7 +204,7 @@ class Evidence:
 
     @functools.cached_property
     def explained(self) -> frozenset[str]:
-        """Names of tensors that something other than their gradient says enough about."""
+        """Names of tensors whose fault is known without looking at their gradient."""
         overwritten = (item.name for item in self.rewritings if item.kind != "bounded")
         of_single_tokens = (
             tensor.name

@@ -20,8 +20,8 @@ class Rewriting:
 
     Attributes:
         name: the parameter.
-        kind: "replaced" (by the same, whatever it was before), "averaged" (a part of it is kept) or "bounded" (put back
-            into bounds, with entries on them).
+        kind: "replaced" (by the same, independently of its value), "averaged" (a part of it is kept) or "bounded" (put
+            back into bounds, with entries on them).
         low: what is left of a very small value.
         high: what is left of a very large value.
         on_bound: how many entries are on the bounds.
@@ -73,7 +73,7 @@ def _rewriting(x: Experiment, name: str, by_forward: bool, is_dead: bool) -> Rew
 
 
 def _is_scheduled(x: Experiment, name: str, high: Tensor, low: Tensor, way: Tensor) -> bool:
-    """Whether what the forward writes goes on from call to call, whatever the value was before."""
+    """Whether what the forward writes changes from call to call, independently of the value before."""
     if bool(((high - low).abs() > 0.01 * way).any()):
         return False
     return not torch.equal(x.value_after_forward(name, x.initial[name] + way), high)

@@ -200,7 +200,7 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     @staticmethod
     def _how(op: str, tensor: Tensor, is_flat: bool, attached: bool) -> How | None:
-        """Return how an operation uses what is made from a watched tensor, None where it tells nothing."""
+        """Return how an operation uses what is made from a watched tensor, None where it does not matter."""
         if op == "detach":
             return None  # Autograd detaches what it saves; whether a value is cut shows where it is used.
         if op == "_local_scalar_dense":

@@ -1,7 +1,7 @@
 """Faults of tensors that never had a gradient, or have one of rounding noise.
 
-For a temperature, gate or other factor without gradient the evidence says where its gradient ends
-(`semalign.audit.evidence.endings`); each of these rules names the endings that are its fault.
+For a temperature, gate or other factor without gradient the evidence has the place where its gradient ends
+(`semalign.audit.evidence.endings`); each of these rules lists the endings that are its fault.
 """
 
 from __future__ import annotations
