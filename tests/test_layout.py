@@ -38,7 +38,7 @@ ABOVE: dict[str, str] = {
     "text": "",
     "model": "align",
     "train": "config data model results semalign text",
-    "share": "config data model results semalign train",
+    "share": "align config data model results semalign train",
     # Models alone, whoever made them.
     "audit": "",
     # Trained runs and our own models, looked at.

@@ -31,7 +31,7 @@ def test_looking(semalign: Semalign, checkpoint: Path, here: Path) -> None:
     said = semalign("import-original", checkpoint.name)
 
     assert said.code == 0, said.err
-    assert said.out.startswith("decoder.sam: decoder (its place in the model is named so), version latest, 28 channels")
+    assert said.out.startswith("decoder.sam: decoder (its name in the model says so), version latest, 28 channels")
     assert "l = 2.659, clamp ±2, dead: outside its clamp its gradient is exactly 0; scale 2.793 = 7.389 x" in said.out
     assert "DecoderAlignment computes the same: largest difference" in said.out
     assert "not in the checkpoint, taken as: top_m=5, use_topk=True" in said.err

@@ -103,7 +103,7 @@ def test_what_cannot_be_exported(captioned: Path, open_vocabulary: Path, tmp_pat
         TextError, match=r"each image's own text \(data.text=images\), so that there is none to fold in"
     ):
         export_onnx(load_run(captioned), tmp_path / "x.onnx")
-    with pytest.raises(TextError, match="was trained without text, so that its file can take none"):
+    with pytest.raises(TextError, match="was trained without text, so that its file cannot take any"):
         export_onnx(load_run(open_vocabulary), tmp_path / "x.onnx", text="input")
     with pytest.raises(ConfigError, match="--text got 'both', expected folded or input"):
         export_onnx(load_run(open_vocabulary), tmp_path / "x.onnx", text="both")  # type: ignore[arg-type]

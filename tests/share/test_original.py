@@ -21,6 +21,7 @@ from semalign.model.alignment import DecoderAlignment, EncoderAlignment
 from semalign.model.dropin import SemanticAlignmentModule
 from semalign.share import original
 from semalign.share.original import OPTIONS, import_original, load_original
+from semalign.wording import say
 
 GOLDEN = Path(__file__).parents[3] / "shared" / "golden"
 CASES = json.loads((GOLDEN / "index.json").read_text()) if (GOLDEN / "index.json").exists() else []
@@ -205,7 +206,7 @@ def test_what_has_no_equal(tmp_path: Path) -> None:
     (item,) = import_original(tmp_path / "a.pth", tmp_path / "a.safetensors", options=options).modules
 
     assert item.differences == {}
-    assert "leaves the visual features out" in item.not_converted["decoder"]
+    assert item.not_converted["decoder"] == say("model.refused.no-residual")
     with pytest.warns(DeadKnobWarning):
         kept = load_original(tmp_path / "a.safetensors")["decoder"]
     assert isinstance(kept, SemanticAlignmentModule)
@@ -220,7 +221,7 @@ def test_a_conversion_that_differs_is_refused(tmp_path: Path, monkeypatch: pytes
     torch.save(named("decoder.", module()), tmp_path / "a.pth")
     monkeypatch.setattr(original, "MOST_DIFFERENCE", -1.0)
 
-    assert "its outputs differ by" in import_original(tmp_path / "a.pth").modules[0].not_converted["decoder"]
+    assert import_original(tmp_path / "a.pth").modules[0].not_converted["decoder"].key == "model.refused.differs"
     with pytest.raises(CheckpointError, match=r"nothing of .* has an equal one here \(its outputs differ by"):
         import_original(tmp_path / "a.pth", tmp_path / "b.safetensors", form="semalign")
 
@@ -245,7 +246,7 @@ def test_several_parts(tmp_path: Path) -> None:
     torch.save({"ema": named("decoder.", second), "model": named("decoder.", first)}, tmp_path / "a.pth")
     found = import_original(tmp_path / "a.pth", tmp_path / "a.safetensors")
 
-    assert found.notes == ("the part 'ema' holds alignments too: --part ema takes those",)
+    assert found.notes == (say("model.note.other-part", name="ema"),)
     assert torch.equal(load_file(tmp_path / "a.safetensors")["decoder.q_proj.weight"], first.q_proj.weight)
 
     import_original(tmp_path / "a.pth", tmp_path / "b.safetensors", container="ema")

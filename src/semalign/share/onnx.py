@@ -11,10 +11,10 @@ import io
 import json
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -169,54 +169,95 @@ def export_onnx(
         OutputError: the file cannot be written, or its answers are not torch's; nothing is written then.
     """
     onnx = _packages()
+    guided = bool(alignment_sites(run.model))
+    has_input = _takes_text(run, text, guided=guided)
+    bank = run.bank if guided else None
+    scale = None if run.depth_scale is None else (run.depth_scale.mean, run.depth_scale.std)
+    built_in = None if has_input or bank is None else bank.features
+    module = ExportedSegmenter(run.model, built_in, run.class_features, scale).eval()
+    text_shape = (max(3, len(bank.sentences)), bank.dim) if has_input and bank else None
+    inputs = _inputs(size, text=text_shape, depth=scale is not None)
+    facts = OnnxFacts(
+        inputs={one.name: one.axes for one in inputs},
+        outputs={"logits": ("batch", len(run.class_names), *(size or ("height", "width")))},
+        classes=run.class_names,
+        size=run.size,
+        sentences=() if bank is None else bank.sentences,
+        text=text if guided else "none",
+    )
+    model = _traced(run, module, inputs, size)
+    entry = model.metadata_props.add()
+    said = {name: value for name, value in facts.to_dict().items() if name != "parity"}
+    entry.key, entry.value = "semalign", json.dumps(said, ensure_ascii=False)
+    onnx.checker.check_model(model)
+    data: bytes = model.SerializeToString()
+    if check:
+        facts = dataclasses.replace(facts, parity=_parity(module, data, inputs, size or run.size, is_free=size is None))
+        _refuse_different(facts.parity)
+    make_folder(path.parent)
+    write_bytes(path, data)
+    return facts
+
+
+def _takes_text(run: TrainedRun, text: TextInput, *, guided: bool) -> bool:
+    """Return whether the file has the text as an input."""
     if text not in ("folded", "input"):
         raise ConfigError(f"--text got {text!r}, expected folded or input")
-    guided = bool(alignment_sites(run.model))
     if not guided and text == "input":
-        raise TextError("the run was trained without text, so that its file can take none: use --text folded")
+        raise TextError("the run was trained without text, so that its file cannot take any: use --text folded")
     kind = run.options.data.text
     if guided and text == "folded" and (run.bank is None or kind not in ("classes", "random")):
         raise TextError(
             f"the run was trained with each image's own text (data.text={kind}), so that there is none to fold in: use "
             "--text input"
         )
-    is_input = guided and text == "input"
-    bank = run.bank
-    scale = None if run.depth_scale is None else (run.depth_scale.mean, run.depth_scale.std)
-    built_in = None if is_input or not guided or bank is None else bank.features
-    module = ExportedSegmenter(run.model, built_in, run.class_features, scale).eval()
+    return guided and text == "input"
+
+
+class _Input(NamedTuple):
+    """One input of the file.
+
+    Attributes:
+        name: its name.
+        example: what the model is traced with.
+        axes: sizes, or the names of free axes.
+    """
+
+    name: str
+    example: Tensor
+    axes: tuple[int | str, ...]
+
+    @property
+    def free(self) -> dict[int, Any]:
+        """The free axes as the exporter takes them."""
+        return {
+            axis: torch.export.Dim(name, min=_LEAST[name])
+            for axis, name in enumerate(self.axes)
+            if isinstance(name, str)
+        }
+
+
+_LEAST: Mapping[str, int] = {"batch": 1, "height": 32, "width": 32, "tokens": 2}
+"""The free axes and their least sizes."""
+
+
+def _inputs(size: tuple[int, int] | None, *, text: tuple[int, int] | None, depth: bool) -> list[_Input]:
+    """Return what the file takes: the image, and text (tokens x channels) and depth where they are inputs."""
     # Away from the least sizes and from each other, or the exporter takes them for constants.
     height, width = size or EXAMPLE
-    arguments: dict[str, Tensor] = {"image": 255 * torch.rand(2, 3, height, width)}
-    batch = torch.export.Dim("batch", min=1)
-    rows, columns = torch.export.Dim("height", min=32), torch.export.Dim("width", min=32)
-    free = {0: batch} if size is not None else {0: batch, 2: rows, 3: columns}
     sides: tuple[int | str, int | str] = size or ("height", "width")
-    dynamic: dict[str, Any] = {"image": free}
-    inputs: dict[str, tuple[int | str, ...]] = {"image": ("batch", 3, *sides)}
-    if is_input:
-        assert bank is not None, "a guided run keeps its text"
-        tokens = torch.export.Dim("tokens", min=2)
-        count = max(3, len(bank.sentences))
-        arguments |= {
-            "text": torch.randn(count, bank.dim),
-            "is_padding": torch.zeros(count, dtype=torch.bool),
-        }
-        dynamic |= {"text": {0: tokens}, "is_padding": {0: tokens}}
-        inputs |= {"text": ("tokens", bank.dim), "is_padding": ("tokens",)}
-    if scale is not None:
-        arguments["depth"] = torch.rand(2, 1, height, width)
-        dynamic["depth"] = free
-        inputs["depth"] = ("batch", 1, *sides)
-    n_classes = len(run.class_names)
-    facts = OnnxFacts(
-        inputs=inputs,
-        outputs={"logits": ("batch", n_classes, *sides)},
-        classes=run.class_names,
-        size=run.size,
-        sentences=() if bank is None or not guided else bank.sentences,
-        text=text if guided else "none",
-    )
+    found = [_Input("image", 255 * torch.rand(2, 3, height, width), ("batch", 3, *sides))]
+    if text is not None:
+        tokens, text_dim = text
+        found.append(_Input("text", torch.randn(tokens, text_dim), ("tokens", text_dim)))
+        found.append(_Input("is_padding", torch.zeros(tokens, dtype=torch.bool), ("tokens",)))
+    if depth:
+        found.append(_Input("depth", torch.rand(2, 1, height, width), ("batch", 1, *sides)))
+    return found
+
+
+def _traced(run: TrainedRun, module: ExportedSegmenter, inputs: Sequence[_Input], size: tuple[int, int] | None) -> Any:
+    """Return the ONNX model of a module."""
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()), _quiet("torch.onnx"), torch.no_grad():
         # The exporter's own notices are about itself.
         warnings.simplefilter("ignore")
@@ -224,9 +265,9 @@ def export_onnx(
             program = torch.onnx.export(
                 module,
                 (),
-                kwargs=arguments,
-                dynamic_shapes=dynamic,
-                input_names=list(arguments),
+                kwargs={one.name: one.example for one in inputs},
+                dynamic_shapes={one.name: one.free for one in inputs},
+                input_names=[one.name for one in inputs],
                 output_names=["logits"],
                 opset_version=OPSET,
                 dynamo=True,
@@ -235,27 +276,19 @@ def export_onnx(
         except torch.onnx.OnnxExporterError as error:
             raise _untraceable(run, size, error) from error
     assert program is not None
-    model = program.model_proto
-    entry = model.metadata_props.add()
-    said = {name: value for name, value in facts.to_dict().items() if name != "parity"}
-    entry.key, entry.value = "semalign", json.dumps(said, ensure_ascii=False)
-    onnx.checker.check_model(model)
-    data = model.SerializeToString()
-    if check:
-        text_dim = bank.dim if is_input and bank else None
-        facts = dataclasses.replace(facts, parity=_parity(module, data, text_dim, size or run.size, size is None))
-        for found in facts.parity:
-            if not found.is_close:
-                images, height, width = found.size
-                raise OutputError(
-                    f"the ONNX file of this run differs from torch by {found.difference:.1e} in logits of up to "
-                    f"{found.largest:.3g} on {images} images of {height} x {width}, expected at most "
-                    f"{MOST_DIFFERENCE:g}: update torch, onnxscript and onnxruntime, or write it all the same with "
-                    "--no-check"
-                )
-    make_folder(path.parent)
-    write_bytes(path, data)
-    return facts
+    return program.model_proto
+
+
+def _refuse_different(parity: Sequence[Parity]) -> None:
+    for found in parity:
+        if not found.is_close:
+            images, height, width = found.size
+            raise OutputError(
+                f"the ONNX file of this run differs from torch by {found.difference:.1e} in logits of up to "
+                f"{found.largest:.3g} on {images} images of {height} x {width}, expected at most "
+                f"{MOST_DIFFERENCE:g}: update torch, onnxscript and onnxruntime, or write it all the same with "
+                "--no-check"
+            )
 
 
 def _untraceable(run: TrainedRun, size: tuple[int, int] | None, error: Exception) -> ConfigError:
@@ -272,7 +305,7 @@ def _untraceable(run: TrainedRun, size: tuple[int, int] | None, error: Exception
 
 
 def _parity(
-    module: ExportedSegmenter, data: bytes, text_dim: int | None, size: tuple[int, int], is_free: bool
+    module: ExportedSegmenter, data: bytes, inputs: Sequence[_Input], size: tuple[int, int], *, is_free: bool
 ) -> tuple[Parity, ...]:
     """Compare a file's bytes with torch at a size and, where sizes are free, at a larger, odd one.
 
@@ -290,9 +323,10 @@ def _parity(
     other = (size[0] + 21, size[1] + 13) if is_free else size
     for images, height, width in ((1, *size), (2, *other)):
         arguments = {"image": 255 * torch.rand(images, 3, height, width, generator=generator)}
-        if text_dim is not None:
-            arguments["text"] = torch.randn(7, text_dim, generator=generator)
-            arguments["is_padding"] = torch.arange(7) == 4
+        for one in inputs:
+            if one.name == "text":
+                arguments["text"] = torch.randn(7, one.example.shape[1], generator=generator)
+                arguments["is_padding"] = torch.arange(7) == 4
         if module.depth is not None:
             mean, std = module.depth
             depth = mean + std * torch.randn(images, 1, height, width, generator=generator)

@@ -20,11 +20,13 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from semalign.align.temperature import liveness
 from semalign.errors import CheckpointError, ConfigError, nearest
 from semalign.files import make_folder
 from semalign.model.alignment import Alignment, DecoderAlignment, EncoderAlignment
 from semalign.model.dropin import Mode, SemanticAlignmentModule, Version
 from semalign.tensors_file import load_into, read_tensors, write_tensors
+from semalign.wording import Message, say
 
 __all__ = ["OPTIONS", "Form", "Found", "ImportedOriginal", "Knob", "convert_side", "import_original", "load_original"]
 
@@ -103,7 +105,7 @@ class Found:
     prefix: str
     version: Version
     side: str
-    side_from: str
+    side_from: Message
     query_dim: int
     text_dim: int
     heads: int
@@ -111,7 +113,7 @@ class Found:
     gates: dict[str, float]
     temperatures: dict[str, Knob]
     differences: dict[str, float]
-    not_converted: dict[str, str]
+    not_converted: dict[str, Message]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,24 +123,28 @@ class ImportedOriginal:
     Attributes:
         modules: in the checkpoint's order.
         assumed: constructor options that checkpoints do not keep, as used.
-        notes: sentences that a user must know.
+        notes: what a user must know.
         out: the file written, or None.
     """
 
     modules: tuple[Found, ...]
     assumed: dict[str, Any]
-    notes: tuple[str, ...]
+    notes: tuple[Message, ...]
     out: Path | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values."""
-        value = dataclasses.asdict(self)
-        return {
-            **value,
-            "modules": list(value["modules"]),
-            "notes": list(self.notes),
-            "out": self.out and str(self.out),
-        }
+        """Return plain values, messages in English."""
+        modules = [
+            {
+                **{field.name: getattr(module, field.name) for field in dataclasses.fields(module)},
+                "side_from": str(module.side_from),
+                "temperatures": {side: dataclasses.asdict(knob) for side, knob in module.temperatures.items()},
+                "not_converted": {side: str(why) for side, why in module.not_converted.items()},
+            }
+            for module in self.modules
+        ]
+        notes = [str(note) for note in self.notes]
+        return {"modules": modules, "assumed": self.assumed, "notes": notes, "out": self.out and str(self.out)}
 
 
 def import_original(
@@ -180,9 +186,7 @@ def import_original(
     written: dict[str, Tensor] = {}
     for prefix, state in groups.items():
         module, extra = _module(prefix, state, given, checkpoint)
-        notes += [
-            f"{prefix or 'the checkpoint'} has {name}, which is not the alignment's, and is left out" for name in extra
-        ]
+        notes += [say("model.note.left-out", where=prefix or say("model.note.whole"), name=name) for name in extra]
         item, converted = _judge(prefix, state, module)
         found.append(item)
         if form == "original":
@@ -245,7 +249,7 @@ def _join(prefix: str, name: str) -> str:
 # ---- The file ----
 
 
-def _weights(path: Path, container: str | None) -> tuple[dict[str, Tensor], list[str]]:
+def _weights(path: Path, container: str | None) -> tuple[dict[str, Tensor], list[Message]]:
     """Return the tensors of a checkpoint by name, and notes on what else there is."""
     parts = {name: tensors for name, tensors in _parts(_read(path)) if tensors}
     if not parts:
@@ -259,8 +263,7 @@ def _weights(path: Path, container: str | None) -> tuple[dict[str, Tensor], list
     holding = [name for name, tensors in parts.items() if _groups(tensors)]
     ranked = sorted(holding or parts, key=lambda name: (_rank(name), name))
     others = [name for name in ranked[1:] if name in holding]
-    notes = [f"the part '{name}' holds alignments too: --part {name} takes those" for name in others]
-    return parts[ranked[0]], notes
+    return parts[ranked[0]], [say("model.note.other-part", name=name) for name in others]
 
 
 def _rank(name: str) -> int:
@@ -424,12 +427,13 @@ def _judge(
     differences, refused, converted = {}, {}, {}
     for one in sides:
         if one == "decoder" and not module.add_residual:
-            refused[one] = "add_residual=False leaves the visual features out, which no alignment of ours does"
+            refused[one] = say("model.refused.no-residual")
             continue
         alignment, knobs = convert_side(module, one)
         differences[one] = _difference(module, alignment, one)
         if differences[one] > MOST_DIFFERENCE:
-            refused[one] = f"its outputs differ by {differences[one]:.1e} of the largest, expected {MOST_DIFFERENCE:g}"
+            difference, most = f"{differences[one]:.1e}", f"{MOST_DIFFERENCE:g}"
+            refused[one] = say("model.refused.differs", difference=difference, most=most)
             continue
         dtype = state["q_proj.weight"].dtype
         converted[one] = (alignment.to(dtype if dtype.is_floating_point else torch.float32), knobs)
@@ -455,17 +459,17 @@ def _judge(
     return found, converted
 
 
-def _side(prefix: str, state: Mapping[str, Tensor], module: SemanticAlignmentModule) -> tuple[str, str]:
+def _side(prefix: str, state: Mapping[str, Tensor], module: SemanticAlignmentModule) -> tuple[str, Message]:
     """Return which side a module is used on: both sides' parameters are in the original's every module."""
     if module.mode != "all":
-        return module.mode, "only this side's parameters are there"
+        return module.mode, say("model.side.only")
     named = [side for side in _STARTS if side in prefix.lower()]
     if len(named) == 1:
-        return named[0], "its place in the model is named so"
+        return named[0], say("model.side.named")
     moved = [side for side, (gate, start) in _STARTS.items() if abs(float(state[gate]) - start) > 1e-6]
     if len(moved) == 1:
-        return moved[0], f"{_STARTS[moved[0]][0]} has left its start and the other gate has not"
-    return "both", "it cannot be told from names or gates, so that both are taken"
+        return moved[0], say("model.side.gate", gate=_STARTS[moved[0]][0])
+    return "both", say("model.side.unknown")
 
 
 def _temperature(module: SemanticAlignmentModule, side: str) -> Knob:
@@ -474,14 +478,12 @@ def _temperature(module: SemanticAlignmentModule, side: str) -> Knob:
     if name is None:
         return Knob("ssa_scale", 0.0, False, "fixed", None, _number(module.ssa_scale), base)
     value = _number(module.get_parameter(name))
-    clamped = value if clamp is None else min(max(value, -clamp), clamp)
-    state = "fixed"
-    if learnable:
-        assert clamp is not None
-        # A clamp compares in the parameter's own precision.
-        bound = float(torch.tensor(clamp, dtype=torch.float32))
-        state = "dead" if abs(value) > bound else "edge" if abs(value) == bound else "live"
-    return Knob(name, value, learnable, state, clamp, math.exp(clamped) * base, base)
+    if clamp is None:
+        return Knob(name, value, learnable, "fixed", None, math.exp(value) * base, base)
+    # A clamp compares in the precision of the parameter.
+    bound = float(torch.tensor(clamp, dtype=torch.float32))
+    state = liveness([value], "clamp", (-bound, bound)) if learnable else "fixed"
+    return Knob(name, value, learnable, state, clamp, math.exp(min(max(value, -clamp), clamp)) * base, base)
 
 
 def _number(value: Tensor) -> float:
