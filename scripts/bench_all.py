@@ -1,6 +1,6 @@
 """Measure everything that docs/performance.md shows, and write it there: `python scripts/bench_all.py`.
 
-Runs the four `semalign bench` commands one after another (about ten minutes on two idle cores, two with --quick); puts
+Runs every `semalign bench` command, one after another (about ten minutes on two idle cores, two with --quick); puts
 what each prints between its marks, `<!-- bench NAME -->` and `<!-- end of bench NAME -->`.  Nothing else of the page is
 changed.  A command that fails leaves the page as it was.
 """
@@ -16,8 +16,9 @@ from pathlib import Path
 
 from marks import put
 
+from semalign.bench import BENCHES
+
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
-COMMANDS = ("alignment", "step", "infer", "study")
 
 
 def measured(name: str, threads: int | None, quick: bool) -> str:
@@ -42,14 +43,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description="Measure everything that docs/performance.md shows, and write it there."
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(COMMANDS)} [all]")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="; ".join(f"{name}: {what}" for name, what in BENCHES.items())
+    )
     parser.add_argument("--threads", type=int, help="threads to compute with [all]; 1 measures that thread's own time")
     parser.add_argument("--quick", action="store_true", help="fewer rounds and sizes")
     arguments = parser.parse_args()
-    unknown = set(arguments.names) - set(COMMANDS)
+    unknown = set(arguments.names) - set(BENCHES)
     if unknown:
-        parser.error(f"there is no bench {sorted(unknown)[0]}, known: {', '.join(COMMANDS)}")
-    found = {name: measured(name, arguments.threads, arguments.quick) for name in arguments.names or COMMANDS}
+        parser.error(f"there is no bench {sorted(unknown)[0]}, known: {', '.join(BENCHES)}")
+    found = {name: measured(name, arguments.threads, arguments.quick) for name in arguments.names or BENCHES}
     page = PAGE.read_text()
     for name, text in found.items():
         page = put(page, f"bench {name}", text)

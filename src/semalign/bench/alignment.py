@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from semalign.bench.counting import Counts, count
 from semalign.bench.machine import Machine, measure_machine
-from semalign.bench.tables import Table, markdown_tables
+from semalign.bench.tables import Cell, Columns, Row, Table, markdown_tables, table_of
 from semalign.bench.timing import clock_of, ratio, seconds, take_turns
 from semalign.model.alignment import Alignment, DecoderAlignment, EncoderAlignment, SingleTokenWarning
 from semalign.model.feed_forward import add_feed_forward
@@ -323,116 +323,80 @@ def machine_line(found: dict[str, Any]) -> str:
 
 def alignment_tables(found: dict[str, Any]) -> list[Table]:
     """Return the measurements as titled tables of text."""
-    result = [_encoder_table(found["encoder"]), _counts_table(found["encoder"]), _decoder_table(found["decoder"])]
-    return result + [_growth_table(name, rows) for name, rows in found["growth"].items()]
+    encoder, decoder = found["encoder"], found["decoder"]
+    return [
+        table_of("Encoder alignment, forward and backward (ratios: lean / ours)", _ENCODER, encoder),
+        table_of("Encoder alignment, operations and bytes of one forward and backward", _COUNTS, encoder),
+        table_of("Decoder alignment, forward and backward (cosine, the recommended preset)", _DECODER, decoder),
+        *(
+            table_of(_GROWTH_TITLES[name], [(name, _number(name, digits=0)), *_GROWTH], rows)
+            for name, rows in found["growth"].items()
+        ),
+    ]
 
 
-def _site(row: dict[str, Any]) -> str:
+def _site(row: Row) -> str:
     own = ", own texts" if row.get("texts") == "own" else ""
     return f"{row['channels']}, {row['heads']}, {row['positions']}{own}"
 
 
-def _encoder_table(rows: list[dict[str, Any]]) -> Table:
-    columns = ["C, H, N", "T", "form", "lean ms", "ours ms", "ratio", "if folded", "over products", "forward, cached"]
-    cells = [
-        [
-            _site(row),
-            str(row["tokens"]),
-            row["form"],
-            f"{row['train_ms']['lean']:.2f}",
-            f"{row['train_ms']['auto']:.2f}",
-            f"{row['train_ratio']:.2f}",
-            f"{row['train_ratio_folded']:.2f}",
-            f"{row['over_products']:.2f}",
-            f"{row['inference_ratio']:.2f}",
-        ]
-        for row in rows
-    ]
-    return Table("Encoder alignment, forward and backward (ratios: lean / ours)", columns, cells)
+def _milliseconds(kind: str) -> Cell:
+    return lambda row: f"{row['train_ms'][kind]:.2f}"
 
 
-def _counts_table(rows: list[dict[str, Any]]) -> Table:
-    columns = [
-        "C, H, N",
-        "T",
-        "GFLOP lean",
-        "ours",
-        "MB touched lean",
-        "ours",
-        "peak MB lean",
-        "folded",
-        "share",
-        "% of peak",
-        "over floor",
-    ]
-    cells = []
-    for row in rows:
-        lean, ours, folded = (row["counts"][name] for name in ("lean", "auto", "folded"))
-        cells.append(
-            [
-                _site(row),
-                str(row["tokens"]),
-                f"{lean['flops'] / 1e9:.2f}",
-                f"{ours['flops'] / 1e9:.2f}",
-                f"{lean['bytes_touched'] / 1e6:.0f}",
-                f"{ours['bytes_touched'] / 1e6:.0f}",
-                f"{lean['peak_bytes'] / 1e6:.1f}",
-                f"{folded['peak_bytes'] / 1e6:.1f}",
-                f"{row['peak_bytes_ratio_folded']:.2f}",
-                f"{100 * row['share_of_gemm_peak']:.0f}",
-                f"{row['over_floor']:.2f}",
-            ]
-        )
-    return Table("Encoder alignment, operations and bytes of one forward and backward", columns, cells)
+def _number(name: str, factor: float = 1, digits: int = 2) -> Cell:
+    return lambda row: f"{factor * row[name]:.{digits}f}"
 
 
-def _decoder_table(rows: list[dict[str, Any]]) -> Table:
-    columns = [
-        "C, H, N",
-        "T",
-        "attention lean ms",
-        "ours ms",
-        "ratio",
-        "block lean ms",
-        "ours ms",
-        "ratio",
-        "FFN % of time",
-        "FFN % of FLOP",
-    ]
-    cells = [
-        [
-            _site(row),
-            str(row["tokens"]),
-            f"{row['train_ms']['lean attention']:.2f}",
-            f"{row['train_ms']['our attention']:.2f}",
-            f"{row['attention_ratio']:.2f}",
-            f"{row['train_ms']['lean block']:.2f}",
-            f"{row['train_ms']['our block']:.2f}",
-            f"{row['block_ratio']:.2f}",
-            f"{100 * row['ffn_share_of_time']:.0f}",
-            f"{100 * row['ffn_share_of_flops']:.0f}",
-        ]
-        for row in rows
-    ]
-    return Table("Decoder alignment, forward and backward (cosine, the recommended preset)", columns, cells)
+def _count(kind: str, name: str, unit: float, digits: int) -> Cell:
+    return lambda row: f"{row['counts'][kind][name] / unit:.{digits}f}"
 
 
-def _growth_table(name: str, rows: list[dict[str, Any]]) -> Table:
-    titles = {
-        "positions": "Growth in positions (C = 128, H = 4, T = 11)",
-        "tokens": "Growth in tokens (C = 128, H = 4, N = 1200)",
-        "masked": "Sentences masked out for every image (C = 128, H = 4, N = 1200, T = 6)",
-    }
-    cells = []
-    for row in rows:
-        work = row["positions"] * row["tokens"]
-        cells.append(
-            [
-                str(row[name]),
-                f"{row['ms']:.3f}",
-                f"{1e6 * row['ms'] / (BATCH * work):.1f}",
-                f"{row['flops'] / 1e6:.1f}",
-                f"{row['peak_bytes'] / 1e6:.2f}",
-            ]
-        )
-    return Table(titles[name], [name, "ms", "ns per position and token", "MFLOP", "peak MB"], cells)
+_SITE_COLUMNS: Columns = [("C, H, N", _site), ("T", lambda row: str(row["tokens"]))]
+_ENCODER: Columns = [
+    *_SITE_COLUMNS,
+    ("form", lambda row: str(row["form"])),
+    ("lean ms", _milliseconds("lean")),
+    ("ours ms", _milliseconds("auto")),
+    ("ratio", _number("train_ratio")),
+    ("if folded", _number("train_ratio_folded")),
+    ("over products", _number("over_products")),
+    ("forward, cached", _number("inference_ratio")),
+]
+_COUNTS: Columns = [
+    *_SITE_COLUMNS,
+    ("GFLOP lean", _count("lean", "flops", 1e9, 2)),
+    ("ours", _count("auto", "flops", 1e9, 2)),
+    ("MB touched lean", _count("lean", "bytes_touched", 1e6, 0)),
+    ("ours", _count("auto", "bytes_touched", 1e6, 0)),
+    ("peak MB lean", _count("lean", "peak_bytes", 1e6, 1)),
+    ("folded", _count("folded", "peak_bytes", 1e6, 1)),
+    ("share", _number("peak_bytes_ratio_folded")),
+    ("% of peak", _number("share_of_gemm_peak", 100, 0)),
+    ("over floor", _number("over_floor")),
+]
+_DECODER: Columns = [
+    *_SITE_COLUMNS,
+    ("attention lean ms", _milliseconds("lean attention")),
+    ("ours ms", _milliseconds("our attention")),
+    ("ratio", _number("attention_ratio")),
+    ("block lean ms", _milliseconds("lean block")),
+    ("ours ms", _milliseconds("our block")),
+    ("ratio", _number("block_ratio")),
+    ("FFN % of time", _number("ffn_share_of_time", 100, 0)),
+    ("FFN % of FLOP", _number("ffn_share_of_flops", 100, 0)),
+]
+_GROWTH: Columns = [
+    ("ms", _number("ms", digits=3)),
+    (
+        "ns per position and token",
+        lambda row: f"{1e6 * row['ms'] / (BATCH * row['positions'] * row['tokens']):.1f}",
+    ),
+    ("MFLOP", _number("flops", 1e-6, 1)),
+    ("peak MB", _number("peak_bytes", 1e-6)),
+]
+_GROWTH_TITLES = {
+    "positions": "Growth in positions (C = 128, H = 4, T = 11)",
+    "tokens": "Growth in tokens (C = 128, H = 4, N = 1200)",
+    "masked": "Sentences masked out for every image (C = 128, H = 4, N = 1200, T = 6)",
+}

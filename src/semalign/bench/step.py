@@ -23,7 +23,7 @@ from semalign.api import open_source, resolve
 from semalign.bench.counting import count
 from semalign.bench.machine import measure_machine
 from semalign.bench.models import CASES, KINDS, models_of, step_call
-from semalign.bench.tables import Table, share_table
+from semalign.bench.tables import Columns, Row, Table, share_table, table_of
 from semalign.bench.timing import clock_of, ratio, seconds, take_turns
 from semalign.config import Options
 from semalign.data.batches import augmented_batch
@@ -253,30 +253,32 @@ def _precision_rows(rounds: int) -> list[dict[str, Any]]:
 
 def step_tables(found: dict[str, Any]) -> list[Table]:
     """Return the measurements as tables."""
-    loop = found["loop"]
-    recording = "-" if loop["recording_ms"] is None else f"{loop['recording_ms']:.1f}"
     tables = [
         share_table("What text guidance adds to a training step", found["text"]),
-        Table(
-            "Our loop beside a bare loop of the same model",
-            ["batch", "bare ms", "ours ms", "augmenting ms", "a recording step ms", "over bare %", "with recording %"],
-            [
-                [
-                    f"{loop['steps']} steps",
-                    f"{loop['bare_ms']:.1f}",
-                    f"{loop['ours_ms']:.1f}",
-                    f"{loop['augment_ms']:.1f}",
-                    f"{recording} (one in {loop['record_every']})",
-                    f"{100 * loop['over_bare']:.1f} ± {100 * loop['spread']:.1f}",
-                    f"{100 * loop['with_recording']:.1f}",
-                ]
-            ],
-        ),
+        table_of("Our loop beside a bare loop of the same model", _LOOP, [found["loop"]]),
     ]
     if found["precision"]:
-        rows = [
-            [row["case"], *(f"{row['ms'][name]:.1f}" for name in ("float32", "bf16")), f"{row['ratio']:.2f}"]
-            for row in found["precision"]
-        ]
-        tables.append(Table("bf16 products (train.precision)", ["model", "float32 ms", "bf16 ms", "ratio"], rows))
+        tables.append(table_of("bf16 products (train.precision)", _PRECISION, found["precision"]))
     return tables
+
+
+def _recording_step(row: Row) -> str:
+    taken = "-" if row["recording_ms"] is None else f"{row['recording_ms']:.1f}"
+    return f"{taken} (one in {row['record_every']})"
+
+
+_LOOP: Columns = [
+    ("batch", lambda row: f"{row['steps']} steps"),
+    ("bare ms", lambda row: f"{row['bare_ms']:.1f}"),
+    ("ours ms", lambda row: f"{row['ours_ms']:.1f}"),
+    ("augmenting ms", lambda row: f"{row['augment_ms']:.1f}"),
+    ("a recording step ms", _recording_step),
+    ("over bare %", lambda row: f"{100 * row['over_bare']:.1f} ± {100 * row['spread']:.1f}"),
+    ("with recording %", lambda row: f"{100 * row['with_recording']:.1f}"),
+]
+_PRECISION: Columns = [
+    ("model", lambda row: str(row["case"])),
+    ("float32 ms", lambda row: f"{row['ms']['float32']:.1f}"),
+    ("bf16 ms", lambda row: f"{row['ms']['bf16']:.1f}"),
+    ("ratio", lambda row: f"{row['ratio']:.2f}"),
+]

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from semalign.api import resolve
-from semalign.bench.tables import Table
+from semalign.bench.tables import Columns, Table, table_of
 from semalign.bench.timing import ratio, seconds
 from semalign.config import Options
 from semalign.execution import Execution
@@ -126,14 +126,10 @@ def planned(layout: Layout, number: int, options: Options) -> list[PlannedRun]:
 
 def study_tables(found: dict[str, Any]) -> list[Table]:
     """Return the measurements as a table."""
-    columns = ["processes x threads", "seconds per finished run", "runs an hour", "over 1 x 1"]
-    rows = [
-        [
-            f"{row['processes']} x {row['threads']}",
-            f"{row['seconds_per_run']:.2f}",
-            f"{row['runs_per_hour']:.0f}",
-            f"{row['ratio']:.2f} ± {row['spread']:.2f}",
-        ]
-        for row in found["layouts"]
+    columns: Columns = [
+        ("processes x threads", lambda row: f"{row['processes']} x {row['threads']}"),
+        ("seconds per finished run", lambda row: f"{row['seconds_per_run']:.2f}"),
+        ("runs an hour", lambda row: f"{row['runs_per_hour']:.0f}"),
+        ("over 1 x 1", lambda row: f"{row['ratio']:.2f} ± {row['spread']:.2f}"),
     ]
-    return [Table(f"Runs an hour on {found['cpus']} processors ({found['device']})", columns, rows)]
+    return [table_of(f"Runs an hour on {found['cpus']} processors ({found['device']})", columns, found["layouts"])]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
-__all__ = ["Table", "markdown_tables", "share_table"]
+__all__ = ["Cell", "Columns", "Row", "Table", "markdown_tables", "share_table", "table_of"]
+
+Row: TypeAlias = Mapping[str, Any]
+Cell: TypeAlias = Callable[[Row], str]
+Columns: TypeAlias = Sequence[tuple[str, Cell]]
 
 
 class Table(NamedTuple):
@@ -38,27 +42,34 @@ def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def share_table(title: str, rows: list[dict[str, Any]]) -> Table:
+def table_of(title: str, columns: Columns, rows: Iterable[Row]) -> Table:
+    """Return a table of measurements: each column is a title and what it shows of a row.
+
+    >>> table_of("a title", [("what", lambda row: row["name"]), ("ms", lambda row: f"{row['ms']:.1f}")], [
+    ...     {"name": "step", "ms": 1.53}])
+    Table(title='a title', columns=['what', 'ms'], rows=[['step', '1.5']])
+    """
+    return Table(title, [name for name, _ in columns], [[show(row) for _, show in columns] for row in rows])
+
+
+def share_table(title: str, rows: list[Row]) -> Table:
     """Return the table of what text guidance adds, from rows as `semalign.bench.step.text_shares` gives."""
-    columns = [
-        "model",
-        "with text ms",
-        "text removed ms",
-        "without ms",
-        "cross attention +%",
-        "guidance +%",
-        "of the operations +%",
-        "guidance +%",
+
+    def milliseconds(kind: str) -> Cell:
+        return lambda row: f"{row['ms'][kind]:.1f}"
+
+    def added(part: str) -> Cell:
+        return lambda row: f"{100 * row[f'{part}_time']:.1f} ± {100 * row[f'{part}_spread']:.1f}"
+
+    def operations(part: str) -> Cell:
+        return lambda row: f"{100 * row[f'{part}_flops']:.1f}"
+
+    columns: Columns = [
+        ("model", lambda row: str(row["case"])),
+        *((f"{kind} ms", milliseconds(kind)) for kind in ("with text", "text removed", "without")),
+        ("cross attention +%", added("attention")),
+        ("guidance +%", added("guidance")),
+        ("of the operations +%", operations("attention")),
+        ("guidance +%", operations("guidance")),
     ]
-    cells = [
-        [
-            row["case"],
-            *(f"{row['ms'][kind]:.1f}" for kind in ("with text", "text removed", "without")),
-            f"{100 * row['attention_time']:.1f} ± {100 * row['attention_spread']:.1f}",
-            f"{100 * row['guidance_time']:.1f} ± {100 * row['guidance_spread']:.1f}",
-            f"{100 * row['attention_flops']:.1f}",
-            f"{100 * row['guidance_flops']:.1f}",
-        ]
-        for row in rows
-    ]
-    return Table(title, columns, cells)
+    return table_of(title, columns, rows)

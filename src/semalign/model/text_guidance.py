@@ -378,15 +378,16 @@ def add_text_guidance(
     if places is not None and not places:
         raise ConfigError("add_text_guidance got places without a path, expected at least one")
     found = match_places(backbone, places) if places is not None else find_places(backbone, stages, per)
+    for path, (_, place) in found.items():
+        if isinstance(heads, int) and heads > 0 and place.dim % heads:
+            raise ConfigError(
+                f"add_text_guidance got heads={heads}, which does not divide the width {place.dim} of '{path}', "
+                "expected a common divisor of all widths"
+            )
     like = next((p for p in backbone.parameters() if p.is_floating_point()), torch.empty(0))
+    settings: dict[str, Any] = {"preset": preset, "form": form, "allow_dead": allow_dead, **knobs}
     alignments = {
-        path: (
-            site,
-            place,
-            _alignment(path, place, text_dim, heads, preset=preset, form=form, allow_dead=allow_dead, knobs=knobs).to(
-                like.device, like.dtype
-            ),
-        )
+        path: (site, place, EncoderAlignment(place.dim, text_dim, heads, **settings).to(like.device, like.dtype))
         for path, (site, place) in found.items()
     }
     for name in ("text", "is_padding"):
@@ -396,25 +397,6 @@ def add_text_guidance(
                 "expected none: guide the part of it that sees the image alone"
             )
     return TextGuided(backbone, alignments)
-
-
-def _alignment(
-    path: str,
-    place: Place,
-    text_dim: int,
-    heads: int,
-    *,
-    preset: str,
-    form: AlignmentForm,
-    allow_dead: bool,
-    knobs: Mapping[str, object],
-) -> EncoderAlignment:
-    if isinstance(heads, int) and heads > 0 and place.dim % heads:
-        raise ConfigError(
-            f"add_text_guidance got heads={heads}, which does not divide the width {place.dim} of '{path}', expected a "
-            "common divisor of all widths"
-        )
-    return EncoderAlignment(place.dim, text_dim, heads, preset=preset, form=form, allow_dead=allow_dead, **dict(knobs))
 
 
 def remove_text_guidance(model: nn.Module) -> nn.Module:

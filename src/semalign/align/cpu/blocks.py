@@ -14,21 +14,6 @@ from torch import Tensor
 
 from semalign.align.attention import not_in_top_k
 
-__all__ = [
-    "Block",
-    "Settings",
-    "Space",
-    "accumulate",
-    "add_rows",
-    "cut_into_blocks",
-    "is_captured",
-    "keep_absent",
-    "product",
-    "softmax_",
-    "softmax_backward_",
-    "wide_dtype",
-]
-
 # What one block touches: measured best between 2 and 6 MB on cores with 1 MB of own and 32 MB of shared cache.
 BLOCK_BYTES = 4 << 20
 SMALLEST_BLOCK = 128
