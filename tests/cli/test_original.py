@@ -58,7 +58,7 @@ def test_converting(semalign: Semalign, checkpoint: Path) -> None:
     [
         (("nothing.pth",), "no checkpoint at nothing.pth, expected a file"),
         (("best.pth", "--option", "use_topk"), "--option got 'use_topk', expected NAME=VALUE such as use_topk=false"),
-        (("best.pth", "--option", "topk=3"), "--option topk is none of the constructor's that checkpoints lack"),
+        (("best.pth", "--option", "topk=3"), "--option topk is not an argument that checkpoints lack"),
         (("best.pth", "--option", "top_m=["), "--option got 'top_m=\\[', expected a plain value"),
         (("best.pth", "--as", "mine"), "--as got 'mine', expected original or semalign"),
         (("best.pth", "--part", "ema"), "best.pth has no part 'ema'"),

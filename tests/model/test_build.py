@@ -342,7 +342,7 @@ def test_options_that_do_not_fit_the_model(settings: list[str], message: str) ->
         ({"decoder_levels": (-1,)}, r"align\.decoder\.levels got \[-1\]"),
         ({"n_classes": 0}, "n_classes=0, expected at least 1"),
         ({"text_dim": 0}, "text_dim=0, expected an integer of at least 1"),
-        ({"encoder_knobs": {"temprature": 1}}, r"align\.encoder\.temprature is no known option, did you mean"),
+        ({"encoder_knobs": {"temprature": 1}}, r"align\.encoder\.temprature is unknown, did you mean"),
         ({"decoder_knobs": {"gate": {"learnable": 1}}}, "expected true or false"),
     ],
 )

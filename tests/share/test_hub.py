@@ -71,10 +71,10 @@ def test_the_same_command_again(trained: Path, tmp_path: Path) -> None:
 
     assert save_pretrained(trained, out) == out
     assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in out.iterdir()} == before
-    with pytest.raises(OutputError, match="holds something already"):
+    with pytest.raises(OutputError, match="is not empty"):
         save_pretrained(trained, out, license_name="mit")
     (out / "README.md").write_text("mine")
-    with pytest.raises(OutputError, match="holds something already"):
+    with pytest.raises(OutputError, match="is not empty"):
         save_pretrained(trained, out)
 
 
@@ -118,7 +118,7 @@ def test_the_card_of_an_open_vocabulary(data: Path, tmp_path: Path) -> None:
 def test_nothing_is_overwritten(trained: Path, tmp_path: Path) -> None:
     """A folder that holds something is left as it is; a folder without a run gives nothing."""
     (tmp_path / "mine").write_text("x")
-    with pytest.raises(OutputError, match="holds something already, expected none or an empty one"):
+    with pytest.raises(OutputError, match="is not empty, expected a new or an empty one"):
         save_pretrained(trained, tmp_path)
     with pytest.raises(CheckpointError, match="no checkpoint at"):
         save_pretrained(tmp_path, tmp_path / "out")

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from semalign.errors import TextError
 from semalign.text.bank import SentenceTokens, TextEncoder
-from semalign.text.clip import FAMILIES
+from semalign.text.clip import TOWERS
 from semalign.text.encoders import make_encoder
 from semalign.text.encoding import class_bank, class_token_bank, encode_bank, token_bank
 from semalign.text.folders import find_folder, offline
@@ -32,7 +32,7 @@ needs_all = [needs_transformers, needs_sentence_transformers]
 def towers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Any]]:
     """Return by model_type a folder and the whole model in it."""
     root = tmp_path_factory.mktemp("towers")
-    return {kind: (root / kind, save_tower(root / kind, kind)) for kind in FAMILIES}
+    return {kind: (root / kind, save_tower(root / kind, kind)) for kind in TOWERS}
 
 
 @pytest.fixture(scope="module")
@@ -68,11 +68,11 @@ def by_library(model: Any, folder: Path, sentences: list[str]) -> Tensor:
 
 
 @needs_transformers
-@pytest.mark.parametrize("kind", FAMILIES)
+@pytest.mark.parametrize("kind", TOWERS)
 def test_vectors_are_those_of_the_whole_model(kind: str, towers: dict[str, tuple[Path, Any]]) -> None:
     """The tower alone gives what the whole model's get_text_features gives, at unit norm; its width is the space's."""
     folder, model = towers[kind]
-    encoder = make_encoder(f"{FAMILIES[kind].kind}:{folder}")
+    encoder = make_encoder(f"{TOWERS[kind].kind}:{folder}")
 
     vectors = encoder.encode(SENTENCES)
 
@@ -86,7 +86,7 @@ def test_vectors_are_those_of_the_whole_model(kind: str, towers: dict[str, tuple
 
 
 @needs_transformers
-@pytest.mark.parametrize("kind", [kind for kind in FAMILIES if kind != "siglip2"])
+@pytest.mark.parametrize("kind", [kind for kind in TOWERS if kind != "siglip2"])
 def test_tokens_lie_in_the_space_of_sentences(kind: str, towers: dict[str, tuple[Path, Any]]) -> None:
     """A token is its last hidden state through the head that makes sentences, without marks and padding."""
     folder, model = towers[kind]

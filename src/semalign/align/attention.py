@@ -1,7 +1,7 @@
 """Cross attention from visual positions to text tokens.
 
-Free functions of projected queries, keys and values, with explicit padding.  Knows nothing of projections, gates or
-residuals.  Two forms of one function: ``reference`` computes the weights plainly in float64, ``sdpa`` calls torch's
+Free functions of projected queries, keys and values, with explicit padding.  They do not depend on projections, gates
+or residuals.  Two forms of one function: ``reference`` computes the weights plainly in float64, ``sdpa`` calls torch's
 fused kernel and never holds the weights.
 
 A batch axis written ``#batch`` is the batch or 1: a text shared by all images has its keys and values once.
@@ -44,9 +44,9 @@ def has_text(is_padding: Bool[Tensor, "#batch tokens"]) -> Bool[Tensor, " #batch
 def silence_padding(
     rows: Float[Tensor, "#batch tokens dim"], is_padding: Bool[Tensor, "#batch tokens"]
 ) -> Float[Tensor, "#batch tokens dim"]:
-    """Return ``rows`` with padded rows set to 0, whatever stood there, NaN and infinities included.
+    """Return ``rows`` with padded rows set to 0, also where they hold NaN or infinities.
 
-    Not a product with the mask: 0 * NaN is NaN, in the values and again in the gradients of whatever projects the rows.
+    A product with the mask is not enough: 0 * NaN is NaN, in the values and in the gradients of a projection.
     Rows shared by all images (batch 1) under a mask per image become 0 where they are padding for every image.
     """
     if rows.shape[0] == 1 and is_padding.shape[0] > 1:
@@ -114,7 +114,7 @@ def mix_values(
     value: Float[Tensor, "#batch tokens dim"],
     is_padding: Bool[Tensor, "#batch tokens"] | None = None,
 ) -> Float[Tensor, "batch positions dim"]:
-    """Return concat_h(weights_h v_h); a padded row of ``value`` counts as 0 whatever stands there."""
+    """Return concat_h(weights_h v_h); a padded row of ``value`` counts as 0, also where it holds NaN."""
     if is_padding is not None:
         value = silence_padding(_per_image(value, is_padding), is_padding)
     mixed = weights @ _split(value, weights.shape[1])

@@ -1,6 +1,6 @@
 """The gate: g = act(theta), and the residual that adds a gated branch.
 
-Free functions of tensors and numbers.  Knows nothing of attention or of modules.
+Free functions of tensors and numbers.  They do not depend on attention or modules.
 """
 
 from __future__ import annotations

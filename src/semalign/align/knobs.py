@@ -1,6 +1,6 @@
 """From a preset and changes to the checked settings of one alignment site.
 
-It knows nothing of torch, of modules and of files.
+It does not depend on torch, modules or files.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def resolve_knobs(preset: str, side: Side, **knobs: object) -> AlignmentKnobs:
 
     * another ``similarity`` without ``temperature.base`` takes that similarity's default base (`DEFAULT_BASE`);
     * ``temperature.bound="none"`` drops the bounds;
-    * a temperature made learnable starts where the preset's recipe says, unless ``temperature.init`` is given;
+    * a temperature made learnable starts at the value of the preset's recipe, unless ``temperature.init`` is given;
     * a temperature or gate made fixed stays at its ``init``, the preset's or the given one.
 
     Args:
@@ -120,7 +120,7 @@ def _flatten(side: str, knobs: Mapping[str, object]) -> dict[str, object]:
             entries = [(underscored.get(key, key), value)]
         for name, entry in entries:
             if name not in KNOB_NAMES:
-                raise ConfigError(f"align.{side}.{name} is no known option{nearest(name, KNOB_NAMES)}")
+                raise ConfigError(f"align.{side}.{name} is unknown{nearest(name, KNOB_NAMES)}")
             if name in flat:
                 raise ConfigError(f"align.{side}.{name} is given twice, expected once")
             flat[name] = entry
@@ -132,7 +132,7 @@ def _checked(side: str, name: str, value: object) -> Any:
     where = f"align.{side}.{name}={value!r}"
     if name in _CHOICES:
         if not isinstance(value, str) or value not in _CHOICES[name]:
-            raise ConfigError(f"{where} is no known choice{nearest(str(value), _CHOICES[name])}")
+            raise ConfigError(f"{where} is unknown{nearest(str(value), _CHOICES[name])}")
         if name == "residual" and side == "encoder" and value != "plain":
             raise ConfigError(f"{where} is for the decoder, expected 'plain': the encoder has no norm and no FFN")
         return value
@@ -144,16 +144,18 @@ def _checked(side: str, name: str, value: object) -> Any:
         if value is None:
             return None
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ConfigError(f"{where} is no token count, expected an integer of at least 1, or none for all tokens")
+            raise ConfigError(
+                f"{where} is not a number of tokens, expected an integer of at least 1, or none for all tokens"
+            )
         return value
     if name == "temperature.bounds":
         if value is None:
             return None
         if not isinstance(value, list | tuple) or len(value) != 2:
-            raise ConfigError(f"{where} are no bounds, expected [lowest, highest] in the log domain")
+            raise ConfigError(f"{where} are not bounds, expected [lowest, highest] in the log domain")
         low, high = (_number(where, bound) for bound in value)
         if not low < high:
-            raise ConfigError(f"{where} are no bounds, expected the first below the second")
+            raise ConfigError(f"{where} are not bounds, expected the first below the second")
         return (low, high)
     return _number(where, value)
 

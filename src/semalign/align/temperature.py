@@ -1,6 +1,6 @@
 """The temperature: scale = base * exp(l), its bounds and whether it can learn.
 
-Free functions of tensors and numbers.  Knows nothing of modules, optimizers or which site a temperature belongs to.
+Free functions of tensors and numbers.  They do not depend on modules, optimizers or the site of a temperature.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def check_live(
         known: the state that was warned of before; it is not warned of again.
 
     Returns:
-        What `liveness` says.
+        The state, as by `liveness`.
 
     Raises:
         ConfigError: l is outside a clamp bound and ``allow_dead`` is false.

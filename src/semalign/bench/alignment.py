@@ -1,7 +1,7 @@
 """`semalign bench alignment`: our alignment against a lean unfolded form and against its own two bare products.
 
 The lean form is the yardstick: linear maps, torch's fused attention, a linear map with the gate in its weights, and the
-residual sum, without a copy that could be spared.  It has our modules' weights and gives their numbers.
+residual sum, without a copy that could be avoided.  It has the weights of our modules and computes the same.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def bench_alignment(
 
     Args:
         quick: fewer rounds, token counts and no growth; for a first look.
-        progress: told what is being measured.
+        progress: called with what is being measured.
         growth: also the growth in positions, tokens and masked-out sentences.
 
     Returns:

@@ -1,6 +1,6 @@
 """Operations and bytes of a function, counted and therefore the same on every run.
 
-Knows nothing of what the function computes.
+It does not depend on what the function computes.
 """
 
 from __future__ import annotations

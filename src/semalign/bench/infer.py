@@ -19,7 +19,7 @@ def bench_infer(*, quick: bool = False, progress: Callable[[str], None] = lambda
 
     Args:
         quick: fewer rounds, for a first look.
-        progress: told what is being measured.
+        progress: called with what is being measured.
 
     Returns:
         ``{format, machine, text}`` of plain numbers: times in milliseconds, shares as fractions.

@@ -1,6 +1,6 @@
 """What this machine can do at most, measured: products per second and bytes per second.
 
-Knows nothing of alignments.
+It does not depend on alignments.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The models whose steps are compared: guided by text, with the text's branches removed, and without all it brought.
+"""The models whose steps are compared: guided by text, with the text branches removed, and without text.
 
-Knows nothing of timing.
+It does not depend on timing.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ def bench_step(
         quick: fewer rounds, for a first look.
         data: what the loop is measured on: a folder, or "scenes".
         settings: options of the loop's run as "a.b=c"; by default images of 144 x 192.
-        progress: told what is being measured.
+        progress: called with what is being measured.
 
     Returns:
         ``{format, machine, text, loop, precision}`` of plain numbers: times in milliseconds, shares as fractions.

@@ -72,7 +72,7 @@ def bench_study(
         settings: options of the runs as "a.b=c".
         device: where the runs compute; on a GPU all processes share it.
         workers: most processes at a time, by default one per processor.
-        progress: told what is being measured.
+        progress: called with what is being measured.
 
     Returns:
         ``{format, cpus, steps, layouts}`` of plain numbers; a ratio is the median over rounds of runs per hour over

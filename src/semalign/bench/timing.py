@@ -1,4 +1,4 @@
-"""Times of several functions in one run.  Knows nothing of what they compute."""
+"""Times of several functions in one run.  It does not depend on what they compute."""
 
 from __future__ import annotations
 

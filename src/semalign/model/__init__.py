@@ -1,1 +1,1 @@
-"""The segmenter and its parts; it knows nothing of data sets, training or files."""
+"""The segmenter and its parts; it does not depend on data sets, training or files."""

@@ -205,7 +205,7 @@ class Alignment(nn.Module):
         return cheapest_form(call) == "folded"
 
     def _is_one_node(self, source: Tensor, text: Tensor) -> bool:
-        """Say whether projections, fold and attention may be one node of the graph: nobody asks for what is between."""
+        """Say whether projections, fold and attention may be one node of the graph: no hook needs what is between."""
         if not torch.is_grad_enabled() or not runs_in_blocks(source):
             return False
         layers = (self.q_proj, self.k_proj, self.v_proj, self.o_proj)
@@ -289,7 +289,7 @@ class Alignment(nn.Module):
 
     @torch.no_grad()
     def _observe(self, source: Tensor, text: Tensor, is_padding: Tensor | None) -> None:
-        """Compute queries, keys and attention weights once more, for whoever asked to see them."""
+        """Compute queries, keys and attention weights once more, for ``save_attention`` and `recording`."""
         if is_padding is not None:
             text = silence_padding(text, is_padding)
         exact = self.form == "reference"
@@ -321,7 +321,7 @@ class EncoderAlignment(Alignment):
     """Light cross attention to text inside a visual encoder (the source document's SSA-lite).
 
     y = x + g * has_text * (concat_h(weights_h v_h) Wo + bo) with weights = softmax over tokens of scale * s(q_h, k_h).
-    No norm and no FFN.  An image without text comes back as it went in, to the bit.
+    No norm and no FFN.  An image without text is returned unchanged, bit for bit.
 
     Args:
         dim: channels C of the visual features.

@@ -75,7 +75,7 @@ def make_backbone(name: str, *, size: str, options: Mapping[str, Any] | None = N
         CheckpointError: the folder holds no such model, or its weights do not fit.
     """
     library, colon, model = name.partition(":")
-    # What the libraries draw comes from one stream, whatever was drawn before.
+    # What the libraries draw comes from one stream, independent of earlier draws.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "init", "backbone"))
         if colon and library == "timm":
@@ -89,7 +89,7 @@ def make_backbone(name: str, *, size: str, options: Mapping[str, Any] | None = N
         folder = Path(name)
         if not folder.is_dir():
             raise ConfigError(
-                f"model.backbone got '{name}', which is no folder, expected hf:NAME (NAME one of "
+                f"model.backbone got '{name}', which is not a folder, expected hf:NAME (NAME one of "
                 f"{', '.join(FAMILIES)}), timm:NAME, or a folder with config.json and model.safetensors"
             )
         return _read_hf(folder, options or {})
@@ -178,7 +178,7 @@ def _try_out(backbone: Backbone) -> None:
     try:
         with torch.no_grad():
             levels = BackboneEncoder(backbone).eval()(torch.zeros(1, 3, side, side))
-    except Exception as error:  # whatever the model's layers say of their sizes
+    except Exception as error:  # the kind depends on the model's layers
         raise ConfigError(
             f"the backbone {backbone.facts['config']['model_type']} cannot be run with its options, do its widths and "
             f"heads fit? {kind_and_line(error)}"
@@ -194,7 +194,7 @@ def _try_out(backbone: Backbone) -> None:
 
 
 def _ends(depth: int) -> list[int]:
-    """Return the last block of each quarter of ``depth`` blocks: what stands for four stages.
+    """Return the last block of each quarter of ``depth`` blocks: the four stages of a plain transformer.
 
     >>> _ends(12)
     [2, 5, 8, 11]
@@ -316,7 +316,7 @@ def _timm_backbone(name: str, options: Mapping[str, Any]) -> Backbone:
 class BackboneEncoder(nn.Module):
     """A backbone as the segmenter's visual encoder: four levels, finest first, for images of any size.
 
-    The image is padded with zeros (the mean colour) at the right and at the bottom where the backbone asks for sides
+    The image is padded with zeros (the mean color) at the right and at the bottom where the backbone asks for sides
     of some multiple, and the levels are cut to the image again.  A backbone of one stride is resampled to
     `LEVEL_STRIDES`.
 

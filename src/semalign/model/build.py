@@ -1,7 +1,7 @@
 """Builds a segmenter from plain keywords; the only module that holds sizes.
 
 Initial values are drawn per module from a stream named after the module's path, so that two models share the initial
-values of all modules they have in common, whatever else they hold.
+values of all modules they have in common, also where other modules differ.
 """
 
 from __future__ import annotations

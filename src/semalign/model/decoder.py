@@ -1,6 +1,6 @@
 """The decoder: project each level, align it with the text, fuse from coarse to fine, classify.
 
-It holds no sizes and knows nothing of where the features came from.  The fusion is that of a feature pyramid network
+It holds no sizes and does not depend on the source of the features.  The fusion is that of a feature pyramid network
 (Lin et al. 2017).
 """
 
@@ -92,7 +92,7 @@ class TextClassifier(nn.Module):
         """Return logits for the classes whose sentences ``class_features`` encodes.
 
         Raises:
-            TextError: there are no class sentences, or their width is another.
+            TextError: there are no class sentences, or their width does not fit.
         """
         dim = self.project.out_channels
         if class_features is None or class_features.ndim != 2 or class_features.shape[1] != dim:

@@ -1,7 +1,7 @@
 """`SemanticAlignmentModule`: the original's alignment under its own names, for its checkpoints and its callers.
 
 It holds both sides in one module as the original does, reproduces its numbers and departs from it only where the
-class's docstring says so.  New models use `semalign.model.alignment` instead.
+docstring of the class lists it.  New models use `semalign.model.alignment` instead.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ class SemanticAlignmentModule(nn.Module):
 
     The original's state dicts load as they are, with names and shapes unchanged.
 
-    Where it departs from the original, which is wrong there:
+    Departures from the original, which is wrong in these cases:
 
     * Any all-zero row of the text is padding, also in the middle.  The original cuts the text of the encoder side to
-      the longest count of real rows, which drops real tokens that stand behind padding.
+      the longest count of real rows, which drops real tokens behind padding.
     * An image without text (all rows zero) leaves ``forward_ssa`` as it came, to the bit, and ``forward`` with the
       branch left out, z = norm2(norm1(x)), values and gradients.  The 2025-11-03 version gives NaN.
     * A learnable temperature that the clamp makes dead (gradient exactly 0) is refused, at construction and after

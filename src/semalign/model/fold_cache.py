@@ -1,4 +1,4 @@
-"""A folded bank that is kept from call to call, and how it is told that it still holds."""
+"""A folded bank that is kept from call to call, and how it is recognised as still valid."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ register_optimizer_step_post_hook(_count_step)
 class CachedFold(NamedTuple):
     """A folded bank and what it was made of.
 
-    Weights are told by address, by version, which every in-place change raises, under `no_grad` too, and by the number
-    of optimizer steps in this process; only writing in place through ``.data`` escapes.  The aliases keep the addresses
-    from being used again.  Text and mask are compared by value: they are small, and often new tensors with the old
-    content.
+    Weights are recognised by address, by version, which every in-place change raises, under `no_grad` too, and by the
+    number of optimizer steps in this process; only writing in place through ``.data`` is not noticed.  The aliases keep
+    the addresses from being used again.  Text and mask are compared by value: they are small, and often new tensors
+    with the old content.
     """
 
     stamps: list[tuple[int, int]]

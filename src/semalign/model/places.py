@@ -25,8 +25,8 @@ class Place:
     Attributes:
         dim: channels C.
         layout: "channels-first" B x C x H x W, "channels-last" B x H x W x C, "tokens" B x N x C (three axes are always
-            this); "auto" tells them by their axes and refuses an output whose axes leave it open.
-        prefix_tokens: class and register tokens that stand before the N positions; they are left as they are.
+            this); "auto" infers it from the axes and refuses an ambiguous output.
+        prefix_tokens: class and register tokens before the N positions; they are not aligned.
     """
 
     dim: int
@@ -112,7 +112,7 @@ def _family_stages(backbone: nn.Module) -> dict[int, list[tuple[str, Place]]]:
 
 
 def _prefix_tokens(backbone: nn.Module) -> int:
-    """Return how many class and register tokens stand before the positions."""
+    """Return how many class and register tokens come before the positions."""
     return sum(
         parameter.shape[1]
         for name, parameter in backbone.named_parameters()

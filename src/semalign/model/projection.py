@@ -28,7 +28,7 @@ def is_listened_to(module: nn.Module) -> bool:
 
 
 def is_its_weight(layer: nn.Linear) -> bool:
-    """Return whether the layer is a product with its weight and no more: no adapter, and nobody who listens to it."""
+    """Return whether the layer is a product with its weight and no more: without adapter or hooks."""
     return type(layer).forward is nn.Linear.forward and "forward" not in vars(layer) and not is_listened_to(layer)
 
 

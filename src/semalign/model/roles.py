@@ -15,7 +15,7 @@ Role = Literal["weight", "norm_bias", "temperature", "gate"]
 def parameter_role(name: str, owner: nn.Module) -> Role:
     """Return what a parameter is for, so that an optimizer can treat the roles apart.
 
-    An owner says it itself by a mapping ``parameter_roles`` from its parameters' names to roles.  Else a parameter
+    An owner may declare it by a mapping ``parameter_roles`` from its parameters' names to roles.  Otherwise a parameter
     named ``log_scale`` is a ``"temperature"``, any other vector or scalar is ``"norm_bias"`` and the rest ``"weight"``.
 
     Args:

@@ -1,6 +1,6 @@
 """The whole model: image, text and depth in, class logits out.
 
-A part receives its parts already built; it knows nothing of sizes, data sets or training.
+A part receives its parts already built; it does not depend on sizes, data sets or training.
 """
 
 from __future__ import annotations

@@ -159,13 +159,13 @@ class _Hook:
         if len(fits) > 1:
             raise ConfigError(
                 f"the guided place '{self.path}' gives features of shape {shape}, in which two axes have its "
-                f"{place.dim} channels, expected one: say which by places={{..., Place({place.dim}, 'channels-first')}}"
+                f"{place.dim} channels, expected one: name it by places={{..., Place({place.dim}, 'channels-first')}}"
             )
         return fits[0]  # type: ignore[return-value]
 
 
 def _grid(positions: int, arguments: Sequence[Any], image: tuple[int, int] | None) -> tuple[int, int] | None:
-    """Return height and width of a row of positions: as the block was told them, else as patches of the image."""
+    """Return height and width of a row of positions: from the arguments of the block, else as patches of the image."""
     pairs = [tuple(a) for a in arguments if isinstance(a, tuple | list | torch.Size) and len(a) == 2]
     pairs += list(itertools.pairwise(arguments))
     for pair in pairs:
@@ -337,9 +337,9 @@ def add_text_guidance(
 ) -> TextGuided:
     """Let text into a backbone: y = x + g * has_text * attention(x, text) on the output of each place.
 
-    The backbone itself is not changed but for hooks on its places: its modules, its parameters' names and their values
-    stay.  With gate 0 (``gate_init=0.0``) it gives what it gave before, to the bit, and learns to use the text from
-    there.  `remove_text_guidance` takes the hooks away again.
+    Only hooks are added to the backbone, on its places: its modules, parameters and their names stay the same.
+    With gate 0 (``gate_init=0.0``) its output is the same as before, bit for bit, and it learns to use the text from
+    there.  `remove_text_guidance` removes the hooks again.
 
     Args:
         backbone: a model of Hugging Face's transformers (Swin, Swin-v2, ConvNeXt, ConvNeXt-v2, PVT-v2, SegFormer,
@@ -349,7 +349,7 @@ def add_text_guidance(
         heads: attention heads; must divide the width of every place.
         preset: a name in `semalign.presets.PRESETS`.
         per: "block" guides every block of the stages, "stage" the last block of each.
-        places: the modules to be guided instead, by dotted path (``*`` stands for any one name between dots), and for
+        places: the modules to guide instead, by dotted path (``*`` stands for any one name between dots), and for
             each its channels or a `Place`; ``stages`` and ``per`` are not used then.
         form: how the alignment is computed, see `EncoderAlignment`.
         allow_dead: accept a learnable temperature that cannot learn, with a warning.

@@ -1,6 +1,6 @@
-"""The visual encoder: four stages of residual blocks, each block a place where text may enter.
+"""The visual encoder: four stages of residual blocks, and each block may be aligned with text.
 
-It holds no sizes (they stand in `semalign.model.build`) and knows nothing of what an alignment does with the text.
+Sizes are in `semalign.model.build`; what an alignment does with the text is up to the alignment.
 Plain 3 x 3 convolutions, because on CPUs they run several times more operations per second than depthwise ones.
 """
 

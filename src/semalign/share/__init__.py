@@ -1,1 +1,1 @@
-"""Trained runs as files for other programs.  It knows nothing of training and studies."""
+"""Trained runs as files for other programs.  It does not depend on training or studies."""

@@ -1,7 +1,7 @@
 """A trained run as a folder in the layout of the Hugging Face hub: config.json, model.safetensors, README.md.
 
 The weights file is the run's own (safetensors, never a pickle), so that what is shared is what was scored; the card is
-made from the run's facts and says nothing that they do not.
+made from the run's facts alone.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def save_pretrained(run: Path, out: Path, *, license_name: str | None = None) ->
     Args:
         run: a run's folder with its weights and result, or one of its weights files, whose scores are then not known.
         out: a folder that does not exist yet, is empty, or holds this very model already.
-        license_name: under what licence the weights are given, such as "cc-by-4.0"; None leaves it open, and says so.
+        license_name: the licence of the weights, such as "cc-by-4.0"; None: the card says that it is not stated.
 
     Returns:
         ``out``.
@@ -45,7 +45,7 @@ def save_pretrained(run: Path, out: Path, *, license_name: str | None = None) ->
     Raises:
         CheckpointError: the folder holds no run that has finished.
         ResultsError: its result is damaged.
-        OutputError: ``out`` holds something already, or cannot be written.
+        OutputError: ``out`` is not empty, or cannot be written.
     """
     trained = load_run(run)
     weights = run / WEIGHTS if run.is_dir() else run
@@ -56,8 +56,8 @@ def save_pretrained(run: Path, out: Path, *, license_name: str | None = None) ->
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         if _holds(out, weights, config, card):
             return out
-        raise OutputError(f"the folder {out} holds something already, expected none or an empty one: name another")
-    # The folder appears whole: a part of it, left by a kill, would stand in the way of the same command.
+        raise OutputError(f"the folder {out} is not empty, expected a new or an empty one: name another")
+    # The folder appears whole: a part of it, left by a kill, would make the same command fail.
     with write_folder_aside(out, "model", option="--out") as aside:
         with write_aside(aside / MODEL_FILE) as temporary:
             shutil.copyfile(weights, temporary)
@@ -128,7 +128,7 @@ def _download(name: str, revision: str | None, *, local_files_only: bool) -> Pat
 
 
 def config_of(run: TrainedRun) -> dict[str, Any]:
-    """Return what config.json says: how the model was built, and its classes as the hub's tools read them."""
+    """Return the content of config.json: how the model was built, and its classes as the hub's tools read them."""
     return {
         "format": FORMAT_VERSION,
         "library_name": "semalign",
@@ -154,7 +154,7 @@ def model_card(run: TrainedRun, result: RunResult | None, *, license_name: str |
     guided = "not guided by text" if text == "none" else f"guided by text ({_kind(str(text))})"
     backbone = ""
     if options.get("model.backbone") is not None:
-        # A folder's path is of the machine that it was trained on and tells others nothing.
+        # The path of a folder has no meaning on other machines.
         name = str(options["model.backbone"])
         name = name if ":" in name else Path(name).name
         backbone = f" on the backbone `{name.replace('`', '')}`"

@@ -1,6 +1,6 @@
 """A trained run as an ONNX file, with its text folded in or as an input.
 
-It knows nothing of training and data sets; what the file computes is what `Segmenter` computes on a resized image.
+The file computes what `Segmenter` computes on a resized image.  It does not depend on training or data sets.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ def export_onnx(
             one whose logits are not torch's; where onnxruntime is not installed nothing is checked.
 
     Returns:
-        What the file's metadata say too, and what was measured.
+        What the file's metadata hold, and the measured differences.
 
     Raises:
         ConfigError: the packages of the extra `onnx` are not installed, an unknown ``text``, or a model that cannot be

@@ -47,7 +47,7 @@ _OPTION_TYPES: Final[Mapping[str, tuple[tuple[type, ...], str]]] = {
     "encoder_learnable_temp": _SWITCH,
 }
 OPTIONS: Final = tuple(_OPTION_TYPES)
-"""What the original's constructor was told and its checkpoints do not keep; unless given, the original's defaults."""
+"""Arguments of the original's constructor that its checkpoints do not hold; by default the original's defaults."""
 
 _DEFAULTS = {
     name: parameter.default for name, parameter in inspect.signature(SemanticAlignmentModule).parameters.items()
@@ -67,7 +67,7 @@ class Knob:
     Attributes:
         name: the original's parameter, or buffer.
         l: its value in the log domain; 0 for a fixed ``ssa_scale``.
-        learnable: as the constructor was told, or by default.
+        learnable: as given to the constructor, or by default.
         state: "fixed", "live", "edge" (on the clamp's bound), or "dead" (outside: gradient exactly 0).
         clamp: greatest |l|, or None where it is not clamped.
         scale: what the attention logits are multiplied by, with the clamp applied.
@@ -90,7 +90,7 @@ class Found:
     Attributes:
         prefix: its path in the checkpoint.
         version: of the original.
-        side: "encoder", "decoder", or "both" where that cannot be told.
+        side: "encoder", "decoder", or "both" where it is not known.
         side_from: how the side is known.
         query_dim: channels C of the visual features.
         text_dim: channels Ct of the text features.
@@ -99,7 +99,7 @@ class Found:
         gates: by the original's name (gamma counts with gamma_scale).
         temperatures: by side.
         differences: by side, the largest difference between the original's function and ours over the largest output.
-        not_converted: by side, why there is no equal one of ours.
+        not_converted: by side, why none of our alignments computes the same.
     """
 
     prefix: str
@@ -155,18 +155,18 @@ def import_original(
     options: Mapping[str, Any] | None = None,
     container: str | None = None,
 ) -> ImportedOriginal:
-    """Find the original's alignments in a checkpoint, say what they are, and write them as safetensors.
+    """Find the original's alignments in a checkpoint, describe them, and write them as safetensors.
 
     Args:
         checkpoint: a file of ``torch.save`` that holds tensors and plain values, or safetensors.
         out: the file to write; None only looks.
         form: "original" keeps names and values; "semalign" converts to `EncoderAlignment` and `DecoderAlignment`.
-        options: what the original's constructor was told, where it was not the default; see `OPTIONS`.
+        options: arguments of the original's constructor that differ from its defaults; see `OPTIONS`.
         container: which part of the checkpoint to read, such as "ema"; None takes its weights.
 
     Raises:
         CheckpointError: the file cannot be read without running code, or holds no alignment of the original.
-        ConfigError: an unknown option, or a value that is none of its.
+        ConfigError: an unknown option, or a value of the wrong type.
         OutputError: ``out`` cannot be written.
     """
     given = _checked_options(options or {})
@@ -329,9 +329,7 @@ def _groups(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
 def _checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in options.items():
         if name not in OPTIONS:
-            raise ConfigError(
-                f"--option {name} is none of the constructor's that checkpoints lack{nearest(name, OPTIONS)}"
-            )
+            raise ConfigError(f"--option {name} is not an argument that checkpoints lack{nearest(name, OPTIONS)}")
         types, expected = _OPTION_TYPES[name]
         # Any word would count as true where a switch is asked for, and true as the number 1.
         if type(value) not in types:
@@ -390,14 +388,14 @@ def _check_tensors(state: Mapping[str, Tensor], own: Mapping[str, Tensor], where
 
 
 def _heads(state: Mapping[str, Tensor], dim: int, where: str) -> int:
-    """Return the number of heads, which the stored 1/sqrt(d) tells."""
+    """Return the number of heads, derived from the stored 1/sqrt(d)."""
     for name in ("_inv_sqrt_dk", "ssa_scale"):
         value = state.get(name)
         if value is not None and value.numel() == 1 and float(value) > 0:
             width = float(value) ** -2
             if abs(width - round(width)) < 1e-3 * width and round(width) and dim % round(width) == 0:
                 return dim // round(width)
-    raise CheckpointError(f"{where} does not tell its number of heads, give it with --option num_heads=N")
+    raise CheckpointError(f"{where} does not hold its number of heads, give it with --option num_heads=N")
 
 
 def _constructor(module: SemanticAlignmentModule) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from semalign.text.bank import SentenceTokens
 from semalign.text.folders import INSTALL_HF, folder_digest, loading, model_type, require_safetensors
 from semalign.text.towers import Pieces, Tower, check_tokenizer, mark_ids, pieces_of, tower_name
 
-__all__ = ["FAMILIES", "TextTower", "family_of"]
+__all__ = ["TOWERS", "TextTower", "family_of"]
 
 BATCH = 64
 """Texts that are encoded at a time."""
@@ -46,7 +46,7 @@ class Family(NamedTuple):
     whole: bool = False
 
 
-FAMILIES: dict[str, Family] = {
+TOWERS: dict[str, Family] = {
     "clip": Family("clip", "CLIPTextModelWithProjection", "text_projection"),
     "metaclip_2": Family("clip", "MetaClip2TextModelWithProjection", "text_projection"),
     "chinese_clip": Family("clip", "ChineseCLIPModel", "text_projection", whole=True),
@@ -58,7 +58,7 @@ FAMILIES: dict[str, Family] = {
 
 def family_of(kind: str | None) -> Family | None:
     """Return the family of a model_type, also of a text tower that was saved alone; None for others."""
-    return None if kind is None else FAMILIES.get(kind.removesuffix("_text_model"))
+    return None if kind is None else TOWERS.get(kind.removesuffix("_text_model"))
 
 
 class TextTower(Tower):
@@ -82,7 +82,7 @@ class TextTower(Tower):
         if family is None:
             raise TextError(
                 f"the folder {folder} holds a model of the type {model_type(folder)!r}, expected one of "
-                f"{', '.join(FAMILIES)}: name the folder of a CLIP or SigLIP model"
+                f"{', '.join(TOWERS)}: name the folder of a CLIP or SigLIP model"
             )
         require_safetensors(folder)
         self._folder = folder

@@ -4,7 +4,7 @@ The hidden layer is four times as wide as the features: as a whole it is written
 times over, in blocks it never leaves the processor's cache.  The products over positions are oneDNN's, which on some
 processors are twice as fast as the library that `torch.nn.functional.linear` calls; those of the weights' gradients are
 that library's, which is the faster one there.  The backward keeps x alone and computes the hidden layer again, which
-few positions do not repay (`is_worth_blocks`).  It knows nothing of attention.
+costs more than it saves at few positions (`is_worth_blocks`).
 """
 
 from __future__ import annotations
