@@ -13,10 +13,15 @@ import yaml
 
 from semalign.config.reader import validate
 from semalign.config.study import StudyOptions
+from semalign.judge.metric import MIOU
 from semalign.results import Curve, RunResult, Score, write_result
 from semalign.study.design import builtin_studies
+from semalign.wording import Catalogue
 
-__all__ = ["StudyFolder", "designed", "looked", "paired"]
+__all__ = ["EN", "ZH", "StudyFolder", "designed", "looked", "paired"]
+
+EN = Catalogue("en", metric=MIOU.name, quantity=MIOU.quantity)
+ZH = Catalogue("zh", metric=MIOU.name, quantity=MIOU.quantity)
 
 
 class StudyFolder:

@@ -16,8 +16,7 @@ from semalign.layout import FIGURES
 from semalign.report import load_study, write_report
 from semalign.report.html import render
 from semalign.report.page import build_page
-from semalign.wording import Catalogue, check_language
-from tests.report.study_folder import StudyFolder, designed, looked, paired
+from tests.report.study_folder import EN, ZH, StudyFolder, designed, looked, paired
 
 VOID = {"meta", "br", "link", "img", "hr", "input"}
 OUTPUTS = ("results.csv", "timings.csv", "judgement.json", "tables.md", "tables.tex", "paper.md", "report.html")
@@ -91,7 +90,7 @@ def rich(path: Path) -> StudyFolder:
 
 def page(path: Path, lang: str = "en") -> str:
     """Return the report's HTML."""
-    words = Catalogue(check_language(lang))
+    words = ZH if lang == "zh" else EN
     return render(build_page(load_study(path), words), words)
 
 

@@ -11,8 +11,7 @@ from semalign.report import load_study
 from semalign.report.cells import Cell, Column, Row, Table
 from semalign.report.latex import escape, tables_tex
 from semalign.report.page import build_page
-from semalign.wording import Catalogue
-from tests.report.study_folder import paired
+from tests.report.study_folder import EN, ZH, paired
 
 NASTY = Table(
     "50 % of $x_1$ & {more} #1",
@@ -104,7 +103,7 @@ def test_nasty_table_is_sound() -> None:
 @pytest.mark.parametrize("lang", ["en", "zh"])
 def test_report_tables_are_sound(tmp_path: Path, lang: str) -> None:
     """All tables of a report, in both languages; one label each."""
-    words = Catalogue("zh" if lang == "zh" else "en")
+    words = ZH if lang == "zh" else EN
     tables = build_page(load_study(paired(tmp_path / "study").path), words).all_tables
     tex = tables_tex(tables, "note", name="made-up")
 

@@ -24,9 +24,7 @@ from semalign.report.sections.new_images import suspected_sequences
 from semalign.report.sections.parts import Section
 from semalign.results import RunResult, Score, write_result
 from semalign.wording import Catalogue
-from tests.report.study_folder import StudyFolder, designed, looked, paired
-
-EN, ZH = Catalogue("en"), Catalogue("zh")
+from tests.report.study_folder import EN, ZH, StudyFolder, designed, looked, paired
 
 
 def page_of(folder: StudyFolder, words: Catalogue = EN) -> Page:
@@ -410,7 +408,7 @@ def test_paper_says_what_is_judged(tmp_path: Path) -> None:
     assert "looks at 5, 8, 12 blocks were fixed before any run" in english
     assert "A - Baseline: +3.0 [+2.8, +3.2] mIoU points (95 % interval, 5 blocks), better." in english
     assert "the same images" in english
-    assert "A - Baseline：+3.0 [+2.8, +3.2] 个 mIoU 点（95 % 区间，5 个区组），更好。" in chinese
+    assert "A - Baseline：+3.0 [+2.8, +3.2] mIoU 点（95 % 区间，5 个区组），更好。" in chinese
 
 
 def test_judgement_is_not_changed_by_the_report(tmp_path: Path) -> None:

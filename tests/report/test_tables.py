@@ -10,10 +10,7 @@ from semalign.report.markdown import escape, tables_md
 from semalign.report.numbers import load_study
 from semalign.report.page import build_page
 from semalign.report.tables import effects_table, study_tables
-from semalign.wording import Catalogue
-from tests.report.study_folder import StudyFolder, paired
-
-EN = Catalogue("en")
+from tests.report.study_folder import EN, StudyFolder, paired
 
 
 def _cells(folder: StudyFolder, table: int = 0) -> list[list[str]]:

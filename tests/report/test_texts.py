@@ -15,10 +15,9 @@ from semalign.judge.contrasts import contrasts_of
 from semalign.report.numbers import findings, load_study
 from semalign.report.sentences import watch_sentences
 from semalign.study.design import builtin_studies
-from semalign.wording import Catalogue, Text, Translated, say
-from tests.report.study_folder import paired
+from semalign.wording import Text, Translated, say
+from tests.report.study_folder import EN, ZH, paired
 
-EN, ZH = Catalogue("en"), Catalogue("zh")
 QUESTION = {"en": "Is A better?", "zh": "A 更好吗？"}
 
 

@@ -29,6 +29,7 @@ from semalign.report.numbers import StudyNumbers, load_study
 from semalign.report.page import Page, build_page
 from semalign.report.paper import paper_md
 from semalign.report.runs_csv import results_csv, timings_csv
+from semalign.report.sentences import catalogue_of
 from semalign.wording import Catalogue, check_language
 
 __all__ = ["Report", "StudyNumbers", "load_study", "results_csv", "timings_csv", "write_report"]
@@ -71,8 +72,9 @@ def write_report(folder: Path, *, lang: str = "en") -> Report:
         ResultsError: a damaged result.
         OutputError: a file cannot be written.
     """
-    words = Catalogue(check_language(lang))
+    language = check_language(lang)
     numbers = load_study(folder)
+    words = catalogue_of(numbers, language)
     page = build_page(numbers, words)
     name = numbers.study.name
     texts = {
@@ -101,7 +103,7 @@ def write_report(folder: Path, *, lang: str = "en") -> Report:
 def _figure_files(numbers: StudyNumbers, page: Page, words: Catalogue) -> dict[str, bytes]:
     """Return the figures by file name; in English where no font of this machine has Chinese characters."""
     if not can_write(words("report.answer")):
-        page = build_page(numbers, Catalogue("en"))
+        page = build_page(numbers, catalogue_of(numbers, "en"))
     return {
         f"{name}.{ending}": data for name, drawing in page.drawings.items() for ending, data in export(drawing).items()
     }

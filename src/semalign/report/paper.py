@@ -10,7 +10,7 @@ from semalign.report.differences import NewImagesAnswer
 from semalign.report.digits import Digits, count_text
 from semalign.report.markdown import escape
 from semalign.report.numbers import StudyNumbers
-from semalign.report.sentences import data_sentence, families, state_sentences, verdict_text
+from semalign.report.sentences import catalogue_of, data_sentence, families, state_sentences, verdict_text
 from semalign.wording import LANGUAGES, Catalogue, Language
 
 __all__ = ["paper_md", "paper_text"]
@@ -20,7 +20,7 @@ def paper_md(numbers: StudyNumbers, answer: NewImagesAnswer, first: Language) ->
     """Return paper.md: the paragraph in both languages, the report's own first."""
     blocks = [f"# {escape(numbers.study.name)}"]
     for lang in (first, *(lang for lang in LANGUAGES if lang != first)):
-        words = Catalogue(lang)
+        words = catalogue_of(numbers, lang)
         blocks += [f"## {words('paper.heading')}", escape(paper_text(numbers, answer, words))]
     return "\n\n".join(blocks) + "\n"
 

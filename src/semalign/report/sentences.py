@@ -12,10 +12,11 @@ from semalign.report.digits import Digits, count_text, seconds_text
 from semalign.report.needs import needs_of
 from semalign.report.numbers import StudyNumbers, findings
 from semalign.report.text_use import Gain, text_use
-from semalign.wording import Catalogue
+from semalign.wording import Catalogue, Language
 
 __all__ = [
     "absent_sentence",
+    "catalogue_of",
     "contrast_mark",
     "cost_sentence",
     "data_sentence",
@@ -31,6 +32,12 @@ __all__ = [
     "verdict_text",
     "watch_sentences",
 ]
+
+
+def catalogue_of(numbers: StudyNumbers, lang: Language) -> Catalogue:
+    """Return the sentences of a language, which name the study's metric."""
+    metric = numbers.judgement.metric
+    return Catalogue(lang, metric=metric.name, quantity=metric.quantity)
 
 
 def named(arm: str, numbers: StudyNumbers, words: Catalogue) -> str:

@@ -23,7 +23,7 @@ __all__ = ["classes_table", "cost_table", "effects_table", "failures_table", "st
 
 
 def study_tables(numbers: StudyNumbers, words: Catalogue, digits: Digits) -> tuple[Table, ...]:
-    """Return the study's own tables with mIoU, effect and verdict, and one for arms that stand in none of them."""
+    """Return the study's own tables with score, effect and verdict, and one for arms that stand in none of them."""
     options = list(numbers.study.tables)
     shown = {row.arm for table in options for row in table.rows}
     left = [arm for arm in numbers.arms if arm not in shown]
@@ -37,7 +37,7 @@ def study_tables(numbers: StudyNumbers, words: Catalogue, digits: Digits) -> tup
 def _study_table(table: TableOptions, numbers: StudyNumbers, words: Catalogue, digits: Digits) -> Table:
     columns = (
         *(Column(words.text(head)) for head in table.columns),
-        Column(words("table.miou"), numeric=True),
+        Column(words("table.score"), numeric=True),
         Column(words("table.effect"), numeric=True),
         Column(words("table.verdict")),
     )
@@ -61,19 +61,19 @@ def _study_table(table: TableOptions, numbers: StudyNumbers, words: Catalogue, d
 
 
 def _figures(arm: str, numbers: StudyNumbers, words: Catalogue, digits: Digits) -> tuple[Cell, Cell, Cell]:
-    """Return an arm's mIoU, effect against the baseline, and verdict."""
+    """Return an arm's score, effect against the baseline, and verdict."""
     summary = next((summary for summary in numbers.judgement.arms if summary.arm == arm), None)
-    miou = Cell(_miou(arm, summary, numbers, words, digits))
+    score = Cell(_score(arm, summary, numbers, words, digits))
     if arm == numbers.study.baseline:
-        return miou, Cell(words("report.none")), Cell(words("answer.reference"))
+        return score, Cell(words("report.none")), Cell(words("answer.reference"))
     judged = numbers.judgement.of_arm(arm)
     if judged is None:
-        return miou, Cell(words("report.none")), Cell(words("answer.not judged"))
+        return score, Cell(words("report.none")), Cell(words("answer.not judged"))
     estimate, verdict = judged
-    return miou, Cell(_effect(estimate, words, digits)), Cell(verdict_text(verdict, words), word=verdict.word)
+    return score, Cell(_effect(estimate, words, digits)), Cell(verdict_text(verdict, words), word=verdict.word)
 
 
-def _miou(arm: str, summary: ArmSummary | None, numbers: StudyNumbers, words: Catalogue, digits: Digits) -> str:
+def _score(arm: str, summary: ArmSummary | None, numbers: StudyNumbers, words: Catalogue, digits: Digits) -> str:
     if summary is None:
         return words("report.not run")
     if summary.mean is None:

@@ -130,10 +130,16 @@ def say(key: str, /, **values: Any) -> Message:
 
 
 class Catalogue:
-    """The sentences of one language: ``catalogue("verdict.better", mean=0.5)``."""
+    """The sentences of one language: ``catalogue("verdict.better", mean=0.5)``.
 
-    def __init__(self, lang: Language) -> None:
+    Args:
+        lang: the language.
+        **common: values that every sentence may use, such as the name of a study's metric.
+    """
+
+    def __init__(self, lang: Language, **common: Any) -> None:
         self.lang: Final = lang
+        self.common: Final = common
 
     def __call__(self, key: str, /, **values: Any) -> str:
         """Return the sentence with its values filled in.
@@ -144,7 +150,7 @@ class Catalogue:
         entry = _sentence(self.lang, key)
         if isinstance(entry, Mapping):
             entry = entry[_plural(self.lang, entry, values["n"])]
-        return _Formatter(self).vformat(entry, (), values)
+        return _Formatter(self).vformat(entry, (), self.common | values)
 
     def text(self, value: Any) -> str:
         """Return a message, a translated text, a list of values or a plain value in this language."""

@@ -29,7 +29,7 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True)
 class MainEffect:
-    """Mean mIoU (points) by level of one factor: over all complete blocks, and blocks x levels."""
+    """Mean score by level of one factor, in the unit of the metric: over all complete blocks, and blocks x levels."""
 
     factor: str
     levels: tuple[str, ...]
@@ -39,7 +39,7 @@ class MainEffect:
 
 @dataclasses.dataclass(frozen=True)
 class Interaction:
-    """Mean mIoU (points) by level of ``one`` (columns) for each level of ``other`` (rows)."""
+    """Mean score by level of ``one`` (columns) for each level of ``other`` (rows)."""
 
     one: str
     other: str
@@ -54,7 +54,7 @@ def _factor_scores(numbers: StudyNumbers) -> tuple[list[int], dict[str, NDArray[
     scores = {}
     for arm in arms:
         found = [numbers.finished[arm, seed].score for seed in seeds]
-        scores[arm] = np.array([100 * score.miou for score in found if score is not None])
+        scores[arm] = np.array([numbers.judgement.metric.scale * score.miou for score in found if score is not None])
     return seeds, scores
 
 
@@ -100,7 +100,7 @@ def interactions_of(numbers: StudyNumbers) -> tuple[Interaction, ...]:
 
 
 def levels_table(numbers: StudyNumbers, words: Catalogue, digits: Digits) -> Table | None:
-    """Return the mean mIoU by factor and level; None where there is none."""
+    """Return the mean score by factor and level; None where there is none."""
     effects = main_effects_of(numbers)
     if not effects:
         return None
@@ -114,7 +114,7 @@ def levels_table(numbers: StudyNumbers, words: Catalogue, digits: Digits) -> Tab
     columns = (
         Column(words("table.factor")),
         Column(words("table.level")),
-        Column(words("table.miou"), numeric=True),
+        Column(words("table.score"), numeric=True),
         Column(words("table.arms head"), numeric=True),
     )
     return Table(words("table.levels title"), columns, tuple(rows), (words("table.levels note"),))
@@ -163,7 +163,7 @@ def factor_sections(numbers: StudyNumbers, words: Catalogue, digits: Digits) -> 
     figure = Figure(
         words("report.main effects"),
         FactorsPlot(
-            "main-effects", words("figure.factors description", values=values), panels, words("figure.mean miou")
+            "main-effects", words("figure.factors description", values=values), panels, words("figure.mean score")
         ),
     )
     sections = [
@@ -189,7 +189,7 @@ def factor_sections(numbers: StudyNumbers, words: Catalogue, digits: Digits) -> 
         )
         judged = "interactions" in numbers.judgement.families
         plot = FactorsPlot(
-            "interactions", words("figure.factors description", values=values), panels, words("figure.mean miou")
+            "interactions", words("figure.factors description", values=values), panels, words("figure.mean score")
         )
         text = words("report.interactions text" if judged else "report.interactions shown")
         sections.append(

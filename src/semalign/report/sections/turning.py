@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from semalign.judge import format_level, format_points
+from semalign.judge.metric import Metric
 from semalign.report.cells import Cell, Column, Row, Table, row_of
 from semalign.report.change import LARGEST_SHIFT, Change, changes_of
 from semalign.report.digits import Digits, count_text, hours_text
@@ -55,7 +56,7 @@ def changes_table(numbers: StudyNumbers, words: Catalogue, digits: Digits) -> Ta
                     Cell(change.contrast, mark=contrast_mark(estimate, numbers, words)),
                     Cell(verdict_text(verdict, words), word=verdict.word),
                     Cell(_thresholds(change, words, digits)),
-                    Cell(_one_block(change, words)),
+                    Cell(_one_block(change, numbers.judgement.metric, words)),
                     Cell(_without(change, words)),
                 )
             )
@@ -75,7 +76,7 @@ def _thresholds(change: Change, words: Catalogue, digits: Digits) -> str:
     return words("table.thresholds", direction=direction, equivalent=digits.points(found.equivalent, signed=False))
 
 
-def _one_block(change: Change, words: Catalogue) -> str:
+def _one_block(change: Change, metric: Metric, words: Catalogue) -> str:
     if change.by_lost:
         return words("table.by lost", n=change.lost)
     if change.thresholds is None or change.lost:
@@ -83,7 +84,7 @@ def _one_block(change: Change, words: Catalogue) -> str:
     if change.one_block is None:
         return words("table.one block none", largest=LARGEST_SHIFT)
     one = change.one_block
-    return words("table.one block", shift=format_points(one.shift), seed=one.seed, word=words(f"verdict.{one.word}"))
+    return words("table.one block", shift=metric.amount(one.shift), seed=one.seed, word=words(f"verdict.{one.word}"))
 
 
 def _without(change: Change, words: Catalogue) -> str:
