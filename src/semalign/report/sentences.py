@@ -69,7 +69,7 @@ def families(numbers: StudyNumbers, words: Catalogue) -> str:
 
 def family_name(name: str, words: Catalogue) -> str:
     """Return what a family is called; a user's own families keep their names."""
-    return words(f"table.{name}") if name in ("primary", "controls", "interactions") else name
+    return words(f"table.family {name}") if name in ("primary", "controls", "interactions") else name
 
 
 def level_of_means(numbers: StudyNumbers) -> str:
@@ -180,7 +180,7 @@ def cost_sentence(numbers: StudyNumbers, words: Catalogue) -> str:
     """Return what one run cost, and on what machine."""
     machine = numbers.facts.get("machine")
     parts = [
-        words(f"report.{name}", n=machine[name])
+        words(f"report.machine {name}", n=machine[name])
         for name in ("cpus", "workers", "threads")
         if isinstance(machine, Mapping) and machine.get(name) is not None
     ]

@@ -101,11 +101,11 @@ def _effect(estimate: Estimate, words: Catalogue, digits: Digits) -> str:
 
 def effects_table(numbers: StudyNumbers, words: Catalogue, digits: Digits) -> Table:
     """Return every judged effect with both intervals, p and verdict."""
-    heads = ("points interval", "equivalence interval", "p", "p holm", "blocks")
+    heads = ("table.points interval", "table.equivalence interval", "table.p", "table.p holm", "table.blocks")
     columns = (
         Column(words("table.effect name")),
         Column(words("table.family")),
-        *(Column(words(f"table.{head}"), numeric=True) for head in heads),
+        *(Column(words(head), numeric=True) for head in heads),
         Column(words("table.verdict")),
     )
     none = words("report.none")

@@ -99,7 +99,7 @@ def image_changes_table(
     columns = [Column(words("table.image"))]
     if pictures:
         columns.append(Column(words("table.picture")))
-    columns += [Column(words(f"table.{head}"), numeric=True) for head in ("gain head", "sd seeds", "agree")]
+    columns += [Column(words(head), numeric=True) for head in ("table.gain head", "table.sd seeds", "table.agree")]
     estimate, _ = numbers.judgement.of(changes.contrast.name)
     title = words("table.image changes title", effect=effect_name(estimate, numbers, words))
     return Table(title, tuple(columns), tuple(rows), (words("table.image changes note"),))

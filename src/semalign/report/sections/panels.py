@@ -21,14 +21,14 @@ def panel_groups(numbers: StudyNumbers, words: Catalogue) -> tuple[Group, ...]:
     training = [
         _panel(
             f"training-{index}",
-            words(f"figure.{name}"),
+            words(f"figure.curve {name}"),
             {arm: _scaled(curve_band(numbers, arm, name), factor) for arm in numbers.arms},
             numbers,
             words,
         )
         for index, (name, factor) in enumerate((("train/loss", 1.0), ("val/miou", 100.0), ("train/miou", 100.0)))
     ]
-    groups = [_group("training", words("figure.training text"), [training], numbers, words)]
+    groups = [_group("training", words("figure.text training"), [training], numbers, words)]
     for key, quantities in (
         ("knobs", ("scale", "logit_size", "gate")),
         ("fusion", ("strength", "entropy")),
@@ -36,7 +36,7 @@ def panel_groups(numbers: StudyNumbers, words: Catalogue) -> tuple[Group, ...]:
     ):
         rows = [row for quantity in quantities for row in _site_panels(key, quantity, numbers, words)]
         if rows or key != "stability":
-            groups.append(_group(key, words(f"figure.{key} text"), rows, numbers, words))
+            groups.append(_group(key, words(f"figure.text {key}"), rows, numbers, words))
     return tuple(groups)
 
 
@@ -47,7 +47,7 @@ def _site_panels(key: str, quantity: str, numbers: StudyNumbers, words: Catalogu
     panels = [
         _panel(
             f"{key}-{quantity.replace('_', '-')}-{index}",
-            words("figure.panel title", quantity=words(f"figure.{quantity}"), place=_place(place, words)),
+            words("figure.panel title", quantity=words(f"figure.quantity {quantity}"), place=_place(place, words)),
             bands[place],
             numbers,
             words,
@@ -61,7 +61,7 @@ def _site_panels(key: str, quantity: str, numbers: StudyNumbers, words: Catalogu
 
 
 def _place(group: SiteGroup, words: Catalogue) -> str:
-    return words(f"figure.{group.side}", index=group.index, site=group.site)
+    return words(f"figure.place {group.side}", index=group.index, site=group.site)
 
 
 def _group(key: str, text: str, rows: list[list[Titled | None]], numbers: StudyNumbers, words: Catalogue) -> Group:
@@ -75,7 +75,7 @@ def _group(key: str, text: str, rows: list[list[Titled | None]], numbers: StudyN
             # Dashes are in widths of the line, which is 2 pixels in the legend.
             pattern = " ".join(f"{2 * length:g}" for length in dashes)
             legend.append(Legend(named(arm, numbers, words), index, color, pattern))
-    return Group(key, words(f"figure.{key}"), text if drawn else words("figure.no curves"), tuple(legend), drawn)
+    return Group(key, words(f"figure.group {key}"), text if drawn else words("figure.no curves"), tuple(legend), drawn)
 
 
 def _panel(

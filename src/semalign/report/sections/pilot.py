@@ -42,7 +42,7 @@ def pilot_table(numbers: StudyNumbers, words: Catalogue, digits: Digits) -> Tabl
         ),
         (words("method.pilot single"), plain(pilot.sd_single)),
         (words("method.pilot correlation"), correlation),
-        (words("method.pilot pairing"), words(f"method.{pilot.pairing}")),
+        (words("method.pilot pairing"), words(f"method.pairing {pilot.pairing}")),
         *_false_positives(pilot, words),
         *((words("method.pilot margin", n=n), f"±{plain(margin)}") for n, margin in pilot.margins.items()),
     ]

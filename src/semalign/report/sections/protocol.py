@@ -87,7 +87,7 @@ def scored_weights(numbers: StudyNumbers, words: Catalogue) -> str:
     kinds = sorted(
         {str(run.facts.get("scored_weights", words("report.not recorded"))) for run in numbers.finished.values()}
     )
-    return words.join([words(f"method.{kind}") if kind in ("average", "last") else kind for kind in kinds])
+    return words.join([words(f"method.weights {kind}") if kind in ("average", "last") else kind for kind in kinds])
 
 
 def _decay(numbers: StudyNumbers, words: Catalogue) -> tuple[str, ...]:

@@ -61,8 +61,8 @@ def changes_table(numbers: StudyNumbers, words: Catalogue, digits: Digits) -> Ta
                 )
             )
         )
-    heads = ("effect name", "verdict", "at this spread", "one block head", "without head")
-    columns = tuple(Column(words(f"table.{head}")) for head in heads)
+    heads = ("table.effect name", "table.verdict", "table.at this spread", "table.one block head", "table.without head")
+    columns = tuple(Column(words(head)) for head in heads)
     return Table(words("table.changes title"), columns, tuple(rows), (words("table.changes note"),))
 
 
