@@ -159,7 +159,7 @@ def test_nothing_is_written_for_what_cannot_be(
     study = read_study("ablation-1", data=str(data), seeds=2, assignments=[*SHORT, *changes])
 
     with pytest.raises(error, match=message):
-        carry_out(study, tmp_path / "study", **options)
+        carry_out(study, tmp_path / "study", Execution(**options))
     assert list(tmp_path.iterdir()) == []
 
 

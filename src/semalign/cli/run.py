@@ -139,10 +139,11 @@ def evaluate(
             settings=settings or (),
             progress=bar.count,
         )
+    # Before anything is printed: masks may have nothing to score.
+    value, score = result.to_dict(), result.score
     if as_json:
-        print_json(result.to_dict())
+        print_json(value)
         return
-    score = result.score
     if result.text_use is not None:
         print(words.text(result.text_use.sentence), flush=True)
     print_notes(words, result.notes)
