@@ -39,17 +39,17 @@ TOWERS = ("table", "minilm", "clip", "siglip", "sentence", "bank", "clip, tokens
 
 HEAD = f"""# Backbones and text towers
 
-Each cell was run by `tests/model/test_compatibility.py`, with small models of the named families built from their
-configuration and random weights; the towers are saved to disk and read by the path that `text.encoder` names. A cell
-stands here if, for that pair,
+`tests/model/test_compatibility.py` runs each pair of this table. It builds small models of the named families from their
+configuration, with random weights. The text towers are saved to disk and loaded from the path in `text.encoder`. A cell
+is filled if, for its pair,
 
-- with gate 0 the guided backbone's features are `torch.equal` to the unguided backbone's,
-- two steps of training with our optimizer groups on {HEIGHT} x {WIDTH} images give finite losses,
-- every gate, in encoder and decoder, has a gradient that is not zero, and moves,
-- the model with these steps behind it gives finite logits.
+- with gate 0 the features of the guided backbone are `torch.equal` to those of the unguided backbone,
+- two training steps with our optimizer groups on {HEIGHT} x {WIDTH} images give finite losses,
+- every gate in the encoder and the decoder has a nonzero gradient and changes,
+- the model gives finite logits after these steps.
 
-The cell says at how many places text comes in. `tokens`: `text.level=token`; `bank`: a precomputed bank; the others are
-vectors of sentences, with a Chinese class name and an alias among them. The page is written by
+The cell contains the number of places at which text is used. `tokens`: `text.level=token`; `bank`: a precomputed bank; the
+other columns use vectors of sentences, with a Chinese class name and an alias among them. The test writes this page:
 `SEMALIGN_REWRITE=1 python -m pytest tests/model/test_compatibility.py`.
 
 | backbone | {" | ".join(TOWERS)} |
@@ -70,7 +70,8 @@ MORE_TOWERS = ("table", "clip", "sentence", "open_clip")
 SECOND_HEAD = f"""
 ## timm and open_clip
 
-The same in an environment of its own, since both need torchvision; `.ci/run-torchvision` makes one and runs these rows.
+The same table in a separate environment, because both libraries need torchvision; `.ci/run-torchvision` creates it and runs
+these rows.
 
 | backbone | {" | ".join(MORE_TOWERS)} |
 |---|{"---|" * len(MORE_TOWERS)}
