@@ -39,18 +39,18 @@ TOWERS = ("table", "minilm", "clip", "siglip", "sentence", "bank", "clip, tokens
 
 HEAD = f"""# Backbones and text towers
 
-`tests/model/test_compatibility.py` runs each pair of this table. It builds small models of the named families from their
-configuration, with random weights. The text towers are saved to disk and loaded from the path in `text.encoder`. A cell
-is filled if, for its pair,
+`tests/model/test_compatibility.py` runs each pair of this table. It builds small models of the named families from
+their configuration, with random weights. The text towers are saved to disk and loaded from the path in `text.encoder`.
+A cell is filled if, for its pair,
 
 - with gate 0 the features of the guided backbone are `torch.equal` to those of the unguided backbone,
 - two training steps with our optimizer groups on {HEIGHT} x {WIDTH} images give finite losses,
 - every gate in the encoder and the decoder has a nonzero gradient and changes,
 - the model gives finite logits after these steps.
 
-The cell contains the number of places at which text is used. `tokens`: `text.level=token`; `bank`: a precomputed bank; the
-other columns use vectors of sentences, with a Chinese class name and an alias among them. The test writes this page:
-`SEMALIGN_REWRITE=1 python -m pytest tests/model/test_compatibility.py`.
+The cell contains the number of places at which text is used. `tokens`: `text.level=token`; `bank`: a precomputed bank;
+the other columns use vectors of sentences, with a Chinese class name and an alias among them. The test writes this
+page: `SEMALIGN_REWRITE=1 python -m pytest tests/model/test_compatibility.py`.
 
 | backbone | {" | ".join(TOWERS)} |
 |---|{"---|" * len(TOWERS)}
@@ -70,8 +70,8 @@ MORE_TOWERS = ("table", "clip", "sentence", "open_clip")
 SECOND_HEAD = f"""
 ## timm and open_clip
 
-The same table in a separate environment, because both libraries need torchvision; `.ci/run-torchvision` creates it and runs
-these rows.
+The same table in a separate environment, because both libraries need torchvision; `.ci/run-torchvision` creates it and
+runs these rows.
 
 | backbone | {" | ".join(MORE_TOWERS)} |
 |---|{"---|" * len(MORE_TOWERS)}
