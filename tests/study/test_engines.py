@@ -192,6 +192,9 @@ def test_unknown_engines() -> None:
 def test_without_ray(tmp_path: Path, study: StudyOptions, monkeypatch: pytest.MonkeyPatch) -> None:
     """The extra to install is named, and no folder is made."""
     monkeypatch.setitem(sys.modules, "ray", None)
+    # Set before Ray is imported, and would outlive the test.
+    for name in ("RAY_USAGE_STATS_ENABLED", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"):
+        monkeypatch.setenv(name, "0")
 
     with pytest.raises(StudyError, match=r"--engine ray needs the package ray, .* pip install 'semalign\[ray\]'$"):
         carry_out(study, tmp_path / "study", Execution(engine="ray"))
