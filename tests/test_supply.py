@@ -45,6 +45,15 @@ def test_every_direct_dependency_is_locked() -> None:
     assert names - constrained().keys() <= {"semalign", "timm", "open-clip-torch"}
 
 
+def test_checks_before_a_commit_are_those_of_ci() -> None:
+    """The hooks' tools have the versions of constraints.txt."""
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+    pinned = re.findall(r"\"([\w.-]+)==([^\"]+)\"", hooks)
+
+    assert {name for name, _ in pinned} == {"ruff"}
+    assert all(constrained()[normal(name)] == version for name, version in pinned)
+
+
 def test_licences_are_listed() -> None:
     """docs/licences.md names every locked package with its version and a licence that a user may take."""
     rows = re.findall(
