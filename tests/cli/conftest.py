@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 from semalign.cli import main
-from semalign.study import engines, worker
-from semalign.study.engines import local
-from tests.study.here import Here
+from semalign.study import worker
+from tests.study.here import runs_here
 
 
 class Said(NamedTuple):
@@ -37,10 +36,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def semalign(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Semalign:
+def semalign(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Semalign]:
     """Return a function that calls the command line with the given words; runs of studies stay in this process."""
-    monkeypatch.setattr(local, "ProcessPoolExecutor", Here)
-    monkeypatch.setattr(engines, "threads_per_worker", lambda workers: 1)
     # A factory's neighbours are imported from the folder of the command, in whose process they stay.
     monkeypatch.setattr(sys, "path", sys.path.copy())
 
@@ -54,7 +51,8 @@ def semalign(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         assert isinstance(stop.value.code, int)
         return Said(stop.value.code, out, err)
 
-    return call
+    with runs_here():
+        yield call
 
 
 @pytest.fixture

@@ -47,7 +47,8 @@ def test_nothing_is_lost(campaign: Campaign, fault: str, command: str) -> None:
     # Where these tests run in a shell's background, Ctrl-C is ignored by what they start, too.
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        attempt = SETUPS[fault](campaign, command, 3)
+        # For this number all signals are drawn to come at a file, so that no command is repeated until one is in time.
+        attempt = SETUPS[fault](campaign, command, 4)
     finally:
         signal.signal(signal.SIGINT, before)
 

@@ -14,6 +14,7 @@ from semalign.report import write_report
 from semalign.study.carry_out import carry_out
 from semalign.study.design import read_study
 from tests.faults import child
+from tests.study.here import runs_here
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
 
@@ -29,19 +30,20 @@ options: {data.n_train: 8, data.n_val: 3, data.size: [32, 43], train.epochs: 1, 
 """
 
 
-@pytest.fixture
-def study(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the file of a study with looks."""
-    file = tmp_path / "tiny.yaml"
+    file = tmp_path_factory.mktemp("study") / "tiny.yaml"
     file.write_text(STUDY)
     return file
 
 
-@pytest.fixture
-def uninterrupted(study: Path, tmp_path: Path, in_this_process: None) -> Path:
-    """Return the folder of the study carried out at one go."""
-    folder = tmp_path / "uninterrupted"
-    carry_out(read_study(str(study)), folder, Execution(workers=1))
+@pytest.fixture(scope="module")
+def uninterrupted(study: Path) -> Path:
+    """Return the folder of the study carried out at one go; not to be written to."""
+    folder = study.parent / "uninterrupted"
+    with runs_here():
+        carry_out(read_study(str(study)), folder, Execution(workers=1))
     write_report(folder, lang="en")
     return folder
 

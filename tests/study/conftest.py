@@ -8,21 +8,16 @@ from pathlib import Path
 import pytest
 
 from semalign.config.study import StudyOptions
-from semalign.study import engines, worker
 from semalign.study.design import read_study
-from semalign.study.engines import local
 from tests.small import TINY
-from tests.study.here import Here
+from tests.study.here import runs_here
 
 
 @pytest.fixture
-def in_this_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def in_this_process() -> Iterator[None]:
     """Run a study's runs here, one after the other."""
-    monkeypatch.setattr(local, "ProcessPoolExecutor", Here)
-    # Several threads that share a busy processor wait for each other at every small step.
-    monkeypatch.setattr(engines, "threads_per_worker", lambda workers: 1)
-    yield
-    worker.cached_inputs.cache_clear()
+    with runs_here():
+        yield
 
 
 @pytest.fixture

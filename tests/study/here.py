@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any
 
+import pytest
 import torch
 
-__all__ = ["Here"]
+from semalign.study import engines, worker
+from semalign.study.engines import local
+
+__all__ = ["Here", "runs_here"]
 
 
 class Here:
@@ -38,3 +43,13 @@ class Here:
 
     def shutdown(self, **_: Any) -> None:
         """Do nothing."""
+
+
+@contextlib.contextmanager
+def runs_here() -> Iterator[None]:
+    """Run the runs of studies in this process, one after the other and with one thread."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(local, "ProcessPoolExecutor", Here)
+        patch.setattr(engines, "threads_per_worker", lambda workers: 1)
+        yield
+    worker.cached_inputs.cache_clear()
