@@ -1,4 +1,7 @@
-"""What a test must leave as it found it: the state of the process that other tests, and torch's bits, depend on."""
+"""What a test must leave as it found it: the state of the process that other tests, and torch's bits, depend on.
+
+The filters of warnings are not among it: pytest itself puts them back after each test.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,11 @@ import os
 import random
 import signal
 import sys
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import lightning_fabric  # noqa: F401 (its import sets filters of warnings and variables, before any test)
+import lightning_fabric  # noqa: F401 (it sets variables of the environment when it is imported: before any test)
 import numpy as np
 import torch
 
@@ -40,7 +42,6 @@ PARTS: dict[str, Callable[[], Any]] = {
     "numpy's handling of errors": np.geterr,
     "the environment": lambda: {name: text for name, text in os.environ.items() if name not in SET_BY_LIBRARIES},
     "the working directory": Path.cwd,
-    "the filters of warnings": lambda: list(warnings.filters),
     "the handlers of signals": lambda: {number: signal.getsignal(number) for number in sorted(signal.valid_signals())},
     "the folders that modules are imported from": lambda: list(sys.path),
     "the words of the command line": lambda: list(sys.argv),

@@ -7,7 +7,6 @@ import random
 import signal
 import sys
 import threading
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +25,7 @@ def test_changes_are_named(tmp_path: Path) -> None:
     """Each kind of change is found by name with both values, and is gone when it is undone."""
     before, folder, handler = process.state(), Path.cwd(), signal.getsignal(signal.SIGUSR1)
     threads = torch.get_num_threads()
-    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings(), np.errstate(over="raise"):
+    with pytest.MonkeyPatch.context() as patch, np.errstate(over="raise"):
         torch.set_num_threads(threads + 1)
         torch.set_default_dtype(torch.float64)
         torch.use_deterministic_algorithms(True)
@@ -36,7 +35,6 @@ def test_changes_are_named(tmp_path: Path) -> None:
         patch.syspath_prepend(tmp_path)
         patch.setattr(sys, "argv", ["other"])
         patch.setattr(sys, "unraisablehook", print)
-        warnings.simplefilter("ignore")
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         found = process.changed(before)
         torch.set_num_threads(threads)
