@@ -92,12 +92,16 @@ class Alignment(nn.Module):
             allow_dead=allow_dead,
         )
         self.gate = Gate(self.knobs.gate, channels=dim)
+        self._add_parts()
         self.save_attention = False
         self.last_attention: Tensor | None = None
         self.last_spatial_shape: tuple[int, int] | None = None
         self._record: Callable[[str, float | None], None] | None = None
         self._cached: CachedFold | None = None
         self._warned_of_single_token = False
+
+    def _add_parts(self) -> None:
+        """Add the modules that a side has beside the attention."""
 
     def extra_repr(self) -> str:
         """Name what the submodules do not show."""
@@ -277,15 +281,17 @@ class Alignment(nn.Module):
             projected(self.k_proj, text, exact=exact),
             projected(self.v_proj, text, exact=exact),
             self.temperature(),
-            heads=self.heads,
-            similarity=self.knobs.similarity,
-            is_padding=is_padding,
-            top_k=self.knobs.top_k,
             form="reference" if exact else "sdpa",
+            **self._attention(is_padding),
         )
         if not exact or not is_its_weight(self.o_proj):
             return gated_output(self.o_proj, mixed.to(self.o_proj.weight.dtype) if exact else mixed, self.gate())
         return gated_projection(mixed, self.o_proj.weight.double(), self.o_proj.bias.double(), self.gate().double())
+
+    def _attention(self, is_padding: Tensor | None) -> dict[str, Any]:
+        """Return what `attend` and `attention_weights` take beside tensors and scale."""
+        knobs = self.knobs
+        return {"heads": self.heads, "similarity": knobs.similarity, "is_padding": is_padding, "top_k": knobs.top_k}
 
     @torch.no_grad()
     def _observe(self, source: Tensor, text: Tensor, is_padding: Tensor | None) -> None:
@@ -294,22 +300,14 @@ class Alignment(nn.Module):
             text = silence_padding(text, is_padding)
         exact = self.form == "reference"
         query, key = projected(self.q_proj, source, exact=exact), projected(self.k_proj, text, exact=exact)
-        similarity, scale = self.knobs.similarity, self.temperature()
+        scale = self.temperature()
         scale = scale.to(torch.promote_types(scale.dtype, query.dtype))
-        weights = attention_weights(
-            query,
-            key,
-            scale,
-            heads=self.heads,
-            similarity=similarity,
-            is_padding=is_padding,
-            top_k=self.knobs.top_k,
-        )
+        weights = attention_weights(query, key, scale, **self._attention(is_padding))
         if self.save_attention:
             self.last_attention = weights
         if self._record is not None:
             reach = scale
-            if similarity == "dot":
+            if self.knobs.similarity == "dot":
                 reach = logit_size(query, key, scale, heads=self.heads, is_padding=is_padding)
             self._record("scale", scale.mean().item())
             self._record("gate", self.gate().mean().item())
@@ -388,22 +386,11 @@ class DecoderAlignment(Alignment):
 
     side: Side = "decoder"
 
-    def __init__(
-        self,
-        dim: int,
-        text_dim: int,
-        heads: int,
-        *,
-        preset: str = "recommended",
-        form: AlignmentForm = "auto",
-        allow_dead: bool = False,
-        **knobs: object,
-    ) -> None:
-        super().__init__(dim, text_dim, heads, preset=preset, form=form, allow_dead=allow_dead, **knobs)
+    def _add_parts(self) -> None:
         if self.knobs.residual != "plain":
-            self.norm1 = nn.LayerNorm(dim)
-            self.norm2 = nn.LayerNorm(dim)
-            self.ffn = feed_forward_of(dim)
+            self.norm1 = nn.LayerNorm(self.dim)
+            self.norm2 = nn.LayerNorm(self.dim)
+            self.ffn = feed_forward_of(self.dim)
 
     def forward(
         self,

@@ -346,21 +346,16 @@ class SemanticAlignmentModule(nn.Module):
         # All zero already, and the one thing that keeps a gradient from reaching them.
         text = silence_padding(text, is_padding)
         query, key, value = self.q_proj(source), self.k_proj(text), self.v_proj(text)
+        about: dict[str, Any] = {
+            "heads": self.num_heads,
+            "similarity": similarity,
+            "is_padding": is_padding,
+            "top_k": top_k,
+        }
         dropping = drop is not None and drop.p > 0 and self.training
         if not self.save_attention and not dropping:
-            return attend(
-                query,
-                key,
-                value,
-                scale,
-                heads=self.num_heads,
-                similarity=similarity,
-                is_padding=is_padding,
-                top_k=top_k,
-            )
-        weights = attention_weights(
-            query, key, scale, heads=self.num_heads, similarity=similarity, is_padding=is_padding, top_k=top_k
-        )
+            return attend(query, key, value, scale, **about)
+        weights = attention_weights(query, key, scale, **about)
         if drop is not None:
             weights = F.dropout(weights, drop.p, self.training)
         if self.save_attention:
