@@ -28,7 +28,7 @@ def test_ranges() -> None:
     """Bounds are in the metric's unit and infinite where there are none; an error says which scores are possible."""
     assert MIOU.bounds == (0.0, 100.0)
     assert LOSS.bounds == (0.0, math.inf)
-    assert [LOSS.holds(score) for score in (-0.1, 0.0, 1e9)] == [False, True, True]
+    assert [LOSS.is_in_range(score) for score in (-0.1, 0.0, 1e9)] == [False, True, True]
     ends = [(0.0, 1.0), (0.0, None), (None, 1.0), (None, None)]
     assert [Metric("x", lowest=low, highest=high).expected for low, high in ends] == [
         "a number in [0, 1]",

@@ -2,8 +2,10 @@
 
 The classes that an image's texts name are compared with the classes of its mask, over all images that have both.
 Precision is the share of mentions that are in the mask, recall the share of the masks' classes that are mentioned, both
-from summed counts.  Where all images show nearly the same classes, any text agrees: so each figure is set against its
-expectation when texts are shuffled between images, as in Cohen's kappa (1960): (x - x_shuffled) / (1 - x_shuffled).
+from summed counts.  Where all images show nearly the same classes, any text agrees.  Therefore each figure is set against
+its expectation when texts are shuffled between images, as in Cohen's kappa (1960): (x - x_shuffled) / (1 - x_shuffled).
+
+`semalign.train.leaking` uses this to decide whether a run's text leaks.
 
 It finds names written as in ``classes.txt`` (any case, singular or plural, ``a|b`` for aliases); a text that says
 "automobile" for "car" names nothing here.  This module does not depend on images, files, models and torch.

@@ -1,4 +1,4 @@
-"""The seam between decoded images and the training step: the batch of every step, ready when the step asks for it.
+"""The batches of training: the one that each training step asks for.
 
 The order of an epoch and the views of a step depend on the seed, the epoch and the step alone, so that a run can be
 resumed at any step and every arm of a study sees the same images.  This module does not depend on text and models.

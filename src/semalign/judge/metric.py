@@ -26,7 +26,7 @@ class Metric:
         higher_is_better: whether an increase is an improvement.
         lowest: lower end of the range of a stored score; None where there is none, or it is unknown.
         highest: upper end of the range.
-        scale: what a stored score is multiplied with before it is judged and shown; 100 turns a fraction into points.
+        scale: factor from stored to displayed scores; 100 turns a fraction into points.
         decimals: of the numbers that are shown.
     """
 
@@ -45,7 +45,7 @@ class Metric:
         return low, math.inf if self.highest is None else self.scale * self.highest
 
     @property
-    def expected(self) -> str:
+    def valid_range(self) -> str:
         """The values that a stored score can have, for an error message."""
         if self.lowest is None:
             return "a number" if self.highest is None else f"a number of at most {self.highest:g}"
@@ -53,7 +53,7 @@ class Metric:
             return f"a number of at least {self.lowest:g}"
         return f"a number in [{self.lowest:g}, {self.highest:g}]"
 
-    def holds(self, score: float) -> bool:
+    def is_in_range(self, score: float) -> bool:
         """Return whether a stored score lies in the range."""
         return (self.lowest is None or self.lowest <= score) and (self.highest is None or score <= self.highest)
 
@@ -96,4 +96,4 @@ class Metric:
 
 
 MIOU: Final = Metric("mIoU", say("judge.points"), lowest=0.0, highest=1.0, scale=100.0)
-"""Mean intersection over union, a fraction that is judged and shown in points."""
+"""Mean intersection over union (`semalign.metrics.mean_iou`), a fraction that is judged and shown in points."""

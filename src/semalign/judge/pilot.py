@@ -110,7 +110,7 @@ def judge_pilot(
     points = metric.scale * np.stack(scores)
     low_end, high_end = metric.bounds
     if not np.all(np.isfinite(points) & (points >= low_end) & (points <= high_end)):
-        raise ResultsError(f"a pilot's score is missing or out of range, expected for each run {metric.expected}")
+        raise ResultsError(f"a pilot's score is missing or out of range, expected for each run {metric.valid_range}")
 
     differences = block_contrasts(points, [1, -1])
     mean, sd, se, df = summarise(differences)

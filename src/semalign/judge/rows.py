@@ -69,11 +69,11 @@ def _seed(seed: Any, row: Any) -> int:
 def _score(score: Any, what: str, metric: Metric) -> float:
     """Return a checked score in the metric's unit; ``what`` names it in an error."""
     if isinstance(score, (bool, np.bool_)) or not isinstance(score, (int, float, np.integer, np.floating)):
-        raise ResultsError(f"{what} is {score!r}, expected {metric.expected} or None")
+        raise ResultsError(f"{what} is {score!r}, expected {metric.valid_range} or None")
     value = float(score)
     if not math.isfinite(value):
-        raise ResultsError(f"{what} is {value}, expected {metric.expected}, or None when the run failed")
-    if not metric.holds(value):
+        raise ResultsError(f"{what} is {value}, expected {metric.valid_range}, or None when the run failed")
+    if not metric.is_in_range(value):
         percent = metric.highest == 1 < value <= 100
-        raise ResultsError(f"{what} is {value:g}, expected {metric.expected}{': divide percent by 100' * percent}")
+        raise ResultsError(f"{what} is {value:g}, expected {metric.valid_range}{': divide percent by 100' * percent}")
     return metric.scale * value

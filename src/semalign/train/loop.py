@@ -18,7 +18,7 @@ from semalign.config import Options
 from semalign.execution import Events
 from semalign.results import RunResult
 from semalign.train.inputs import Inputs
-from semalign.train.outcome import finish, look
+from semalign.train.outcome import finish, score_after_epoch
 from semalign.train.parallel import make_fabric
 from semalign.train.run import TrainedRun
 from semalign.train.setup import set_up
@@ -52,8 +52,8 @@ def fit(
         events: functions that are called while the run is trained.
         facts: plain facts to keep in the result.
         root: folder that ``align.values_from`` is relative to; by default the working folder.
-        model: trained in place of the segmenter that the options describe, and called as that is.  Where it is not that
-            segmenter, its weights are saved and `semalign.train.run.load_run` cannot build it again.
+        model: a model to train instead of the segmenter that the options describe; it must accept the same arguments.
+            Its weights are saved, but `semalign.train.run.load_run` can only rebuild segmenters of the options.
 
     Returns:
         The run with the scored weights, and its result; the caller writes the result.
@@ -80,7 +80,7 @@ def fit(
                 update_weights(setup, progress.step)
                 progress.step += 1
                 setup.events.stepped(progress.step, setup.steps, step.loss)
-                look(setup, progress)
+                score_after_epoch(setup, progress)
                 trackers.follow(progress.curves)
                 state.save_now_and_then(progress)
             return finish(setup, progress, trackers, arm=arm, seconds=state.seconds(), facts=facts or {})

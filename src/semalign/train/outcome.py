@@ -28,10 +28,10 @@ from semalign.train.trackers import Follower
 from semalign.train.vocabulary import notes_of_strangers, open_score
 from semalign.wording import Message, say
 
-__all__ = ["finish", "look"]
+__all__ = ["finish", "score_after_epoch"]
 
 
-def look(setup: Setup, progress: Progress) -> None:
+def score_after_epoch(setup: Setup, progress: Progress) -> None:
     """Score the averaged weights after an epoch, on the splits for which the options ask for it."""
     train, done = setup.options.train, setup.epochs_done(progress.step)
     if done is None or progress.step == setup.steps:

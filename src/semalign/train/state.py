@@ -1,12 +1,12 @@
-"""What a stopped run needs to go on with the same bits: the saved state.
+"""The saved state: everything that a stopped run needs to be resumed with the same bits.
 
 ``state.safetensors`` in the run's folder holds the weights, their running average and the optimizer's moments as
-tensors, and `Progress` (step, curves, the scale of fp16 gradients) as plain values.  The order of the images, the
+tensors, and as plain values `Progress`, the run's identity and what it was computed with.  The order of the images, the
 augmentation and the dropout of a step follow from the seed and the step (`semalign.seeds`) and are not saved.  The
 learning rates follow from the options.
 
 An uninterrupted run and a resumed one have the same bits on the same machine with the same versions and the same number
-of threads; a run that is resumed elsewhere says so in a note.
+of threads; a run that is resumed under other conditions gets a note.
 """
 
 from __future__ import annotations

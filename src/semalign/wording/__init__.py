@@ -1,6 +1,6 @@
 """Every sentence that a person reads in a verdict, claim, finding, note, report or on the console.
 
-A part of the code that finds something out hands on a `Message`: a key and the values that belong to it.  Only the
+Code that reports something returns a `Message`: a key and the values that belong to it.  Only the
 outermost layer (report, command line, the writer of a JSON file) turns it into words, with a `Catalogue` of one
 language.  The sentences are in ``en/SUBJECT.yaml`` and ``zh/SUBJECT.yaml``, with the same keys in both; the part of a
 key before the first dot is the SUBJECT.  Nothing parses rendered text.
@@ -9,7 +9,7 @@ In a sentence ``{name}`` is replaced by a value and ``{name:STYLE}`` by a number
 Python (``{mean:.2f}``); ``{name:;}`` is a list with semicolons.  A sentence whose form depends on a number is a
 mapping of plural categories (``one``, ``other``), chosen by the value ``n``.
 
-This module knows nothing of torch, of studies or of files other than its own.
+This module does not import torch and does not depend on studies or on files other than its own.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ Text: TypeAlias = str | Message | Translated
 def read_note(value: Any) -> str | Message:
     """Return a note as a file holds it: the message that `Message.to_dict` wrote, else a plain text.
 
-    A message that is damaged, or of another version, is its English text.
+    For a damaged message, or one of another version, its English text is returned.
     """
     if not (isinstance(value, Mapping) and "key" in value):
         return str(value)
@@ -192,7 +192,7 @@ def sentences(lang: Language, subject: str) -> Mapping[str, str | Mapping[str, s
         raise KeyError(subject)
     # The loader in C reads the same values and is ten times as fast; some builds of PyYAML lack it.
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    found: dict[str, Any] = yaml.load(file.read_text(encoding="utf-8"), loader)  # noqa: S506 (both loaders are safe)
+    found: dict[str, Any] = loader(file.read_text(encoding="utf-8")).get_single_data()
     return found
 
 
