@@ -30,7 +30,7 @@ def test_ranges() -> None:
     assert LOSS.bounds == (0.0, math.inf)
     assert [LOSS.is_in_range(score) for score in (-0.1, 0.0, 1e9)] == [False, True, True]
     ends = [(0.0, 1.0), (0.0, None), (None, 1.0), (None, None)]
-    assert [Metric("x", lowest=low, highest=high).expected for low, high in ends] == [
+    assert [Metric("x", lowest=low, highest=high).valid_range for low, high in ends] == [
         "a number in [0, 1]",
         "a number of at least 0",
         "a number of at most 1",

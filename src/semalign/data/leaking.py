@@ -2,8 +2,9 @@
 
 The classes that an image's texts name are compared with the classes of its mask, over all images that have both.
 Precision is the share of mentions that are in the mask, recall the share of the masks' classes that are mentioned, both
-from summed counts.  Where all images show nearly the same classes, any text agrees.  Therefore each figure is set against
-its expectation when texts are shuffled between images, as in Cohen's kappa (1960): (x - x_shuffled) / (1 - x_shuffled).
+from summed counts.  Where all images show nearly the same classes, any text agrees.  Therefore each figure is set
+against its expectation when texts are shuffled between images, as in Cohen's kappa (1960):
+(x - x_shuffled) / (1 - x_shuffled).
 
 `semalign.train.leaking` uses this to decide whether a run's text leaks.
 
