@@ -12,6 +12,7 @@ of the drawn paths that have not crossed before.
 from __future__ import annotations
 
 import argparse
+import itertools
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,13 +86,17 @@ def main() -> None:
     parser.add_argument("--paths", type=int, default=40_000_000, help="studies drawn, a multiple of a million")
     n_paths = max(1, parser.parse_args().paths // CHUNK) * CHUNK
     paths = tails(n_paths)
-    print("_TABLE: dict[float, tuple[tuple[float, ...], ...]] = {")
-    for alpha in ALPHAS:
-        print(f"    {alpha:g}: (")
-        for m in range(1, LARGEST_FAMILY + 1):
-            row = [*boundaries(alpha / m, 2, paths, n_paths), *boundaries(alpha / m, 1, paths, n_paths)]
-            print(f"        ({', '.join(f'{value:.3f}' for value in row)}),  # m = {m}")
-        print("    ),")
+    print("_TABLE: dict[float, tuple[float, ...]] = {")
+    done = set()
+    for alpha, m in itertools.product(ALPHAS, range(1, LARGEST_FAMILY + 1)):
+        level = alpha / m
+        # 0.1 over 2 effects is 0.05 over one.
+        if (key := f"{level:.9g}") in done:
+            continue
+        done.add(key)
+        row = [*boundaries(level, 2, paths, n_paths), *boundaries(level, 1, paths, n_paths)]
+        name = f"{alpha:g} / {m}" if m > 1 else f"{alpha:g}"
+        print(f"    {name}: ({', '.join(f'{value:.3f}' for value in row)}),")
     print("}")
 
 

@@ -39,6 +39,7 @@ __all__ = [
     "Similarity",
     "TemperatureKnobs",
     "TextLevel",
+    "starts_dead",
 ]
 
 PresetName = Literal["recommended", "seed", "document", "transformer", "clip", "xvlm"]
@@ -138,10 +139,10 @@ def _decoder(knobs: AlignmentKnobs) -> AlignmentKnobs:
     return dataclasses.replace(knobs, residual="pre-norm")
 
 
-def _clip(gate: float) -> AlignmentKnobs:
+def _clip(gate: float, init: float = CLIP_L) -> AlignmentKnobs:
     return AlignmentKnobs(
         similarity="cosine",
-        temperature=TemperatureKnobs("1", CLIP_L, True, bound="project", bounds=_CLIP_BOUNDS),
+        temperature=TemperatureKnobs("1", init, True, bound="project", bounds=_CLIP_BOUNDS),
         gate=GateKnobs(gate, True),
     )
 
@@ -151,34 +152,22 @@ _SEED_ENCODER = AlignmentKnobs(
     temperature=TemperatureKnobs("1/sqrt(d)", 0.0, False, bound="clamp", bounds=_SEED_CLAMP),
     gate=GateKnobs(0.5, True),
 )
+_SEED_DECODER = AlignmentKnobs(
+    similarity="cosine-full",
+    temperature=TemperatureKnobs("1/sqrt(d)", CLIP_L, True, bound="clamp", bounds=_SEED_CLAMP),
+    gate=GateKnobs(0.1, True),
+    residual="normalized",
+)
 
 PRESETS: Final[Mapping[PresetName, Mapping[Side, AlignmentKnobs]]] = {
     "recommended": {
         "encoder": _plain_dot(0.5, gate_learnable=True),
-        "decoder": AlignmentKnobs(
-            similarity="cosine",
-            temperature=TemperatureKnobs("1", math.log(10.0), True, bound="project", bounds=_CLIP_BOUNDS),
-            gate=GateKnobs(0.1, True),
-            residual="pre-norm",
-        ),
+        "decoder": _decoder(_clip(0.1, init=math.log(10.0))),
     },
-    "seed": {
-        "encoder": _SEED_ENCODER,
-        "decoder": AlignmentKnobs(
-            similarity="cosine-full",
-            temperature=TemperatureKnobs("1/sqrt(d)", CLIP_L, True, bound="clamp", bounds=_SEED_CLAMP),
-            gate=GateKnobs(0.1, True),
-            residual="normalized",
-        ),
-    },
+    "seed": {"encoder": _SEED_ENCODER, "decoder": _SEED_DECODER},
     "document": {
         "encoder": _SEED_ENCODER,
-        "decoder": AlignmentKnobs(
-            similarity="dot",
-            temperature=TemperatureKnobs("1/sqrt(d)", CLIP_L, True, bound="clamp", bounds=_SEED_CLAMP),
-            gate=GateKnobs(0.1, True),
-            residual="plain",
-        ),
+        "decoder": dataclasses.replace(_SEED_DECODER, similarity="dot", residual="plain"),
     },
     "transformer": {
         "encoder": _plain_dot(1.0, gate_learnable=False),
@@ -190,6 +179,23 @@ PRESETS: Final[Mapping[PresetName, Mapping[Side, AlignmentKnobs]]] = {
         "decoder": _decoder(_plain_dot(0.1, gate_learnable=True, l_learnable=True)),
     },
 }
+
+
+def starts_dead(preset: PresetName) -> bool:
+    """Return whether a learnable temperature of the preset starts outside its clamp, where its gradient is 0.
+
+    >>> [name for name in PRESETS if starts_dead(name)]
+    ['seed', 'document']
+    """
+    temperatures = [knobs.temperature for knobs in PRESETS[preset].values()]
+    return any(
+        knobs.learnable
+        and knobs.bound == "clamp"
+        and knobs.bounds is not None
+        and not knobs.bounds[0] <= knobs.init <= knobs.bounds[1]
+        for knobs in temperatures
+    )
+
 
 INIT_ONCE_LEARNABLE: Final[Mapping[tuple[str, Side], float]] = {
     ("seed", "encoder"): CLIP_L,

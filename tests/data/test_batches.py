@@ -15,14 +15,12 @@ from semalign.data.batches import (
     Batch,
     DepthScale,
     ImageSet,
-    ScoredSet,
-    augmented_batch,
-    epoch_order,
+    ScoredImages,
     load_images,
     load_scored,
-    plain_batches,
 )
 from semalign.data.folder import Folder
+from semalign.data.loading import TrainingBatches
 from semalign.data.sample import MaskArray, Sample
 from semalign.data.scenes import Scenes
 from semalign.data.transforms import Augmentation, normalize_image
@@ -132,8 +130,8 @@ def test_a_cache_changes_no_bit(root: Path, cache: Path) -> None:
     assert [(*image.shape,) for image in mapped.images] == [(5, 7, 3), (9, 9, 3), (5, 7, 3)]
     for one, other in ((mapped.images, decoded.images), (mapped.masks, decoded.masks)):
         assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
-    assert scored is not None
-    assert load_scored(Folder(root), "train", ("c", "b"), size=(3, 2), depth=False) is None
+    assert scored.ready.keys() == {"c", "b"}
+    assert load_scored(Folder(root), "train", ("c", "b"), size=(3, 2), depth=False).ready == {}
 
 
 def test_changed_data_are_decoded_again(root: Path) -> None:
@@ -187,34 +185,33 @@ def test_depth_without_spread(depth: list[list[float]], count: int) -> None:
         depths_only(depth).depth_scale()
 
 
-# ---- The order of an epoch ----
+# ---- Training batches ----
+
+
+def training(
+    images: ImageSet, *, seed: int = 0, scale: DepthScale | None = None, color: float = 0.3
+) -> TrainingBatches:
+    """Return batches at 13 x 19 of all images."""
+    return TrainingBatches(images, len(images.names), (13, 19), Augmentation(color=color), scale, seed)
 
 
 def test_an_epoch_shows_each_image_once() -> None:
     """The order is a permutation that depends on seed and epoch alone."""
-    orders = {(seed, epoch): epoch_order(13, seed, epoch).tolist() for seed in range(3) for epoch in range(3)}
+    images = masks_only(*[[[0]]] * 13)
+    orders = {
+        (seed, epoch): training(images, seed=seed).index(epoch).tolist() for seed in range(3) for epoch in range(3)
+    }
 
     assert all(sorted(order) == list(range(13)) for order in orders.values())
     assert len({tuple(order) for order in orders.values()}) == 9
-    assert epoch_order(13, 2, 1).tolist() == orders[2, 1]
-
-
-# ---- Training batches ----
+    assert training(images, seed=2).index(1).tolist() == orders[2, 1]
 
 
 def batch(
     images: ImageSet, index: list[int], *, seed: int = 0, step: int = 0, scale: DepthScale | None = None
 ) -> Batch:
-    """Return an augmented batch at 13 x 19."""
-    return augmented_batch(
-        images,
-        np.array(index),
-        size=(13, 19),
-        augmentation=Augmentation(),
-        depth_scale=scale,
-        seed=seed,
-        step=step,
-    )
+    """Return views of some images at 13 x 19."""
+    return training(images, seed=seed, scale=scale).views(np.array(index), step)
 
 
 def equal(one: Batch, other: Batch) -> bool:
@@ -269,15 +266,7 @@ def test_color_does_not_touch_masks_or_places(scenes: Scenes) -> None:
     images = load_images(scenes, "train", depth=False, size=(13, 19))
 
     def views(color: float) -> Batch:
-        return augmented_batch(
-            images,
-            np.array([0, 3]),
-            size=(13, 19),
-            augmentation=Augmentation(color=color),
-            depth_scale=None,
-            seed=0,
-            step=0,
-        )
+        return training(images, color=color).views(np.array([0, 3]), 0)
 
     assert torch.equal(views(0.0).mask, views(0.3).mask)
     assert not torch.equal(views(0.0).image, views(0.3).image)
@@ -286,12 +275,12 @@ def test_color_does_not_touch_masks_or_places(scenes: Scenes) -> None:
 # ---- Plain batches ----
 
 
-def test_plain_batches_by_hand(root: Path) -> None:
+def test_scored_batches_by_hand(root: Path) -> None:
     """Images in the given order at the asked size, the last batch shorter, masks whole at their own size."""
     source = Folder(root)
     names = ("c", "a", "b")
 
-    made = list(plain_batches(source, "train", names, size=SIZE, depth_scale=None, batch_size=2))
+    made = list(ScoredImages(source, "train", names).batches(SIZE, None, 2))
 
     assert [part.index.tolist() for part, _ in made] == [[0, 1], [2]]
     flat = [(image, mask) for part, masks in made for image, mask in zip(part.image, masks, strict=True)]
@@ -309,14 +298,15 @@ def test_scored_images_are_decoded_once(scenes: Scenes, monkeypatch: pytest.Monk
     names = scenes.names("val")
     depth = DepthScale(2.0, 3.0)
 
-    def made(names: tuple[str, ...], scored: ScoredSet | None) -> list[tuple[Batch, list[MaskArray]]]:
-        return list(plain_batches(scenes, "val", names, size=(7, 11), depth_scale=depth, batch_size=2, scored=scored))
+    def made(images: ScoredImages) -> list[tuple[Batch, list[MaskArray]]]:
+        return list(images.batches((7, 11), depth, 2))
 
     scored = load_scored(scenes, "val", names, size=(7, 11), depth=True)
-    decoded = [made(names, None), made(names[1:2], None)]
+    plain = ScoredImages.of_split(scenes, "val")
+    decoded = [made(plain), made(plain.only(names[1:2]))]
     undecodable(scenes, monkeypatch)
 
-    for expected, found in zip(decoded, [made(names, scored), made(names[1:2], scored)], strict=True):
+    for expected, found in zip(decoded, [made(scored), made(scored.only(names[1:2]))], strict=True):
         for (batch, masks), (other, others) in zip(expected, found, strict=True):
             assert torch.equal(batch.image, other.image)
             assert batch.image.stride() == other.image.stride()
@@ -330,32 +320,30 @@ def test_a_scored_set_of_another_size_is_not_used(scenes: Scenes) -> None:
     """Images at their own size are decoded, whatever is at hand."""
     scored = load_scored(scenes, "val", scenes.names("val"), size=(7, 11), depth=False)
 
-    made = plain_batches(scenes, "val", ("00001",), size=None, depth_scale=None, batch_size=1, scored=scored)
+    made = scored.only(["00001"]).batches(None, None, 1)
 
     assert next(made)[0].image.shape == (1, 3, 17, 23)
 
 
-def test_plain_batches_of_several_sizes(root: Path) -> None:
+def test_scored_batches_of_several_sizes(root: Path) -> None:
     """With a size images of different sizes share a batch; without one each comes alone, as stored."""
     save(root / "images" / "train" / "b.png", np.zeros((11, 13, 3), dtype=np.uint8))
     save(root / "masks" / "train" / "b.png", np.zeros((11, 13), dtype=np.uint8))
     source = Folder(root)
 
     def shapes(size: tuple[int, int] | None) -> list[tuple[tuple[int, ...], list[tuple[int, ...]]]]:
-        made = plain_batches(source, "train", source.names("train"), size=size, depth_scale=None, batch_size=3)
+        made = ScoredImages.of_split(source, "train").batches(size, None, 3)
         return [((*part.image.shape,), [mask.shape for mask in masks]) for part, masks in made]
 
     assert shapes((3, 2)) == [((3, 3, 3, 2), [SIZE, (11, 13), SIZE])]
     assert shapes(None) == [((1, 3, 5, 7), [SIZE]), ((1, 3, 11, 13), [(11, 13)]), ((1, 3, 5, 7), [SIZE])]
 
 
-def test_plain_batches_do_not_depend_on_their_length(scenes: Scenes) -> None:
+def test_scored_batches_do_not_depend_on_their_length(scenes: Scenes) -> None:
     """One by one or all at once, the images are the same bits."""
 
     def images(batch_size: int) -> Tensor:
-        made = plain_batches(
-            scenes, "val", scenes.names("val"), size=(7, 11), depth_scale=DepthScale(2.0, 3.0), batch_size=batch_size
-        )
+        made = ScoredImages.of_split(scenes, "val").batches((7, 11), DepthScale(2.0, 3.0), batch_size)
         return torch.cat([torch.cat([part.image, part.depth], dim=1) for part, _ in made if part.depth is not None])
 
     assert images(1).shape == (3, 4, 7, 11)
@@ -367,4 +355,4 @@ def test_a_model_with_depth_and_data_without(root: Path) -> None:
     source = Folder(root)
 
     with pytest.raises(DataError, match=r"the model was trained with depth, but val/d has none, expected depth/SPLIT/"):
-        next(plain_batches(source, "val", ("d",), size=SIZE, depth_scale=DepthScale(0.0, 1.0), batch_size=1))
+        next(ScoredImages(source, "val", ("d",)).batches(SIZE, DepthScale(0.0, 1.0), 1))

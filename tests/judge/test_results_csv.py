@@ -9,9 +9,9 @@ from semalign.errors import ResultsError
 from semalign.judge import (
     Row,
     counts_of_runs,
-    is_image_counts_csv,
     read_image_counts_csv,
     read_results_csv,
+    read_runs_csv,
     rows_of_counts,
 )
 
@@ -140,12 +140,14 @@ def test_counts_as_results(tmp_path: Path) -> None:
     """A header with counts and no score is a table of counts; its rows carry the mIoU of sums over images."""
     counts = _write(tmp_path, f"{HEAD}\np,0,a,sky,3,1,0\np,0,a,road,1,0,3\np,0,b,sky,0,2,1\n")
 
-    assert is_image_counts_csv(counts)
-    ((arm, seed, miou),) = rows_of_counts(read_image_counts_csv(counts))
+    ((arm, seed, miou),), table = read_runs_csv(counts)
+    assert table is not None
+    assert rows_of_counts(table) == [(arm, seed, miou)]
     assert (arm, seed) == ("p", 0)
     assert miou == pytest.approx((3 / 7 + 1 / 4) / 2)
-    for header in (f"{HEAD},miou", f"{HEAD},score_percent", "arm,seed,score,image", "arm,seed"):
-        assert not is_image_counts_csv(_write(tmp_path, header + "\n"))
+    for header in (f"{HEAD},miou", f"{HEAD},score_percent", "arm,seed,score,image"):
+        line = ",".join("0" for _ in header.split(","))
+        assert read_runs_csv(_write(tmp_path, f"{header}\n{line}\n"))[1] is None
 
 
 def test_counts_fit_their_runs(tmp_path: Path) -> None:

@@ -17,7 +17,6 @@ from semalign.judge.statistics import (
     direction_power,
     equivalence_p,
     equivalence_power,
-    factor_contrast,
     factor_weights,
     fixed_boundary,
     holm,
@@ -63,7 +62,7 @@ def test_factor_effect_by_hand() -> None:
     runs = np.array([[10.0, 20.0], [12.0, 21.0], [14.0, 26.0], [17.0, 29.0]])
     # block 1: (12 + 17)/2 - (10 + 14)/2 = 2.5; block 2: (21 + 29)/2 - (20 + 26)/2 = 2
 
-    assert factor_contrast(runs, [-1, 1, -1, 1]).tolist() == [2.5, 2.0]
+    assert block_contrasts(runs, factor_weights([-1, 1, -1, 1])).tolist() == [2.5, 2.0]
 
 
 @pytest.mark.parametrize("signs", [[1, 1, 1, -1], [1, 0], [2, -2], [[1, -1]], []])

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from semalign.align.temperature import DeadKnobWarning
 from semalign.config import Options
-from semalign.data.batches import augmented_batch
+from semalign.data.loading import TrainingBatches
 from semalign.data.open import open_data
 from semalign.data.sample import DataSource
 from semalign.errors import CheckpointError, ConfigError, DataError, TextError
@@ -169,12 +169,14 @@ def test_arms_of_a_block_see_the_same_views(source: DataSource, monkeypatch: pyt
     """With one seed, arms with other parameters get the same images, views and initial values where they share them."""
     seen: list[list[Any]] = []
 
+    views = TrainingBatches.views
+
     def spied(*args: Any, **options: Any) -> Any:
-        batch = augmented_batch(*args, **options)
+        batch = views(*args, **options)
         seen[-1].append(batch)
         return batch
 
-    monkeypatch.setattr("semalign.data.loading.augmented_batch", spied)
+    monkeypatch.setattr(TrainingBatches, "views", spied)
     starts = []
     for changes in ({}, {"data__text": "none"}, {"align__encoder__temperature__learnable": True}):
         seen.append([])
@@ -232,8 +234,8 @@ def test_the_cache_of_decoded_images_changes_no_bit(
     decoded = prepare_inputs(source, options)
 
     assert set(mapped.scored) == set(decoded.scored) == {"train", "val"}
-    assert all(images.ready is not None for images in mapped.scored.values())
-    assert all(images.ready is None for images in decoded.scored.values())
+    assert all(images.ready for images in mapped.scored.values())
+    assert not any(images.ready for images in decoded.scored.values())
     assert_same(train(mapped, options), train(decoded, options))
 
 

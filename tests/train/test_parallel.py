@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -13,7 +14,8 @@ from torch import nn
 from torch.nn import functional as F
 
 import semalign.api
-from semalign.data.batches import augmented_batch, load_images
+from semalign.data.batches import load_images
+from semalign.data.loading import TrainingBatches
 from semalign.data.transforms import Augmentation
 from semalign.errors import ConfigError
 from semalign.results import RunResult, read_result
@@ -173,16 +175,10 @@ def test_a_share_of_a_batch_is_what_it_is_in_the_whole() -> None:
     source = scenes()
     images = load_images(source, "train", depth=True, size=(32, 43))
     index = np.array([4, 0, 3, 1, 2])
-    kwargs: dict[str, Any] = {
-        "size": (32, 43),
-        "augmentation": Augmentation(),
-        "depth_scale": images.depth_scale(),
-        "seed": 3,
-        "step": 7,
-    }
+    batches = TrainingBatches(images, 5, (32, 43), Augmentation(), images.depth_scale(), seed=3)
 
-    whole = augmented_batch(images, index, **kwargs)
-    part = augmented_batch(images, index, **kwargs, share=slice(2, 5))
+    whole = batches.views(index, 7)
+    part = dataclasses.replace(batches, share=slice(2, 5)).views(index, 7)
 
     assert part.index.tolist() == [3, 1, 2]
     assert torch.equal(part.image, whole.image[2:5])

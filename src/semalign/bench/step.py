@@ -26,8 +26,7 @@ from semalign.bench.models import CASES, KINDS, models_of, step_call
 from semalign.bench.tables import Columns, Row, Table, share_table, table_of
 from semalign.bench.timing import clock_of, ratio, seconds, take_turns
 from semalign.config import Options
-from semalign.data.batches import augmented_batch
-from semalign.data.transforms import Augmentation
+from semalign.data.batches import Batch
 from semalign.execution import Events
 from semalign.metrics import IGNORE
 from semalign.train.inputs import Inputs, prepare_inputs
@@ -36,7 +35,7 @@ from semalign.train.objective import class_weights
 from semalign.train.optimizer import make_optimizer, parameter_groups
 from semalign.train.parallel import make_fabric
 from semalign.train.precision import Precision, has_native_bf16
-from semalign.train.setup import RECORDS, model_for
+from semalign.train.setup import RECORDS, model_for, training_batches
 
 __all__ = ["bench_step", "measure_loop", "shares_of", "step_tables", "text_shares"]
 
@@ -211,19 +210,9 @@ def _bare_step(inputs: Inputs, options: Options) -> Call:
     return step
 
 
-def _one_batch(inputs: Inputs, options: Options, step: int) -> Any:
-    data = options.data
-    assert data.size is not None
-    count_ = min(options.train.batch_size, len(inputs.images.names))
-    return augmented_batch(
-        inputs.images,
-        np.arange(count_),
-        size=data.size,
-        augmentation=Augmentation(data.zoom, data.flip, data.color),
-        depth_scale=inputs.depth_scale,
-        seed=options.train.seed,
-        step=step,
-    )
+def _one_batch(inputs: Inputs, options: Options, step: int) -> Batch:
+    count = min(options.train.batch_size, len(inputs.images.names))
+    return training_batches(inputs, options).views(np.arange(count), step)
 
 
 def _augment_seconds(inputs: Inputs, options: Options) -> float:

@@ -7,13 +7,14 @@ resumed at any step and every arm of a study sees the same images.  This module 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from semalign.data.batches import Batch, DepthScale, ImageSet, augmented_batch, epoch_order
-from semalign.data.transforms import Augmentation
+from semalign.data.batches import Batch, DepthScale, ImageSet
+from semalign.data.transforms import Augmentation, normalize_jittered, random_view, skip_view
+from semalign.seeds import numpy_generator
 
 __all__ = ["TrainingBatches"]
 
@@ -25,7 +26,7 @@ class TrainingBatches:
     Guarantees:
 
     - The batch of step k depends on ``images``, the sizes and options below, ``seed`` and k alone: not on which batches
-      were asked for before, on the process, or on ``share``.  It has the bits of `augmented_batch` for step k.
+      were asked for before, on the process, or on ``share``.
     - Within an epoch every image is shown at most once; the images left over by ``batch_size`` are not shown.
     - With ``share`` a process gets the images ``share`` of the step, exactly as they are in the whole batch.
 
@@ -62,23 +63,37 @@ class TrainingBatches:
     def index(self, step: int) -> NDArray[np.int64]:
         """Return the positions in the split of the step's images over all processes, in the batch's order."""
         epoch, place = divmod(step, self.steps_per_epoch)
-        order = epoch_order(len(self.images.names), self.seed, epoch)
+        order = numpy_generator(self.seed, "order", epoch).permutation(len(self.images.names))
         return order[place * self.images_per_step : (place + 1) * self.images_per_step]
 
     def batch(self, step: int) -> Batch:
         """Return the batch of one step, or this process's share of it, on the CPU."""
-        return augmented_batch(
-            self.images,
-            self.index(step),
-            size=self.size,
-            augmentation=self.augmentation,
-            depth_scale=self.depth_scale,
-            seed=self.seed,
-            step=step,
-            share=self.share,
-        )
+        return self.views(self.index(step), step)
 
-    def between(self, first: int, last: int) -> Iterator[tuple[int, Batch]]:
-        """Yield step and batch of the steps from ``first`` to before ``last``, in order."""
-        for step in range(first, last):
-            yield step, self.batch(step)
+    def views(self, index: NDArray[np.int64], step: int) -> Batch:
+        """Return random views of the images at ``index``, drawn from the streams of this seed and step.
+
+        With a share only those of the share, as they are among all of ``index``.
+        """
+        images, augmentation = self.images, self.augmentation
+        generator = numpy_generator(self.seed, "augment", step)
+        share = self.share or slice(None)
+        own = range(len(index))[share]
+        views = []
+        for place, i in enumerate(index):
+            if place not in own:
+                skip_view(generator)
+                continue
+            plane = None if images.depths is None else images.depths[i]
+            views.append(random_view(images.images[i], images.masks[i], plane, self.size, augmentation, generator))
+        image = normalize_jittered(
+            torch.stack([view for view, _, _ in views]),
+            augmentation.color,
+            numpy_generator(self.seed, "color", step),
+            of=(len(index), own.start),
+        )
+        mask = torch.stack([labels for _, labels, _ in views]).long()
+        depth = None
+        if self.depth_scale is not None:
+            depth = self.depth_scale.normalize(torch.stack([d for _, _, d in views if d is not None])[:, None])
+        return Batch(torch.from_numpy(np.ascontiguousarray(index[share])), image, mask, depth)

@@ -12,16 +12,14 @@ from torch import Tensor, nn
 from semalign.audit.findings import AuditReport, Finding
 from semalign.audit.liveness import audit
 from semalign.config import Options
-from semalign.data.batches import augmented_batch
-from semalign.data.transforms import Augmentation
 from semalign.errors import AuditError
 from semalign.model.segmenter import Segmenter
-from semalign.presets import PRESETS, TemperatureKnobs
+from semalign.presets import starts_dead
 from semalign.text.bank import PADDING
 from semalign.train.inputs import Inputs
 from semalign.train.optimizer import make_optimizer, parameter_groups
 from semalign.train.run import build_model
-from semalign.train.setup import model_for
+from semalign.train.setup import model_for, training_batches
 
 __all__ = ["audit_inputs", "audit_options", "makes_declared", "refuse_errors"]
 
@@ -33,23 +31,9 @@ IMAGES = 2
 _DEAD_CODES = ("init-outside-bound", "decay-only", "pinned-at-bound")
 
 
-def _is_dead(temperature: TemperatureKnobs) -> bool:
-    """Whether a learnable temperature starts outside the bounds that the forward clamps it to."""
-    if not temperature.learnable or temperature.bound != "clamp" or temperature.bounds is None:
-        return False
-    low, high = temperature.bounds
-    return not low <= temperature.init <= high
-
-
-DEAD_PRESETS = frozenset(
-    name for name, sides in PRESETS.items() if any(_is_dead(knobs.temperature) for knobs in sides.values())
-)
-"""Presets with a temperature that cannot learn, as published."""
-
-
 def makes_declared(options: Options) -> Callable[[Finding], bool]:
     """Return whether a finding is a dead temperature that the options allow or their preset has, as a function."""
-    allowed = options.align.allow_dead or options.model.preset in DEAD_PRESETS
+    allowed = options.align.allow_dead or starts_dead(options.model.preset)
 
     def declared(finding: Finding) -> bool:
         return (
@@ -134,23 +118,14 @@ def first_batch(inputs: Inputs, options: Options) -> dict[str, Any]:
 
     A batch without text would close every gate, which is not a fault of the gates.
     """
-    data = options.data
-    assert data.size is not None
+    split = options.data.train_split
     count = min(4, options.train.batch_size, len(inputs.images.names))
     index = np.arange(count)
     if inputs.text.index is not None:
-        texts = (inputs.text.index[data.train_split] != PADDING).sum(dim=1).numpy()
+        texts = (inputs.text.index[split] != PADDING).sum(dim=1).numpy()
         index = np.sort(np.argsort(-texts, kind="stable")[:count])
-    batch = augmented_batch(
-        inputs.images,
-        index,
-        size=data.size,
-        augmentation=Augmentation(data.zoom, data.flip, data.color),
-        depth_scale=inputs.depth_scale,
-        seed=options.train.seed,
-        step=0,
-    )
-    text, is_padding = inputs.text.batch(data.train_split, batch.index)
+    batch = training_batches(inputs, options).views(index, step=0)
+    text, is_padding = inputs.text.batch(split, batch.index)
     found = {"image": batch.image, "text": text, "is_padding": is_padding, "depth": batch.depth}
     if inputs.text.classes is not None:
         found["class_features"] = inputs.text.classes.features

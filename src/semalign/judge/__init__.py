@@ -19,7 +19,6 @@ from semalign.judge.rows import Row, Rows
 from semalign.judge.table import (
     ImageTable,
     counts_of_runs,
-    is_image_counts_csv,
     read_image_counts_csv,
     read_results_csv,
     read_runs_csv,
@@ -58,7 +57,6 @@ __all__ = [
     "format_level",
     "format_p",
     "format_points",
-    "is_image_counts_csv",
     "judge",
     "judge_new_images",
     "judge_pilot",

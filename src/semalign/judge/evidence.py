@@ -18,8 +18,7 @@ from scipy import stats
 from semalign.errors import StudyError
 from semalign.judge.metric import MIOU, Metric
 from semalign.judge.statistics import check_level, t_interval
-from semalign.judge.types import Estimate, Judgement, LeftOut, Verdict, Word
-from semalign.presets import BASELINE
+from semalign.judge.types import Estimate, LeftOut, Verdict, Word
 
 __all__ = [
     "AlignmentCost",
@@ -29,7 +28,6 @@ __all__ = [
     "Failures",
     "Fusion",
     "effect_of",
-    "evidence_from",
     "paired_change",
     "spread_ratio",
 ]
@@ -165,33 +163,6 @@ def effect_of(estimate: Estimate, verdict: Verdict, left_out: Iterable[LeftOut])
         estimate.high_equivalence,
         verdict.blocks_needed,
         counts=not lost and not copies,
-    )
-
-
-def evidence_from(judgement: Judgement) -> Evidence:
-    """Return the evidence in a judgement of the document's four arms alone: the effects, and failures of A."""
-    wanted: dict[str, dict[str, float]] = {
-        "gain": {"A": 1, BASELINE: -1},
-        "fixed_gates": {"B": 1, BASELINE: -1},
-        "competition": {"A": 1, BASELINE: -1, "C": -1, "B": 1},
-    }
-    found: dict[str, Effect] = {}
-    for estimate, verdict in zip(judgement.estimates, judgement.verdicts, strict=True):
-        for name, weights in wanted.items():
-            if dict(estimate.contrast.weights) == weights:
-                found[name] = effect_of(estimate, verdict, judgement.left_out)
-    failures = None
-    for test in judgement.failures:
-        if test.arm == "A" and judgement.baseline == BASELINE:
-            failures = Failures(test.only_baseline, test.only_arm, test.blocks, test.p)
-    return Evidence(
-        judgement.margin,
-        judgement.alpha,
-        gain=found.get("gain"),
-        fixed_gates=found.get("fixed_gates"),
-        competition=found.get("competition"),
-        failures=failures,
-        metric=judgement.metric,
     )
 
 

@@ -30,7 +30,6 @@ __all__ = [
     "direction_power",
     "equivalence_p",
     "equivalence_power",
-    "factor_contrast",
     "factor_weights",
     "fixed_boundary",
     "holm",
@@ -139,16 +138,6 @@ def factor_weights(signs: ArrayLike) -> Floats:
             f"the signs of a factor are {values.tolist()}, expected -1 and +1 equally often, one per run of the block"
         )
     return values * (2 / len(values))
-
-
-def factor_contrast(scores: ArrayLike, signs: ArrayLike) -> Floats:
-    """Return c_s = (2/R) sum over the block's R runs of sign x score of a 2-level design, ... x blocks.
-
-    Args:
-        scores: ... x runs x blocks.
-        signs: R values, -1 or +1.
-    """
-    return block_contrasts(scores, factor_weights(signs))
 
 
 def summarise(contrasts: ArrayLike) -> Summary:
@@ -344,11 +333,7 @@ def _unit_detectable_effect(n: int, alpha: float, m: int, power: float) -> float
     _check_plan(n, alpha, m)
     if not alpha / (2 * m) < power < 1:
         raise StudyError(f"power is {power:g}, expected above {alpha / (2 * m):g} (no effect at all) and below 1")
-
-    def missing(effect: float) -> float:
-        return float(direction_power(effect, 1.0, n, alpha, m)) - power
-
-    return _root(missing)
+    return _root(lambda effect: float(direction_power(effect, 1.0, n, alpha, m)) - power)
 
 
 def equivalence_power(effect: ArrayLike, sd: float, n: int, margin: float, alpha: float = 0.05, m: int = 1) -> Floats:
@@ -408,11 +393,7 @@ def _unit_resolvable_margin(n: int, alpha: float, m: int, power: float) -> float
     _check_plan(n, alpha, m)
     if not 0 < power < 1 - alpha / m:
         raise StudyError(f"power is {power:g}, expected above 0 and below {1 - alpha / m:g}, which is 1 - alpha/m")
-
-    def missing(margin: float) -> float:
-        return float(equivalence_power(0.0, 1.0, n, margin, alpha, m)) - power
-
-    return _root(missing)
+    return _root(lambda margin: float(equivalence_power(0.0, 1.0, n, margin, alpha, m)) - power)
 
 
 def _root(rising: Callable[[float], float]) -> float:

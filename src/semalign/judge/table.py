@@ -26,7 +26,6 @@ __all__ = [
     "SAME_MIOU",
     "ImageTable",
     "counts_of_runs",
-    "is_image_counts_csv",
     "read_image_counts_csv",
     "read_results_csv",
     "read_runs_csv",
@@ -153,15 +152,6 @@ def _table(path: Path, header: list[str], lines: Lines) -> ImageTable:
     if not found:
         raise ResultsError(f"the counts {path} hold a header and no line, expected a line per run, image and class")
     return _image_table(path, found, clusters)
-
-
-def is_image_counts_csv(path: Path) -> bool:
-    """Return whether the file is a table as `read_image_counts_csv` takes it, with counts by image and no score.
-
-    Raises:
-        ResultsError: the file cannot be read.
-    """
-    return _has_counts(_lines(path, "arm, seed and miou, or counts by image")[0])
 
 
 def _has_counts(header: list[str]) -> bool:

@@ -10,6 +10,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final, Literal, TypeAlias
 
+from pydantic import TypeAdapter, ValidationError
+
 from semalign.errors import ResultsError, StudyError
 from semalign.judge.metric import MIOU, Metric
 from semalign.layout import JUDGEMENT_FORMAT
@@ -331,34 +333,13 @@ class Judgement:
                 f"the judgement has format {got!r}, expected {JUDGEMENT_FORMAT}: judge the results again"
             )
         try:
-            fields = {name: item for name, item in value.items() if name != "format"}
-            fields |= {
-                "families": dict(fields["families"]),
-                "seeds": tuple(fields["seeds"]),
-                "estimates": tuple(_estimate(item) for item in fields["estimates"]),
-                "verdicts": tuple(Verdict(**item) for item in fields["verdicts"]),
-                "arms": tuple(ArmSummary(**item) for item in fields["arms"]),
-                "failures": tuple(FailureTest(**item) for item in fields["failures"]),
-                "left_out": tuple(LeftOut(**item) for item in fields["left_out"]),
-                "absent_arms": tuple(fields["absent_arms"]),
-                "notes": tuple(fields["notes"]),
-                "moments": tuple(fields["moments"]),
-                "metric": Metric(**fields["metric"]),
-                "looks": tuple(
-                    Look(**{**item, "estimate": _estimate(item["estimate"]), "verdict": Verdict(**item["verdict"])})
-                    for item in fields["looks"]
-                ),
-            }
-            return cls(**fields)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            return TypeAdapter(cls).validate_python({name: item for name, item in value.items() if name != "format"})
+        except ValidationError as error:
+            problem = error.errors()[0]
+            where = ".".join(map(str, problem["loc"]))
             raise ResultsError(
-                f"the judgement is not shaped as one ({type(error).__name__}: {error}), judge the results again"
+                f"the judgement is not shaped as one ({where}: {problem['msg']}), judge the results again"
             ) from error
-
-
-def _estimate(item: Mapping[str, Any]) -> Estimate:
-    contrast = Contrast(**item["contrast"])
-    return Estimate(**{**item, "contrast": contrast, "seeds": tuple(item["seeds"]), "values": tuple(item["values"])})
 
 
 def plain(value: Any) -> Any:

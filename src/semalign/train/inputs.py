@@ -69,8 +69,7 @@ def prepare_inputs(source: DataSource, options: Options) -> Inputs:
         # Of the training split a part is scored, unless it is also another split of the run.
         is_part = split == data.train_split and split not in (data.val_split, options.train.select_split)
         names = train_score_names(images.names) if is_part else source.names(split)
-        ready = load_scored(source, split, names, size=data.size, depth=data.depth)
-        scored[split] = ScoredImages(source, split, names, ready)
+        scored[split] = load_scored(source, split, names, size=data.size, depth=data.depth)
     depth_scale = images.depth_scale() if data.depth else None
     return Inputs(source.class_names, images, text, depth_scale, scored, source.fingerprint(data.train_split))
 

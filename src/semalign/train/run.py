@@ -22,6 +22,7 @@ from semalign.model.backbones import BackboneEncoder, make_backbone, restore_bac
 from semalign.model.build import build_segmenter
 from semalign.model.segmenter import Segmenter
 from semalign.model.temperature import taking_what_was_learned
+from semalign.presets import starts_dead
 from semalign.tensors_file import load_into, read_tensors, write_tensors
 from semalign.text.bank import TextBank
 
@@ -118,7 +119,7 @@ def build_model(
         preset=options.model.preset,
         form=align.form,
         # As published these presets have a temperature that cannot learn; naming them is consent, and it is warned of.
-        allow_dead=align.allow_dead or options.model.preset in ("seed", "document"),
+        allow_dead=align.allow_dead or starts_dead(options.model.preset),
         backbone=backbone,
         encoder_stages=align.encoder.stages,
         encoder_per=align.encoder.per or "block",

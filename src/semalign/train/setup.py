@@ -31,7 +31,7 @@ from semalign.train.recompute import recomputing
 from semalign.train.run import TrainedRun, build_model, take_values
 from semalign.train.run_text import RunText
 
-__all__ = ["Setup", "check_processes", "model_for", "set_up"]
+__all__ = ["Setup", "check_processes", "model_for", "set_up", "training_batches"]
 
 RECORDS = 60
 """About how many points a curve has."""
@@ -127,16 +127,28 @@ def check_processes(options: Options, fabric: Fabric) -> None:
         )
 
 
-def _batches(inputs: Inputs, options: Options, fabric: Fabric) -> TrainingBatches:
-    train, data = options.train, options.data
+def training_batches(inputs: Inputs, options: Options, share: slice | None = None) -> TrainingBatches:
+    """Return the batches of a run, or a process's ``share`` of them."""
+    data = options.data
     assert data.size is not None
-    count = min(train.batch_size, len(inputs.images.names))
-    share = own_share(count, fabric.global_rank, fabric.world_size, train.accumulate)
-    # The plain mean of one process is left to torch; the same sums in parts differ from it by rounding.
-    is_shared = fabric.world_size * train.accumulate > 1
     augmentation = Augmentation(data.zoom, data.flip, data.color)
-    own = share if is_shared else None
-    return TrainingBatches(inputs.images, count, data.size, augmentation, inputs.depth_scale, train.seed, own)
+    return TrainingBatches(
+        inputs.images,
+        options.train.batch_size,
+        data.size,
+        augmentation,
+        inputs.depth_scale,
+        options.train.seed,
+        share,
+    )
+
+
+def _share(inputs: Inputs, options: Options, fabric: Fabric) -> slice | None:
+    """Return this process's part of a step; None for one process that computes a step at once."""
+    count, parts = min(options.train.batch_size, len(inputs.images.names)), options.train.accumulate
+    share = own_share(count, fabric.global_rank, fabric.world_size, parts)
+    # The plain mean of one process is left to torch; the same sums in parts differ from it by rounding.
+    return share if fabric.world_size * parts > 1 else None
 
 
 @contextlib.contextmanager
@@ -179,7 +191,7 @@ def set_up(
             stack.enter_context(share_statistics(own))
         wrapped, _ = fabric.setup(own, optimizer)
         weights = own.state_dict()
-        batches = _batches(inputs, options, fabric)
+        batches = training_batches(inputs, options, _share(inputs, options, fabric))
         text = inputs.text
         run = TrainedRun(own, options, inputs.class_names, text.bank, text.classes, inputs.depth_scale, {})
         # Of several processes the first one writes and speaks.
