@@ -463,9 +463,9 @@ def test_demo(refused: Callable[..., None]) -> None:
 
 
 def test_reports(own: Path, here: Path, trained: Path, refused: Callable[..., None]) -> None:
-    """What is no study's folder cannot be reported."""
-    refused("nowhere is no study's folder: there is no folder", "study", "report", "nowhere")
-    refused(r"is no study's folder: there is no study\.yaml", "study", "report", trained)
+    """What is not a study's folder cannot be reported."""
+    refused("nowhere is not a study's folder: there is no folder", "study", "report", "nowhere")
+    refused(r"is not a study's folder: there is no study\.yaml", "study", "report", trained)
     refused("fr", "study", "report", "nowhere", "--lang", "fr")
 
 

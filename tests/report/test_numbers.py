@@ -313,9 +313,9 @@ def test_pilot_of_one_block_is_none(tmp_path: Path) -> None:
 
 def test_folder_that_is_no_study(tmp_path: Path) -> None:
     """A missing folder and one without study.yaml are told apart."""
-    with pytest.raises(StudyError, match="is no study's folder: there is no folder"):
+    with pytest.raises(StudyError, match="is not a study's folder: there is no folder"):
         load_study(tmp_path / "none")
-    with pytest.raises(StudyError, match=r"is no study's folder: there is no study\.yaml"):
+    with pytest.raises(StudyError, match=r"is not a study's folder: there is no study\.yaml"):
         load_study(tmp_path)
 
 

@@ -51,7 +51,7 @@ def cells(table: Table) -> list[list[str]]:
     [
         (["1", "2", "3"], {}, "3 blocks are complete so far. Nothing is judged before", "Not judged yet: 3 complete"),
         (["3", "3.1", "2.9", "3.05", "3"], {}, "ended at look 1 of 3, at 5 blocks: every", "Decided at look 1 of 3"),
-        (["1", "-2", "3", "0.5", "-1", "2", "0"], {}, "The next look is at 8 blocks.", "the study goes on to 8 blocks"),
+        (["1", "-2", "3", "0.5", "-1", "2", "0"], {}, "The next look is at 8 blocks.", "the study continues to 8 blocks"),
         (["4", "-4"] * 6, {}, "ended at its last look, at 12 blocks. Left open: A - Baseline", "Open at the last look"),
     ],
 )
@@ -190,7 +190,7 @@ def test_pictures_stand_beside_names(tmp_path: Path) -> None:
     """Where the data folder can be read, image and mask are shown; elsewhere names alone, and why."""
     folder = designed(tmp_path / "s", "ablation-1", lambda arm, seed: 40 + seed + (arm == "A"), blocks=2, seeds=2)
     (folder.path / "study.yaml").write_text((folder.path / "study.yaml").read_text(encoding="utf-8"), encoding="utf-8")
-    assert "there are names and no pictures" in " ".join(section(page_of(folder), "image-changes").sentences)
+    assert "images are named and not shown" in " ".join(section(page_of(folder), "image-changes").sentences)
 
     root = tmp_path / "data"
     for kind, mode in (("images", "RGB"), ("masks", "L")):
@@ -292,7 +292,7 @@ def test_clusters_that_were_not_recorded_are_not_made_up(tmp_path: Path) -> None
     folder.facts({"data": {"clusters": True}})
 
     assert new_images(load_study(folder.path)).refused == "clusters unknown"
-    assert "does not hold which image" in section(page_of(folder), "new-images").sentences[-1]
+    assert "does not record which image" in section(page_of(folder), "new-images").sentences[-1]
 
 
 def test_sequences_are_suspected_by_names() -> None:
@@ -331,11 +331,11 @@ def test_command_page(tmp_path: Path) -> None:
     assert page.groups == ()
     assert page.cards[0].name == "large - small"
     assert cells(section(page, "class-changes").tables[0])[0][0] == "road"
-    assert "which images changed" in section(page, "image-changes").sentences[0]
+    assert "changes by image are unknown" in section(page, "image-changes").sentences[0]
     assert any("train.py" in line for fact in page.protocol for line in fact.code)
     method = " ".join(sentence for fact in page.method for sentence in fact.sentences)
     assert "score.json" in method
-    assert "the command was given it for all arms" in method
+    assert "the command gets the same seed for all arms" in method
     numbers = load_study(tmp_path / "s")
     for text in (method, paper_text(numbers, page.new_images, EN)):
         assert "initial weights" not in text, "what a script shares within a block is not known"
@@ -395,7 +395,7 @@ def test_what_would_change_is_said(tmp_path: Path) -> None:
 
     assert load_study(lone.path).judgement.verdicts[0].word == "better"
     assert "One block decides A - Baseline" in page_of(lone).change[0]
-    assert "No single block decides any verdict" in page_of(firm).change[0]
+    assert "No single block decides a verdict" in page_of(firm).change[0]
 
 
 def test_paper_says_what_is_judged(tmp_path: Path) -> None:

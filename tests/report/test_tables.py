@@ -103,7 +103,7 @@ def test_markdown_page(tmp_path: Path) -> None:
     assert "```console\nsemalign study run x --out y\n```" in head
     assert "- Cost: 17 s a run, the median of 6; CPU cores: 2, runs at a time: 2, threads a run: 1." in head
     assert "- Margin: pre-registered ±1 mIoU points; this budget of 3 blocks resolves ±" in head
-    assert "- Text: It cannot be told: the study has no control" in head
+    assert "- Text: Unknown: the study has no control" in head
     assert "| A | 52.0 ± 27.3 | +2.0 [-0.5, +4.5] | inconclusive (new study: 16 blocks) |" in text
     assert "| car | 40.0 ± 24.8 | 44.0 ± 27.3 |".replace("27.3", "29.8") in text
     assert "left out of every mean: sky." in text

@@ -25,13 +25,13 @@ class Picture:
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """What stands in a cell.
+    """The contents of a cell.
 
     Attributes:
         text: the whole text.
         word: an English verdict, which colors it; "" for none.
-        mark: a warning that stands after the text, such as "leaking"; "" for none.
-        picture: what stands before the text; None for none, and only a page can show it.
+        mark: a warning after the text, such as "leaking"; "" for none.
+        picture: shown before the text, in the page alone; None for none.
     """
 
     text: str

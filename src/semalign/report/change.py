@@ -1,7 +1,7 @@
 """What would change a verdict: other means at the same spread, other points in one block, one block less.
 
 It judges as `semalign.judge` does, by the boundary of the number of blocks; nothing here is a verdict.  This module
-knows nothing of sentences.
+does not depend on sentences.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Differences by class and by image, for reading and not for judging; and the effects on new images.
 
-Everything is in mIoU points and over the blocks that an effect's verdict rests on.  This module knows nothing of
+Everything is in mIoU points and over the blocks that an effect's verdict rests on.  This module does not depend on
 sentences, tables or files.
 """
 
@@ -164,7 +164,7 @@ def image_changes(numbers: StudyNumbers, estimate: Estimate) -> ImageChanges | N
     mean = values[:, kept].mean(axis=0)
     blocks = len(values)
     sd = values[:, kept].std(axis=0, ddof=1) if blocks > 1 else np.zeros(len(kept))
-    # Equal means stand in the order of the images, so that the same folder always gives the same table.
+    # Equal means are in the order of the images, so that the same folder always gives the same table.
     order = np.argsort(mean, kind="stable")
 
     def change(place: int) -> ImageChange:

@@ -1,8 +1,8 @@
 """What a study's folder says about the source document's statements, as `semalign.judge.evidence` takes it.
 
 Arms are told apart by their options, not by their names, so that a factorial, a value-matched study or a user's own
-arms speak like the document's four.  A field stays None where the study cannot speak to it.  This module knows nothing
-of answers or sentences.
+arms are read like the document's four.  A field is None where the study does not answer it.  This module does not
+depend on answers or sentences.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def _amount(numbers: StudyNumbers, arm: str, name: str) -> float:
                 value = flatten(run.facts.get("config", {})).get(name)
                 if value is not None:
                     return float(value)
-    # No run says it: a folder has no number of scenes, and an arm without a run has no effect that is judged.
+    # Not recorded: a folder has no number of scenes, and an arm without a run has no effect that is judged.
     return 0.0
 
 
@@ -147,7 +147,7 @@ class _Arms:
         return round(sum(weight * value(self.knobs[arm]) for arm, weight in weights.items()), 9)
 
     def balanced(self, weights: Weights) -> bool:
-        """Whether all that is no knob drops out of the contrast."""
+        """Whether everything but the knobs drops out of the contrast."""
         groups: dict[tuple[Any, ...], float] = {}
         for arm, weight in weights.items():
             key = (self.knobs[arm].rest, self.knobs[arm].more)

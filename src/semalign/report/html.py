@@ -1,6 +1,6 @@
 """The page as one HTML file that needs nothing else: no network, no script, figures and styles inside.
 
-All escaping happens in the template.  This module knows nothing of studies.
+All escaping happens in the template.  This module does not depend on studies.
 """
 
 from __future__ import annotations

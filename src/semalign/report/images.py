@@ -1,7 +1,7 @@
 """Small pictures of images and their masks: read from the data folder where it can be, or rendered again.
 
 A data folder holds ``images/SPLIT`` and ``masks/SPLIT`` with files of one name but for the ending; built-in scenes need
-no folder.  This module knows nothing of scores.
+no folder.  This module does not depend on scores.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def picture_of(root: Path, split: str, name: str) -> str | None:
             with Image.open(parts[1]) as opened:
                 if opened.width * opened.height > _MOST_PIXELS or opened.mode not in ("L", "P"):
                     return None
-                # The indices themselves, whatever colors a palette gives them.
+                # The indices themselves, not the colors of their palette.
                 mask = Image.frombytes("L", opened.size, opened.tobytes())
     except Exception:
         # Pillow raises nearly every kind on damaged files and on bombs; a report does without the picture.
@@ -100,7 +100,7 @@ def _side_by_side(image: Image.Image, mask: Image.Image) -> str:
 
 
 def _find(folder: Path, stem: str) -> Path | None:
-    """Return the file of this name in ``folder``; never one outside it, whatever the name says."""
+    """Return the file of this name in ``folder``; never one outside it."""
     if not _is_plain(stem):
         return None
     for ending in ("", ".png", ".jpg", ".jpeg", ".JPG", ".PNG", ".bmp", ".tif", ".tiff", ".webp"):

@@ -1,7 +1,7 @@
 r"""The report's tables for a LaTeX document, with booktabs.
 
 The file is to be read by ``\input``; a document class and ``\usepackage{booktabs}`` are the paper's own.  This module
-knows nothing of numbers.
+does not depend on numbers.
 """
 
 from __future__ import annotations

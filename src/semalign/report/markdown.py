@@ -1,4 +1,4 @@
-"""The page of tables in Markdown.  This module knows nothing of numbers."""
+"""The page of tables in Markdown.  This module does not depend on numbers."""
 
 from __future__ import annotations
 

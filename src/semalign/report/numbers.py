@@ -137,16 +137,16 @@ def load_study(folder: Path) -> StudyNumbers:
     """Read and judge a study's folder.
 
     Raises:
-        StudyError: it is no study's folder, or the study has no finished run yet, or none of its baseline.
+        StudyError: it is not a study's folder, or the study has no finished run yet, or none of its baseline.
         ResultsError: a result is damaged, not planned, there twice, or scored on other images or classes.
-        ConfigError: study.yaml is no study.
+        ConfigError: study.yaml does not describe a study.
     """
     path = folder / STUDY
     if not path.is_file():
         what = "no folder" if not folder.is_dir() else f"no {STUDY}"
         raise StudyError(
-            f"{folder} is no study's folder: there is {what}, expected the folder that `semalign study run` wrote to "
-            "with --out"
+            f"{folder} is not a study's folder: there is {what}, expected the folder that `semalign study run` "
+            "wrote to with --out"
         )
     study = validate(StudyOptions, read_yaml(path), str(path))
     planned = [(arm, seed) for arm in study.arms for seed in range(study.blocks)]

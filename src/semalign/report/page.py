@@ -114,7 +114,7 @@ def build_page(numbers: StudyNumbers, words: Catalogue) -> Page:
     digits = Digits(numbers.study.margin)
     judgement = numbers.judgement
     evidence = study_evidence(numbers)
-    speaks = bool(judge_claims(evidence))
+    answers = bool(judge_claims(evidence))
     answer = new_images(numbers)
     own = numbers.study.command is None
     return Page(
@@ -133,8 +133,8 @@ def build_page(numbers: StudyNumbers, words: Catalogue) -> Page:
             card_of(estimate, judgement.of(estimate.contrast.name)[1], numbers, words, digits)
             for estimate in primary_estimates(numbers)
         ),
-        claims=claims_table(numbers, evidence, words) if speaks else None,
-        advice=advice_table(numbers, evidence, words, digits) if speaks else None,
+        claims=claims_table(numbers, evidence, words) if answers else None,
+        advice=advice_table(numbers, evidence, words, digits) if answers else None,
         tables=notes_once(study_tables(numbers, words, digits)),
         effects=effects_figures(numbers, words, digits),
         effects_table=effects_table(numbers, words, digits),

@@ -1,6 +1,6 @@
 """A paragraph for a paper: what was done and what was found, in English and in Chinese.
 
-This module knows nothing of files.
+This module does not depend on files.
 """
 
 from __future__ import annotations

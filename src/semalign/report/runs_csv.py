@@ -17,7 +17,7 @@ _RESERVED = ("arm", "seed", "miou", "miou_percent")
 def results_csv(numbers: StudyNumbers) -> str:
     """Return results.csv: arm, seed, miou and IoU by class in [0, 1], a row for every run with an outcome.
 
-    Rows stand in planned order, arm by arm.  An absent class and a failed run have empty cells; a run that was not run
+    Rows are in planned order, arm by arm.  An absent class and a failed run have empty cells; a run that was not run
     has no row; so that judging this file gives the study's judgement.  A class whose name is that of another column
     gets the prefix ``iou ``.
     """

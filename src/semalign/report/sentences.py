@@ -84,7 +84,7 @@ def effect_name(estimate: Estimate, numbers: StudyNumbers, words: Catalogue) -> 
 
 
 def contrast_mark(estimate: Estimate, numbers: StudyNumbers, words: Catalogue) -> str:
-    """Return the warning that stands beside an effect whose texts leak; "" for none."""
+    """Return the warning beside an effect whose texts leak; "" for none."""
     return words("report.leaking") if numbers.leaking & set(estimate.contrast.weights) else ""
 
 

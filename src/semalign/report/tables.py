@@ -23,7 +23,7 @@ __all__ = ["classes_table", "cost_table", "effects_table", "failures_table", "st
 
 
 def study_tables(numbers: StudyNumbers, words: Catalogue, digits: Digits) -> tuple[Table, ...]:
-    """Return the study's own tables with score, effect and verdict, and one for arms that stand in none of them."""
+    """Return the study's own tables with score, effect and verdict, and one for the arms that none of them shows."""
     options = list(numbers.study.tables)
     shown = {row.arm for table in options for row in table.rows}
     left = [arm for arm in numbers.arms if arm not in shown]

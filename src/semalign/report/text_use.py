@@ -32,7 +32,7 @@ class Gain:
     """What the text gives over a control, in mIoU points: the control's contrast, turned so that text comes first.
 
     Attributes:
-        control: "no text" or "random vectors", whatever the arms are called.
+        control: "no text" or "random vectors", not the names of the arms.
         arm: the arm with text.
         against: the arm without.
         mean: None without a complete block.

@@ -26,7 +26,7 @@ from semalign.palette import LIGHT
 
 __all__ = ["blank", "can_write", "color_of", "one_plot", "to_element", "to_files"]
 
-# matplotlib knows no CSS variables: these colors stand for them and are exchanged in the finished SVG.
+# matplotlib has no CSS variables: these colors represent them and are replaced in the finished SVG.
 _MARKERS = {name: f"#0000{index:02x}" for index, name in enumerate(LIGHT, start=1)}
 _VARIABLES = {color: name for name, color in _MARKERS.items()}
 _colors: ContextVar[Mapping[str, str]] = ContextVar("_colors", default=_MARKERS)
@@ -58,7 +58,7 @@ def _style_values() -> dict[Any, Any]:
 
 
 def color_of(name: str) -> str:
-    """Return the color of this name in `semalign.palette.LIGHT`, or what stands for it in a page."""
+    """Return the color of this name in `semalign.palette.LIGHT`, or its placeholder in a page."""
     return _colors.get()[name]
 
 
@@ -102,7 +102,7 @@ def to_files(key: str, build: Callable[[], Figure]) -> dict[str, bytes]:
 
 @contextmanager
 def _style(key: str, colors: Mapping[str, str]) -> Iterator[None]:
-    """Draw by our settings alone, whatever a user's matplotlibrc says, and leave theirs as they were."""
+    """Draw by our settings alone, without a user's matplotlibrc, and restore theirs."""
     token = _colors.set(colors)
     try:
         with warnings.catch_warnings(), matplotlib.rc_context():
@@ -147,14 +147,14 @@ def _for_page(svg: str, key: str, description: str) -> str:
     body = re.sub(r"<style[^>]*>.*?</style>", "", body, flags=re.DOTALL)
     box = re.search(r'viewBox="[^"]*"', head)
     assert box is not None
-    # Text may hold anything, so only what stands inside tags is changed.
+    # Text may hold anything, so only the inside of tags is changed.
     used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', body))
 
     def tag(match: re.Match[str]) -> str:
         inside = match[0].replace("xlink:href", "href")
         inside = re.sub(r' id="([^"]*)"', lambda found: f' id="{key}-{found[1]}"' if found[1] in used else "", inside)
         inside = re.sub(r'(href="#|url\(#)', rf"\g<1>{key}-", inside)
-        # The page's own font; in older versions of matplotlib it stands in the shorthand.
+        # The page's own font; older versions of matplotlib write the shorthand.
         inside = re.sub(r" font-family: [^;\"]*;", "", inside)
         inside = re.sub(r"(font: [^;\"]*?px) [^;\"]*", r"\1 var(--sans)", inside)
         # A hundredth of a point is less than a printer can show.

@@ -25,7 +25,7 @@ _FRAME = re.compile(r"\d+$")
 def suspected_sequences(images: Sequence[str]) -> int | None:
     """Return the number of sequences whose frames the images seem to be, by names that differ in a last number alone.
 
-    None where the names do not say so: where some end in no number, or stand alone.
+    None where names do not end in a number, or where there are too few frames to a sequence.
 
     >>> suspected_sequences(["a_01", "a_02", "b_07", "b_08"]), suspected_sequences(["one", "two"])
     (2, None)
@@ -39,7 +39,7 @@ def suspected_sequences(images: Sequence[str]) -> int | None:
 
 
 def new_images_sentences(numbers: StudyNumbers, answer: NewImagesAnswer, words: Catalogue) -> tuple[str, ...]:
-    """Return what the verdicts speak of, and whether they hold for new images too, or why that is not judged."""
+    """Return what the verdicts are about, and whether they hold for new images too, or why that is not judged."""
     said = [words("report.new images text", images=answer.images)] if answer.images else []
     if answer.refused is not None:
         return (*said, words(f"report.new images {answer.refused}", clusters=answer.clusters, fewest=FEWEST_CLUSTERS))

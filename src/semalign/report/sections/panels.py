@@ -47,7 +47,7 @@ def _site_panels(key: str, quantity: str, numbers: StudyNumbers, words: Catalogu
     panels = [
         _panel(
             f"{key}-{quantity.replace('_', '-')}-{index}",
-            words("figure.panel title", quantity=words(f"figure.quantity {quantity}"), place=_place(place, words)),
+            words("figure.panel title", what=words(f"figure.quantity {quantity}"), place=_place(place, words)),
             bands[place],
             numbers,
             words,
