@@ -51,7 +51,12 @@ def cells(table: Table) -> list[list[str]]:
     [
         (["1", "2", "3"], {}, "3 blocks are complete so far. Nothing is judged before", "Not judged yet: 3 complete"),
         (["3", "3.1", "2.9", "3.05", "3"], {}, "ended at look 1 of 3, at 5 blocks: every", "Decided at look 1 of 3"),
-        (["1", "-2", "3", "0.5", "-1", "2", "0"], {}, "The next look is at 8 blocks.", "the study continues to 8 blocks"),
+        (
+            ["1", "-2", "3", "0.5", "-1", "2", "0"],
+            {},
+            "The next look is at 8 blocks.",
+            "the study continues to 8 blocks",
+        ),
         (["4", "-4"] * 6, {}, "ended at its last look, at 12 blocks. Left open: A - Baseline", "Open at the last look"),
     ],
 )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
@@ -12,10 +13,13 @@ from semalign.config.reader import validate
 from semalign.config.study import StudyOptions
 from semalign.errors import ConfigError
 from semalign.judge.contrasts import contrasts_of
+from semalign.judge.metric import Metric
 from semalign.report.numbers import findings, load_study
-from semalign.report.sentences import watch_sentences
+from semalign.report.page import build_page
+from semalign.report.paper import paper_text
+from semalign.report.sentences import catalogue_of, watch_sentences
 from semalign.study.design import builtin_studies
-from semalign.wording import Text, Translated, say
+from semalign.wording import LANGUAGES, Language, Text, Translated, say
 from tests.report.study_folder import EN, ZH, paired
 
 QUESTION = {"en": "Is A better?", "zh": "A 更好吗？"}
@@ -70,6 +74,25 @@ def test_half_a_translation(tmp_path: Path, question: object) -> None:
     """A text that lacks a language, or has another, is refused."""
     with pytest.raises(ConfigError, match=r"option question .* a text for each of en, zh"):
         load_study(paired(tmp_path / "study", question=question).path)
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_another_metric_is_named(tmp_path: Path, lang: Language) -> None:
+    """Answers, effects, method and the paragraph for a paper name the metric and unit of the judgement."""
+    numbers = load_study(paired(tmp_path / "study").path)
+    metric = Metric("depth error", "mm", lowest=0.0)
+    numbers = dataclasses.replace(numbers, judgement=dataclasses.replace(numbers.judgement, metric=metric))
+    words = catalogue_of(numbers, lang)
+    page = build_page(numbers, words)
+    method = [sentence for fact in (*page.method, *page.protocol) for sentence in fact.sentences]
+
+    assert "depth error mm" in page.cards[0].sentence
+    assert page.effects_table.columns[2].head.startswith("depth error mm")
+    assert page.tables[0].columns[1].head == "depth error"
+    assert sum("depth error mm" in sentence for sentence in method) == 2
+    assert "depth error mm" in paper_text(numbers, page.new_images, words)
+    for sentence in (page.cards[0].sentence, *page.change, *page.tables[0].notes):
+        assert "mIoU" not in sentence
 
 
 def test_notes_of_runs(tmp_path: Path) -> None:
