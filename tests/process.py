@@ -22,8 +22,8 @@ __all__ = ["SEED", "changed", "seed", "state"]
 SEED = 20_011
 """Of the global random streams when a test begins; no result may depend on it."""
 
-SET_BY_LIBRARIES = ("PYTEST_CURRENT_TEST", "TORCHINDUCTOR_CACHE_DIR")
-"""Variables that pytest and torch set by themselves."""
+SET_BY_LIBRARIES = ("PYTEST_CURRENT_TEST", "TORCHINDUCTOR_CACHE_DIR", "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK")
+"""Variables that pytest, torch and scikit-learn (which sentence-transformers imports) set by themselves."""
 
 PARTS: dict[str, Callable[[], Any]] = {
     "torch's number of threads": torch.get_num_threads,
