@@ -210,7 +210,7 @@ def test_a_tracker_that_fails_costs_no_run(
         def log(self, *_: Any) -> None:
             self.fail("log")
 
-        def close(self, **_: Any) -> None:
+        def close(self, *_: Any) -> None:
             self.fail("close")
 
     monkeypatch.setitem(trackers.OPENERS, "mlflow", Broken)

@@ -52,49 +52,33 @@ class Folder:
     Args:
         root: the folder.
 
+    Attributes:
+        listing: the files by split and name.
+        class_names: the lines of ``classes.txt``.
+        splits: the folders in ``images/``: train, val, then the others by name.
+        has_depth: whether there is a ``depth/`` folder; then every image needs its depth.
+        has_texts: whether there is a ``texts.jsonl``.
+        has_clusters: whether there is a ``clusters.txt``.
+
     Raises:
         DataError: the folder, ``images/``, ``masks/`` or ``classes.txt`` is missing, there is no split, a name is not
             UTF-8, or ``classes.txt`` is empty, too long, or names a class twice.
     """
 
+    kind = "folder"
+
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
         self.listing = list_folder(self.root)
-        self._class_names = read_class_names(self.root / layout.CLASS_NAMES)
+        self.class_names = read_class_names(self.root / layout.CLASS_NAMES)
         self._names = {split: tuple(images) for split, images in self.listing.images.items()}
+        self.splits = tuple(self._names)
+        self.has_depth = self.listing.depths is not None
+        self.has_texts = (self.root / layout.TEXTS).is_file()
+        self.has_clusters = (self.root / layout.CLUSTERS).is_file()
         # What is read once and kept.  Two threads that come at the same time compute equal values, so no lock.
         self._classes: dict[tuple[str, str], tuple[int, ...]] = {}
         self._hashes: dict[Path, str] = {}
-
-    @property
-    def kind(self) -> str:
-        """``"folder"``."""
-        return "folder"
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """The lines of ``classes.txt``."""
-        return self._class_names
-
-    @property
-    def splits(self) -> tuple[str, ...]:
-        """The folders in ``images/``: train, val, then the others by name."""
-        return tuple(self._names)
-
-    @property
-    def has_depth(self) -> bool:
-        """Whether there is a ``depth/`` folder; then every image needs its depth."""
-        return self.listing.depths is not None
-
-    @property
-    def has_texts(self) -> bool:
-        """Whether there is a ``texts.jsonl``."""
-        return (self.root / layout.TEXTS).is_file()
-
-    @property
-    def has_clusters(self) -> bool:
-        """Whether there is a ``clusters.txt``."""
-        return (self.root / layout.CLUSTERS).is_file()
 
     def names(self, split: str) -> tuple[str, ...]:
         """Image names of ``split`` without ending, sorted."""
@@ -125,7 +109,7 @@ class Folder:
             TextError: ``texts.jsonl`` is malformed.
         """
         files = self.files(split, name)
-        mask = read_mask(files.mask, len(self._class_names))
+        mask = read_mask(files.mask, len(self.class_names))
         size = (mask.shape[0], mask.shape[1])
         image = decode_image(read_bytes(files.image, "image"), files.image, size).image
         check_size("image", files.image, image.shape[:2], size, files.mask)
@@ -169,7 +153,7 @@ class Folder:
         """Sorted class indices in the mask, without 255."""
         key = (split, name)
         if key not in self._classes:
-            mask = read_mask(self.files(split, name).mask, len(self._class_names))
+            mask = read_mask(self.files(split, name).mask, len(self.class_names))
             self._classes[key] = tuple(int(value) for value in np.unique(mask) if value != IGNORE)
         return self._classes[key]
 
@@ -191,7 +175,7 @@ class Folder:
         After a scan the files' hashes are known; else every file is read once.
         """
         texts, clusters = self.texts(split), self.clusters(split)
-        digest = hashlib.sha256(json.dumps([self.kind, split, self._class_names]).encode())
+        digest = hashlib.sha256(json.dumps([self.kind, split, self.class_names]).encode())
         for name in self.names(split):
             files = self.files(split, name)
             hashes = [None if path is None else self._hash(path) for path in files]
@@ -203,7 +187,7 @@ class Folder:
         return {
             "kind": self.kind,
             "root": str(self.root),
-            "classes": list(self._class_names),
+            "classes": list(self.class_names),
             "splits": {split: len(names) for split, names in self._names.items()},
             "depth": self.has_depth,
             "texts": self.has_texts,

@@ -1,9 +1,9 @@
 """Decoded arrays in files that are mapped into memory: decoded once, read by every process from the same pages.
 
-A pack is a folder in the cache that holds one flat .npy file per column and a table of shapes.  It is named after what
-its content depends on, written aside and renamed, and checked by length and checksum when it is opened.  As every cache
-it only saves time: what cannot be read is decoded again and what cannot be written is skipped.  It does not depend on
-images, sources and torch.
+A pack is a folder in the cache that holds one file of plain numbers per column and a table of shapes.  It is named
+after what its content depends on, written aside and renamed, and checked by length and checksum when it is opened.  As
+every cache it only saves time: what cannot be read is decoded again and what cannot be written is skipped.  It does not
+depend on images, sources and torch.
 """
 
 from __future__ import annotations
@@ -80,11 +80,11 @@ def _read(place: Path, columns: Mapping[str, DTypeLike], count: int) -> list[lis
         found = []
         for name, kind in columns.items():
             about = table["columns"][name]
-            flat = np.load(place / f"{name}.npy", mmap_mode="c", allow_pickle=False)
+            flat = np.memmap(place / f"{name}.bin", np.dtype(kind), mode="c")
             shapes = [tuple(int(side) for side in shape) for shape in about["shapes"]]
             sizes = [math.prod(shape) for shape in shapes]
-            fits = flat.ndim == 1 and flat.dtype == np.dtype(kind) and len(sizes) == count and sum(sizes) == len(flat)
-            if not fits or zlib.crc32(flat.view(np.uint8)) != about["crc32"]:
+            fits = len(sizes) == count and sum(sizes) == len(flat)
+            if not fits or zlib.crc32(flat.view(np.uint8).data) != about["crc32"]:
                 return None
             ends = np.cumsum(sizes).tolist()
             found.append(
@@ -120,7 +120,7 @@ def _write(place: Path, columns: Mapping[str, DTypeLike], count: int, rows: Call
 def _fill(folder: Path, columns: Mapping[str, DTypeLike], count: int, rows: Callable[[], Iterator[Row]]) -> bool:
     """Write all rows into ``folder``; False where they would take too much of the disk."""
     with contextlib.ExitStack() as stack:
-        files = [stack.enter_context((folder / f"{name}.npy").open("xb")) for name in columns]
+        files = [stack.enter_context((folder / f"{name}.bin").open("xb")) for name in columns]
         writers = [_Writer(file, np.dtype(kind)) for file, kind in zip(files, columns.values(), strict=True)]
         for index, row in enumerate(rows()):
             if index == 0:
@@ -129,29 +129,21 @@ def _fill(folder: Path, columns: Mapping[str, DTypeLike], count: int, rows: Call
                     return False
             for writer, array in zip(writers, row, strict=True):
                 writer.add(array)
-        for writer in writers:
-            writer.finish()
     # No flush to the disk: after a power cut the checksum tells what is missing.
-    table = {name: writer.about() for name, writer in zip(columns, writers, strict=True)}
+    table = {
+        name: {"shapes": writer.shapes, "crc32": writer.crc} for name, writer in zip(columns, writers, strict=True)
+    }
     write_json(folder / TABLE, {"format": FORMAT_VERSION, "columns": table}, indent=None)
     return True
 
 
 class _Writer:
-    """One flat .npy file that grows by an array at a time; its header is written again at the end."""
+    """One file of plain numbers, an array after the other."""
 
     def __init__(self, file: BinaryIO, dtype: np.dtype[Any]) -> None:
         self.file, self.dtype = file, dtype
         self.shapes: list[tuple[int, ...]] = []
-        self.length, self.crc = 0, 0
-        self._head()
-        self.start = file.tell()
-
-    def _head(self) -> None:
-        # NumPy leaves room in the header for a first axis that grows, so that its length stays the same.
-        np.lib.format.write_array_header_1_0(
-            self.file, {"descr": self.dtype.str, "fortran_order": False, "shape": (self.length,)}
-        )
+        self.crc = 0
 
     def add(self, array: Array) -> None:
         assert array.dtype == self.dtype, (array.dtype, self.dtype)
@@ -159,13 +151,3 @@ class _Writer:
         self.file.write(data)
         self.crc = zlib.crc32(data, self.crc)
         self.shapes.append(array.shape)
-        self.length += array.size
-
-    def finish(self) -> None:
-        self.file.seek(0)
-        self._head()
-        assert self.file.tell() == self.start
-        self.file.flush()
-
-    def about(self) -> dict[str, Any]:
-        return {"shapes": self.shapes, "crc32": self.crc}

@@ -129,6 +129,12 @@ class Scenes:
         ConfigError: an argument is out of range.
     """
 
+    kind = "scenes"
+    class_names = CLASS_NAMES
+    splits = ("train", "val")
+    has_depth = True
+    has_texts = True
+
     def __init__(
         self,
         necessity: float = SCENES.necessity,
@@ -157,31 +163,6 @@ class Scenes:
         # single reads and writes are atomic, and two threads would write equal values.
         self._present: dict[tuple[str, str], tuple[int, ...]] = {}
         self._names = {split: tuple(f"{index:05d}" for index in range(count)) for split, count in self._counts.items()}
-
-    @property
-    def kind(self) -> str:
-        """``"scenes"``."""
-        return "scenes"
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """`CLASS_NAMES`."""
-        return CLASS_NAMES
-
-    @property
-    def splits(self) -> tuple[str, ...]:
-        """``("train", "val")``."""
-        return ("train", "val")
-
-    @property
-    def has_depth(self) -> bool:
-        """True."""
-        return True
-
-    @property
-    def has_texts(self) -> bool:
-        """True."""
-        return True
 
     def names(self, split: str) -> tuple[str, ...]:
         """``("00000", "00001", ...)``; the same name in another split is another scene."""

@@ -184,13 +184,7 @@ def prepare_run_text(
 
 def text_keywords(text: TextOptions) -> dict[str, Any]:
     """Return what `prepare_run_text` and `encode_classes` take of the options of a run's text."""
-    return {
-        "encoder": text.encoder,
-        "templates": text.templates,
-        "names": text.names,
-        "level": text.level,
-        "long": text.long,
-    }
+    return {name: getattr(text, name) for name in ("encoder", "templates", "names", "level", "long")}
 
 
 def names_among(names: Mapping[str, str] | None, class_names: Sequence[str]) -> dict[str, str]:

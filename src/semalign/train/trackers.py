@@ -10,10 +10,9 @@ from __future__ import annotations
 import contextlib
 import csv
 import importlib.util
-import io
-import json
 import logging
 import os
+import textwrap
 import time
 import uuid
 import warnings
@@ -26,7 +25,7 @@ import yaml
 
 from semalign.config import Options, flatten, to_dict
 from semalign.errors import ConfigError
-from semalign.files import write_text
+from semalign.files import read_json, write_json, write_text
 from semalign.layout import TRACKED, TRACKERS
 from semalign.results import Curve, Score
 from semalign.train.setup import Setup
@@ -52,8 +51,8 @@ class Tracker(Protocol):
         """Write the values of one step."""
         ...
 
-    def close(self, *, has_finished: bool, scores: Mapping[str, float]) -> None:
-        """Write the final scores, if the run has finished, and close."""
+    def close(self, step: int, scores: Mapping[str, float] | None) -> None:
+        """Write the final scores at the last step, unless the run has not finished (None), and close."""
         ...
 
 
@@ -80,69 +79,61 @@ class Follower:
     """Hands each point of a run's curves to its trackers once.
 
     Args:
-        names: the trackers.
-        out: the run's folder; not needed without trackers.
-        options: the run's options.
-        title: what the run is called there.
+        setup: what the run is trained with; of several processes the first one alone has trackers.
+        arm: the arm's name in a study.
         step: the step at which training starts: 0, or that of the state that is resumed.
-        rate: the learning rates, by name, at a step.
     """
 
-    def __init__(
-        self,
-        names: Sequence[str],
-        out: Path | None,
-        *,
-        options: Options,
-        title: str,
-        step: int,
-        rate: Callable[[int], Mapping[str, float]],
-    ) -> None:
-        check_trackers(names, out)
+    def __init__(self, setup: Setup, arm: str, step: int) -> None:
         self.notes: list[Message] = []
-        self._rate = rate
+        self._setup = setup
         self._seen: dict[str, int] = {}
         self._trackers: dict[str, Tracker] = {}
         self._step = step
+        train, out = setup.options.train, setup.out
+        names = train.tracker if setup.fabric.is_global_zero else ()
+        check_trackers(names, out)
+        title = f"{arm}, seed {train.seed}" if arm or out is None else out.resolve().name
         for name in names:
             assert out is not None
-            self._guarded(name, partial(self._open, name, out, options, title))
+            self._guarded(name, partial(self._open, name, out, title))
 
-    def _open(self, name: str, out: Path, options: Options, title: str) -> None:
-        self._trackers[name] = OPENERS[name](out, options, title, self._step)
+    def _open(self, name: str, out: Path, title: str) -> None:
+        self._trackers[name] = OPENERS[name](out, self._setup.options, title, self._step)
 
     def follow(self, curves: Mapping[str, Curve]) -> None:
         """Hand over the points that were added since the last call; the learning rates come with the loss."""
         if not self._trackers:
             return
-        new = {name: (self._seen.get(name, 0), points) for name, points in curves.items()}
-        for tracker_name in list(self._trackers):
-            self._guarded(tracker_name, partial(self._hand_over, tracker_name, new))
+        new = [
+            (name, index, *points[index])
+            for name, points in curves.items()
+            for index in range(self._seen.get(name, 0), len(points))
+        ]
+        for name, tracker in list(self._trackers.items()):
+            self._guarded(name, partial(self._hand_over, tracker, new))
         self._seen = {name: len(points) for name, points in curves.items()}
-        self._step = max([self._step, *(points[-1][0] for points in curves.values() if points)])
+        self._step = max([self._step, *(step for _, _, step, _ in new)])
 
-    def _hand_over(self, tracker_name: str, new: Mapping[str, tuple[int, Curve]]) -> None:
-        tracker = self._trackers[tracker_name]
+    def _hand_over(self, tracker: Tracker, new: list[tuple[str, int, int, float]]) -> None:
         by_step: dict[int, dict[str, float]] = {}
-        for name, (start, points) in new.items():
-            for index in range(start, len(points)):
-                step, value = points[index]
-                if tracker.is_new(name, index, step):
-                    values = by_step.setdefault(step, {})
-                    values[name] = value
-                    if name == "train/loss":
-                        values.update(self._rate(step))
+        for name, index, step, value in new:
+            if tracker.is_new(name, index, step):
+                values = by_step.setdefault(step, {})
+                values[name] = value
+                if name == "train/loss":
+                    values.update(rates_at(self._setup, step))
         for step in sorted(by_step):
             tracker.log(step, by_step[step])
 
     def close(self, score: Score | None = None) -> None:
         """Close the trackers, with the score if the run has finished."""
-        scores = {}
+        scores = None
         if score is not None:
             scores = {"score/miou": score.miou, **{f"score/iou/{name}": value for name, value in score.iou.items()}}
         for name in list(self._trackers):
             tracker = self._trackers.pop(name)
-            self._guarded(name, partial(tracker.close, has_finished=score is not None, scores=scores))
+            self._guarded(name, partial(tracker.close, self._step, scores))
 
     def _guarded(self, name: str, action: Callable[[], None]) -> None:
         try:
@@ -159,15 +150,7 @@ class Follower:
 @contextlib.contextmanager
 def following(setup: Setup, arm: str, step: int) -> Iterator[Follower]:
     """Yield what hands the points of a run from ``step`` on to the trackers of its options; then close these."""
-    train = setup.options.train
-    follower = Follower(
-        train.tracker if setup.fabric.is_global_zero else (),
-        setup.out,
-        options=setup.options,
-        title=f"{arm}, seed {train.seed}" if arm or setup.out is None else setup.out.resolve().name,
-        step=step,
-        rate=lambda number: rates_at(setup, number),
-    )
+    follower = Follower(setup, arm, step)
     try:
         yield follower
     finally:
@@ -181,23 +164,18 @@ class _CsvTracker:
         write_text(out / TRACKED, "step,name,value\n")
         # Not closed between points: flushed after each, it is whole whenever it is read.
         self._file = (out / TRACKED).open("a", newline="", encoding="utf-8")
-        self._last = 0
+        self._writer = csv.writer(self._file, lineterminator="\n")
 
     def is_new(self, name: str, index: int, step: int) -> bool:
         return True
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        lines = io.StringIO()
-        csv.writer(lines, lineterminator="\n").writerows([step, name, value] for name, value in values.items())
-        self._file.write(lines.getvalue())
+        self._writer.writerows([step, name, value] for name, value in values.items())
         self._file.flush()
-        self._last = max(self._last, step)
 
-    def close(self, *, has_finished: bool, scores: Mapping[str, float]) -> None:
-        try:
-            self.log(self._last, scores)
-        finally:
-            self._file.close()
+    def close(self, step: int, scores: Mapping[str, float] | None) -> None:
+        with self._file:
+            self.log(step, scores or {})
 
 
 class _TensorBoardTracker:
@@ -210,11 +188,10 @@ class _TensorBoardTracker:
         has_events = folder.is_dir() and any(folder.glob("events.out.tfevents.*"))
         self._since = step if has_events else 0
         self._writer: Any = SummaryWriter(str(folder), purge_step=step if has_events else None)
-        self._last = step
         if not has_events:
             # Four spaces make a block of code of it.
-            lines = _as_yaml(options).splitlines()
-            self._writer.add_text("config", "\n".join(f"    {line}" for line in lines), 0)
+            text = yaml.safe_dump(to_dict(options), sort_keys=False, allow_unicode=True)
+            self._writer.add_text("config", textwrap.indent(text, "    "), 0)
 
     def is_new(self, name: str, index: int, step: int) -> bool:
         return step >= self._since
@@ -223,13 +200,10 @@ class _TensorBoardTracker:
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
         self._writer.flush()
-        self._last = max(self._last, step)
 
-    def close(self, *, has_finished: bool, scores: Mapping[str, float]) -> None:
-        try:
-            self.log(self._last, scores)
-        finally:
-            self._writer.close()
+    def close(self, step: int, scores: Mapping[str, float] | None) -> None:
+        with self._writer:
+            self.log(step, scores or {})
 
 
 class _WandbTracker:
@@ -238,12 +212,12 @@ class _WandbTracker:
     def __init__(self, out: Path, options: Options, title: str, step: int) -> None:
         import wandb
 
-        self._file = out / TRACKERS
-        known = _read_known(self._file).get("wandb", {})
+        self._out = out
+        known = _read_known(out).get("wandb", {})
         self._id = str(known.get("id") or uuid.uuid4().hex[:12])
         # Points are counted before they are handed over: after a power cut one may be missing, none is there twice.
         self._counts: dict[str, int] = {str(name): int(n) for name, n in dict(known.get("points", {})).items()}
-        self._keep()
+        _keep(self._out, "wandb", {"id": self._id, "points": self._counts})
         self._run: Any = wandb.init(
             project=os.environ.get("WANDB_PROJECT") or PROJECT,
             id=self._id,
@@ -255,23 +229,18 @@ class _WandbTracker:
             settings=wandb.Settings(console="off", silent=True),
         )
 
-    def _keep(self) -> None:
-        known = _read_known(self._file)
-        known["wandb"] = {"id": self._id, "points": self._counts}
-        write_text(self._file, json.dumps(known, sort_keys=True) + "\n")
-
     def is_new(self, name: str, index: int, step: int) -> bool:
         return index >= self._counts.get(name, 0)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         for name in values:
             self._counts[name] = self._counts.get(name, 0) + 1
-        self._keep()
+        _keep(self._out, "wandb", {"id": self._id, "points": self._counts})
         self._run.log(dict(values), step=step)
 
-    def close(self, *, has_finished: bool, scores: Mapping[str, float]) -> None:
-        self._run.summary.update(dict(scores))
-        self._run.finish(exit_code=0 if has_finished else 1)
+    def close(self, step: int, scores: Mapping[str, float] | None) -> None:
+        self._run.summary.update(dict(scores or {}))
+        self._run.finish(exit_code=1 if scores is None else 0)
 
 
 class _MlflowTracker:
@@ -286,10 +255,8 @@ class _MlflowTracker:
         beside = out.resolve().parent
         uri = os.environ.get("MLFLOW_TRACKING_URI")
         client: Any = MlflowClient(tracking_uri=uri or f"sqlite:///{beside / MLFLOW_FILE}")
-        file = out / TRACKERS
-        known = _read_known(file)
         self._client = client
-        self._run_id = _known_mlflow_run(client, known.get("mlflow", {}).get("id"))
+        self._run_id = _known_mlflow_run(client, _read_known(out).get("mlflow", {}).get("id"))
         if self._run_id is None:
             name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or PROJECT
             experiment = client.get_experiment_by_name(name)
@@ -299,8 +266,7 @@ class _MlflowTracker:
                 artifacts = None if uri else (beside / "mlflow-artifacts").as_uri()
                 experiment_id = client.create_experiment(name, artifact_location=artifacts)
             self._run_id = client.create_run(experiment_id, run_name=title).info.run_id
-            known["mlflow"] = {"id": self._run_id}
-            write_text(file, json.dumps(known, sort_keys=True) + "\n")
+            _keep(out, "mlflow", {"id": self._run_id})
             for option, value in flatten(to_dict(options)).items():
                 # Longer values are refused by the server.
                 client.log_param(self._run_id, option, str(value)[:500])
@@ -323,10 +289,10 @@ class _MlflowTracker:
         for name in values:
             self._there.setdefault(name, set()).add(step)
 
-    def close(self, *, has_finished: bool, scores: Mapping[str, float]) -> None:
+    def close(self, step: int, scores: Mapping[str, float] | None) -> None:
         if scores:
-            self.log(max((step for steps in self._there.values() for step in steps), default=0), scores)
-        self._client.set_terminated(self._run_id, status="FINISHED" if has_finished else "KILLED")
+            self.log(step, scores)
+        self._client.set_terminated(self._run_id, status="KILLED" if scores is None else "FINISHED")
 
 
 def _known_mlflow_run(client: Any, run_id: Any) -> str | None:
@@ -347,16 +313,17 @@ def _mlflow_name(name: str) -> str:
     return "".join(c if c.isalnum() or c in "_-./ :" else f"_{ord(c):x}_" for c in name)
 
 
-def _as_yaml(options: Options) -> str:
-    return str(yaml.safe_dump(to_dict(options), sort_keys=False, allow_unicode=True))
-
-
-def _read_known(file: Path) -> dict[str, Any]:
+def _read_known(out: Path) -> dict[str, Any]:
+    """Return by tracker what it keeps beside the run."""
     try:
-        value = json.loads(file.read_text(encoding="utf-8"))
+        value = read_json(out / TRACKERS)
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def _keep(out: Path, tracker: str, known: Mapping[str, Any]) -> None:
+    write_json(out / TRACKERS, {**_read_known(out), tracker: known}, indent=None)
 
 
 OPENERS: dict[str, Callable[[Path, Options, str, int], Tracker]] = {

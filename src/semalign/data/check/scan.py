@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from pydantic import TypeAdapter
@@ -41,6 +41,8 @@ RECORDS_VERSION = 2
 
 Problem = DataError | TextError
 Progress = Callable[[int, int], None]
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -335,40 +337,29 @@ def _read_sample(root: Path, name: str, files: Files, class_count: int) -> Recor
         hashes.append(hashlib.sha256(data).hexdigest())
         return data
 
-    mask = image = depth = None
-    orientation = ""
-    image_bytes = mask_bytes = depth_bytes = b""
-    try:
-        image_bytes = contents(files.image, "image")
-    except DataError as error:
-        problems["image"] = error
-    try:
-        mask_bytes = contents(files.mask, "mask")
-        mask = decode_mask(mask_bytes, files.mask, class_count)
-    except DataError as error:
-        problems["mask"] = error
+    def attempt(what: str, read: Callable[..., T], *args: Any) -> T | None:
+        try:
+            return read(*args)
+        except DataError as error:
+            # The first problem of a part is kept: the others follow from it.
+            problems.setdefault(what, error)
+            return None
+
+    image_bytes = attempt("image", contents, files.image, "image") or b""
+    mask_bytes = attempt("mask", contents, files.mask, "mask") or b""
+    mask = attempt("mask", decode_mask, mask_bytes, files.mask, class_count)
     facts = look_at_mask(mask_bytes) if mask is None else None
     # A mask in colors or with strange values still has a size.
     mask_size = (mask.shape[0], mask.shape[1]) if mask is not None else facts.size if facts is not None else None
-    if "image" not in problems:
-        try:
-            image, orientation = decode_image(image_bytes, files.image, mask_size)
-        except DataError as error:
-            problems["image"] = error
+    image, orientation = attempt("image", decode_image, image_bytes, files.image, mask_size) or (None, "")
+    depth, depth_bytes = None, b""
     if files.depth is not None:
-        try:
-            depth_bytes = contents(files.depth, "depth")
-            depth = decode_depth(depth_bytes, files.depth)
-        except DataError as error:
-            problems["depth"] = error
-    if mask_size is not None:
-        for what, path, array in (("image", files.image, image), ("depth", files.depth, depth)):
-            if array is not None and path is not None:
-                try:
-                    check_size(what, path, array.shape[:2], mask_size, files.mask)
-                except DataError as error:
-                    # With both off, the image's: one of the three files is likely to be the odd one.
-                    problems.setdefault("size", error)
+        depth_bytes = attempt("depth", contents, files.depth, "depth") or b""
+        depth = attempt("depth", decode_depth, depth_bytes, files.depth)
+    for what, path, array in (("image", files.image, image), ("depth", files.depth, depth)):
+        if array is not None and mask_size is not None:
+            # With both off, the image's: one of the three files is likely to be the odd one.
+            attempt("size", check_size, what, path, array.shape[:2], mask_size, files.mask)
     pixels = "" if image is None else pixel_hash(image)
     picture = "" if image is None else picture_hash(image)
     if problems or mask is None or image is None or stamps is None:

@@ -29,20 +29,6 @@ EXPECTED: Final = (
     "LabeledApproved_full/"
 )
 
-CLASSES: Final = (
-    "sky",
-    "building",
-    "pole",
-    "road",
-    "pavement",
-    "tree",
-    "sign symbol",
-    "fence",
-    "car",
-    "pedestrian",
-    "bicyclist",
-)
-
 GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "sky": ("Sky",),
     "building": ("Bridge", "Building", "Wall", "Tunnel", "Archway"),
@@ -57,6 +43,8 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "bicyclist": ("Bicyclist", "MotorcycleScooter"),
 }
 """The original's classes by ours; Void is ignored."""
+
+CLASSES: Final = tuple(GROUPS)
 
 COLORS: Final[Mapping[str, Color]] = {
     "Animal": (64, 128, 64),
@@ -125,19 +113,19 @@ def split_of(name: str) -> str:
     return "train"
 
 
-def _sequence(name: str) -> str:
-    return name.split("_")[0]
+def _entry(split: str, image: Path, mask: Path, rule: MaskRule, unknown: Unknown) -> Entry:
+    make = functools.partial(rule.read, mask, unknown)
+    return Entry(split, image.stem, image, make, cluster=image.stem.split("_")[0])
 
 
 def _segnet(source: Source, unknown: Unknown) -> Plan:
-    entries = []
-    for split in SPLITS:
-        if source.folder(f"{split}annot") is None:
-            continue
-        for image, mask in _pairs(source, split):
-            make = functools.partial(_IDS.read, mask, unknown)
-            entries.append(Entry(split, image.stem, image, make, cluster=_sequence(image.stem)))
-    return Plan("SegNet tutorial", say("data.camvid.ids"), CLASSES, tuple(entries))
+    entries = tuple(
+        _entry(split, image, mask, _IDS, unknown)
+        for split in SPLITS
+        if source.folder(f"{split}annot")
+        for image, mask in _pairs(source, split)
+    )
+    return Plan("SegNet tutorial", say("data.camvid.ids"), CLASSES, entries)
 
 
 def _pairs(source: Source, split: str) -> list[tuple[Path, Path]]:
@@ -166,8 +154,7 @@ def _colored_folders(source: Source, unknown: Unknown) -> Plan:
             continue
         ending = "_L" if any(path.stem.endswith("_L") for path in (source.root / f"{split}_labels").iterdir()) else ""
         for image, mask in source.pairs(source.need_folder(split), source.root / f"{split}_labels", ending):
-            make = functools.partial(rule.read, mask, unknown)
-            entries.append(Entry(split, image.stem, image, make, cluster=_sequence(image.stem)))
+            entries.append(_entry(split, image, mask, rule, unknown))
     return Plan("folders of a split with colors", say("data.camvid.colors"), CLASSES, tuple(entries))
 
 
@@ -182,8 +169,7 @@ def _stills(source: Source, stills: Path, unknown: Unknown) -> Plan:
                 f"image {image} is not a frame of CamVid's four sequences, such as 0001TP_006690, so that its split is "
                 "unknown: remove it or rename it as in the original"
             )
-        make = functools.partial(rule.read, mask, unknown)
-        entries.append(Entry(split, image.stem, image, make, cluster=_sequence(image.stem)))
+        entries.append(_entry(split, image, mask, rule, unknown))
     return Plan(
         "the original's stills", say("data.camvid.colors"), CLASSES, tuple(entries), (say("data.camvid.split"),)
     )

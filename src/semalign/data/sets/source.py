@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 
 from semalign.data.images import IMAGE_ENDINGS
-from semalign.data.reading import read_bytes
+from semalign.data.reading import read_text
 from semalign.errors import DataError
 
 __all__ = ["Source", "check_name"]
@@ -105,18 +105,10 @@ class Source:
             )
         return path
 
-    def text(self, path: Path, what: str) -> str:
-        """Return the text of a file inside the source."""
-        data = read_bytes(self.file(path, what), what)
-        try:
-            return data.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise DataError(f"{what} {path} is not UTF-8 text ({error.reason}), save it as UTF-8") from error
-
     def lines(self, path: Path, what: str = "list") -> list[str]:
         """Return the lines of a text file that are not blank."""
         # Not splitlines: a list's own separators are newlines alone.
-        return [line.strip() for line in self.text(path, what).split("\n") if line.strip()]
+        return [line.strip() for line in read_text(self.file(path, what), what).split("\n") if line.strip()]
 
     def by_stem(self, folder: Path, what: str, *, endings: tuple[str, ...] = IMAGE_ENDINGS) -> dict[str, Path]:
         """Return the image files of ``folder`` by name without ending, sorted; hidden ones are ignored.
