@@ -217,8 +217,12 @@ class ModelOptions(Frozen):
     size: Literal["nano", "tiny", "small", "base"] = "nano"
     """Widths and depths, from about a million parameters (nano) upwards."""
     backbone: str | None = None
-    """Visual encoder of another library: hf:NAME or timm:NAME from scratch (hf: swin, swinv2, convnextv2, pvtv2,
-    segformer, dinov2, resnet), or a folder with config.json and model.safetensors.  By default our own."""
+    """Visual encoder: efficientnet-lite0|1|2 with ImageNet weights (extra `pretrained`); hf:NAME or timm:NAME from
+    scratch (hf: swin, swinv2, convnextv2, pvtv2, segformer, dinov2, resnet); or a folder with config.json and
+    model.safetensors.  By default our own, from scratch."""
+    backbone_weights: str | None = None
+    """Weights of efficientnet-lite0|1|2: a .safetensors or .pth file, or 'scratch'; by default those that the extra
+    `pretrained` brings."""
     backbone_options: dict[str, Any] | None = None
     """Fields of the backbone's own configuration that differ, such as {embed_dim: 48}."""
     preset: PresetName = "recommended"
@@ -228,8 +232,9 @@ class ModelOptions(Frozen):
 
     @model_validator(mode="after")
     def _has_backbone(self) -> ModelOptions:
-        if self.backbone_options is not None and self.backbone is None:
-            raise ValueError("backbone_options without a backbone, set model.backbone too")
+        for name in ("backbone_options", "backbone_weights"):
+            if getattr(self, name) is not None and self.backbone is None:
+                raise ValueError(f"{name} without a backbone, set model.backbone too")
         return self
 
 

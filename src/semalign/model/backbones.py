@@ -21,10 +21,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from semalign.errors import CheckpointError, ConfigError, DataError, kind_and_line, nearest
+from semalign.model.efficientnet_lite import CLASSIFIER, EfficientNetLite
 from semalign.model.families import FAMILIES, STAGES, Family, Geometry, Output, family_of
+from semalign.model.pretrained import PACKAGED, read_weights
 from semalign.model.text_guidance import TextGuided
 from semalign.presets import IMAGE_MEAN, IMAGE_STD
 from semalign.seeds import derive_seed
+from semalign.tensors_file import load_into
 
 __all__ = ["Backbone", "BackboneEncoder", "make_backbone", "restore_backbone"]
 
@@ -60,24 +63,45 @@ class Backbone:
     licence: str | None = None
 
 
-def make_backbone(name: str, *, size: str, options: Mapping[str, Any] | None = None, seed: int = 0) -> Backbone:
+def make_backbone(
+    name: str,
+    *,
+    size: str,
+    options: Mapping[str, Any] | None = None,
+    weights: str | None = None,
+    seed: int = 0,
+) -> Backbone:
     """Make a backbone.
 
     Args:
-        name: "hf:NAME" for a model of transformers (`FAMILIES`) or "timm:NAME" for one of timm, both from scratch; else
-            a folder with config.json and model.safetensors as transformers saves them, whose weights are used.
+        name: "efficientnet-lite0" to "efficientnet-lite2", pretrained (`semalign.model.pretrained`); "hf:NAME" for a
+            model of transformers (`FAMILIES`) or "timm:NAME" for one of timm, both from scratch; else a folder with
+            config.json and model.safetensors as transformers saves them, whose weights are used.
         size: which of the four sizes of "hf:NAME".
         options: fields of the library's own configuration that differ.
-        seed: the run's seed, for what is not read from the folder.
+        weights: of an efficientnet: a file, or "scratch"; by default the file of the backbone's package.
+        seed: the run's seed, for values that are not read from a file.
 
     Raises:
         ConfigError: the name or an option is unknown, the library is not installed, or the model has not four stages.
         CheckpointError: the folder holds no such model, or its weights do not fit.
     """
     library, colon, model = name.partition(":")
+    if weights is not None and name not in PACKAGED:
+        raise ConfigError(
+            f"model.backbone_weights={weights} with model.backbone={name}, expected it beside one of "
+            f"{', '.join(PACKAGED)}: the folder of another backbone holds its weights"
+        )
     # What the libraries draw comes from one stream, independent of earlier draws.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "init", "backbone"))
+        if name in PACKAGED:
+            if options:
+                raise ConfigError(
+                    f"model.backbone={name} has no options of its own, and model.backbone_options sets "
+                    f"{', '.join(options)}, expected none: leave them out"
+                )
+            return _lite_backbone(name, weights)
         if colon and library == "timm":
             return _timm_backbone(model, options or {})
         if colon and library == "hf":
@@ -89,8 +113,9 @@ def make_backbone(name: str, *, size: str, options: Mapping[str, Any] | None = N
         folder = Path(name)
         if not folder.is_dir():
             raise ConfigError(
-                f"model.backbone got '{name}', which is not a folder, expected hf:NAME (NAME one of "
-                f"{', '.join(FAMILIES)}), timm:NAME, or a folder with config.json and model.safetensors"
+                f"model.backbone got '{name}', which is not a folder, expected {', '.join(PACKAGED)}, "
+                f"hf:NAME (NAME one of {', '.join(FAMILIES)}), timm:NAME, or a folder with config.json and "
+                "model.safetensors"
             )
         return _read_hf(folder, options or {})
 
@@ -103,6 +128,8 @@ def restore_backbone(facts: Mapping[str, Any]) -> Backbone:
         CheckpointError: the facts describe no backbone.
     """
     try:
+        if facts["library"] == "semalign":
+            return dataclasses.replace(_lite_backbone(str(facts["name"]), "scratch"), facts=dict(facts))
         if facts["library"] == "timm":
             return _timm_backbone(str(facts["name"]), dict(facts["options"]))
         config = dict(facts["config"])
@@ -111,6 +138,20 @@ def restore_backbone(facts: Mapping[str, Any]) -> Backbone:
         raise CheckpointError(
             f"the checkpoint does not describe its backbone ({type(error).__name__}: {error}), train it again"
         ) from error
+
+
+def _lite_backbone(name: str, weights: str | None) -> Backbone:
+    packaged = PACKAGED[name]
+    module = EfficientNetLite(name.removeprefix("efficientnet-"))
+    facts: dict[str, Any] = {"library": "semalign", "name": name, "weights": {"source": "scratch"}}
+    if weights != "scratch":
+        found = read_weights(name, None if weights is None else Path(weights))
+        # The classifier of ImageNet's classes has no use here.
+        tensors = {key: value for key, value in found.tensors.items() if not key.startswith(CLASSIFIER)}
+        load_into(module, tensors, f"the weights of {name} ({found.facts['source']})")
+        facts["weights"] = dict(found.facts)
+    geometry = Geometry(module.channels, LEVEL_STRIDES)
+    return Backbone(module, geometry, "list", facts, packaged.mean, packaged.std)
 
 
 def _transformers(name: str) -> Any:
@@ -320,6 +361,9 @@ class BackboneEncoder(nn.Module):
     of some multiple, and the levels are cut to the image again.  A backbone of one stride is resampled to
     `LEVEL_STRIDES`.
 
+    Images come standardised by `IMAGE_MEAN` and `IMAGE_STD`, as every model of ours takes them; they are brought to the
+    constants that the backbone was trained with.
+
     Args:
         backbone: see `make_backbone`.
         guide: from the backbone's module to the guided one; None leaves it without text.
@@ -331,6 +375,9 @@ class BackboneEncoder(nn.Module):
         facts: how to build the backbone again.
     """
 
+    _factor: Tensor
+    _shift: Tensor
+
     def __init__(self, backbone: Backbone, guide: Callable[[nn.Module], TextGuided] | None = None) -> None:
         super().__init__()
         self.backbone = backbone.module if guide is None else guide(backbone.module)
@@ -341,6 +388,10 @@ class BackboneEncoder(nn.Module):
         self.multiple = backbone.geometry.multiple
         self.output = backbone.output
         self.facts = backbone.facts
+        mean, std = torch.tensor(backbone.mean)[:, None, None], torch.tensor(backbone.std)[:, None, None]
+        self.is_standardised = backbone.mean == (IMAGE_MEAN,) * 3 and backbone.std == (IMAGE_STD,) * 3
+        self.register_buffer("_factor", IMAGE_STD / std, persistent=False)
+        self.register_buffer("_shift", (IMAGE_MEAN - mean) / std, persistent=False)
 
     @property
     def original(self) -> nn.Module:
@@ -362,6 +413,8 @@ class BackboneEncoder(nn.Module):
         """
         if depth is not None:
             raise DataError("the backbone got depth, expected none: it was built for RGB images alone")
+        if not self.is_standardised:
+            image = image * self._factor + self._shift
         height, width = image.shape[2:]
         padding = (0, -width % self.multiple, 0, -height % self.multiple)
         if any(padding):

@@ -59,7 +59,7 @@ def find_places(backbone: nn.Module, stages: Sequence[int], per: Per) -> dict[st
     Raises:
         ConfigError: the family is unknown, or it has no such stage.
     """
-    by_stage = _family_stages(backbone) or _timm_stages(backbone)
+    by_stage = _own_stages(backbone) or _family_stages(backbone) or _timm_stages(backbone)
     if not by_stage:
         titles = ", ".join(family.title for family in FAMILIES.values())
         raise ConfigError(
@@ -80,6 +80,12 @@ def find_places(backbone: nn.Module, stages: Sequence[int], per: Per) -> dict[st
         for index, (path, place) in blocks if per == "block" else blocks[-1:]:
             found[path] = (f"stages.{stage}.{index}", place)
     return found
+
+
+def _own_stages(backbone: nn.Module) -> dict[int, list[tuple[str, Place]]]:
+    """Return the blocks of a backbone of our own by stage; empty for another library's."""
+    blocks: Mapping[int, Sequence[tuple[str, int]]] = getattr(backbone, "stage_blocks", {})
+    return {stage: [(path, Place(dim, "channels-first")) for path, dim in paths] for stage, paths in blocks.items()}
 
 
 def _family_stages(backbone: nn.Module) -> dict[int, list[tuple[str, Place]]]:

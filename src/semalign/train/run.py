@@ -101,7 +101,11 @@ def build_model(
         backbone = restore_backbone(backbone_facts)
     elif options.model.backbone is not None:
         backbone = make_backbone(
-            options.model.backbone, size=options.model.size, options=options.model.backbone_options, seed=seed
+            options.model.backbone,
+            size=options.model.size,
+            options=options.model.backbone_options,
+            weights=options.model.backbone_weights,
+            seed=seed,
         )
 
     def knobs(side: Any) -> dict[str, Any]:
