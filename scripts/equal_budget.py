@@ -234,15 +234,15 @@ def score_at_size(run: TrainedRun, inputs: Inputs) -> float:
     """Return mIoU on the validation split against masks shrunk to the input's size."""
     split = run.options.data.val_split
     images = inputs.scored[split]
-    scored = images.ready
-    if scored is None:
+    if not images.ready:
         raise ConfigError("nothing can be cached here, expected a folder that can be written: set SEMALIGN_CACHE")
-    masks = {
-        name: resize_mask(torch.from_numpy(mask.copy()), scored.size).numpy() for name, mask in scored.masks.items()
+    shrunk = {
+        name: (image, resize_mask(torch.from_numpy(mask.copy()), run.size).numpy(), *depth)
+        for name, (image, mask, *depth) in images.ready.items()
     }
     score = score_images(
         Predictor(run.model.eval(), run.size, class_features=run.class_features),
-        dataclasses.replace(images, ready=dataclasses.replace(scored, masks=masks)),
+        dataclasses.replace(images, ready=shrunk),
         inputs.text,
         depth_scale=inputs.depth_scale,
     )
