@@ -72,7 +72,7 @@ class MaskRule:
     @classmethod
     def for_colors(cls, classes: Mapping[Color, int], expected: str) -> MaskRule:
         """Return the rule of class indices by color."""
-        codes = color_codes(np.array(list(classes))).tolist()
+        codes = color_codes(np.array(list(classes), dtype=np.int64).reshape(-1, 3)).tolist()
         return cls(dict(zip(codes, classes.values(), strict=True)), expected, of_colors=True)
 
     def read(self, path: Path, unknown: Unknown) -> MaskArray:
