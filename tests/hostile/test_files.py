@@ -105,7 +105,7 @@ def test_a_pickle_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("SEMALIGN_CACHE", str(tmp_path / "cache"))
     rows = [[np.arange(5, dtype=np.int32)]]
     assert packs.packed({"a": 1}, {"x": np.int32}, 1, lambda: iter(rows)) is not None
-    (file,) = (tmp_path / "cache").rglob("x.npy")
+    (file,) = (tmp_path / "cache").rglob("x.bin")
     file.write_bytes(pickles(tmp_path / "mark")["npy"])
 
     found = packs.packed({"a": 1}, {"x": np.int32}, 1, lambda: iter(rows))

@@ -489,7 +489,7 @@ def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     ("options", "message"),
     [
         ({"model.backbone": "hf:swni"}, "got 'hf:swni', did you mean 'swin'"),
-        ({"model.backbone": "nowhere"}, "got 'nowhere', which is not a folder, expected hf:NAME"),
+        ({"model.backbone": "nowhere"}, "got 'nowhere', which is not a folder, expected efficientnet-lite0"),
         ({"model.backbone_options": {"a": 1}}, "backbone_options without a backbone"),
     ],
 )
