@@ -290,7 +290,7 @@ def test_a_name_that_says_another_kind_is_refused(towers: dict[str, tuple[Path, 
     with pytest.raises(TextError, match=r"kind 'unknown' \(model_type gpt2\), expected clip: name the folder of such"):
         make_encoder(f"clip:{tmp_path}")
     with pytest.raises(
-        TextError, match=r"holds no modules.json and a model of the type 'gpt2', which is no text tower"
+        TextError, match=r"holds no modules.json and a model of the type 'gpt2', which is not a known text tower"
     ):
         make_encoder(str(tmp_path))
     (tmp_path / "config.json").write_text("[1]")
