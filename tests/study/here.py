@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import torch
 
+from semalign import report
 from semalign.study import engines, worker
 from semalign.study.engines import local
 
-__all__ = ["Here", "runs_here"]
+__all__ = ["Here", "leave_out_figure_files", "runs_here"]
 
 
 class Here:
@@ -45,10 +46,19 @@ class Here:
         """Do nothing."""
 
 
+def leave_out_figure_files(patch: pytest.MonkeyPatch) -> None:
+    """Let reports draw the figures of their page alone.
+
+    The same figures as files take longer than a study of a few steps, and are the subject of tests/report.
+    """
+    patch.setattr(report, "export", lambda drawing: {"svg": b"<svg/>"})
+
+
 @contextlib.contextmanager
 def runs_here() -> Iterator[None]:
     """Run the runs of studies in this process, one after the other and with one thread."""
     with pytest.MonkeyPatch.context() as patch:
+        leave_out_figure_files(patch)
         patch.setattr(local, "ProcessPoolExecutor", Here)
         patch.setattr(engines, "threads_per_worker", lambda workers: 1)
         yield

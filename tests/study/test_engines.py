@@ -26,6 +26,7 @@ from semalign.study.engines import Engine, WorkerDied, local
 from semalign.study.engines import ray as of_ray
 from semalign.study.engines.local import LocalEngine
 from tests.small import TINY
+from tests.study.here import leave_out_figure_files
 
 SHORT = (*TINY, "train.epochs=1", "train.val_every=0", "pilot_blocks=0")
 
@@ -145,6 +146,7 @@ def test_a_worker_killed_in_a_study(
 ) -> None:
     """Its run is tried again, and all files that are compared are those of the local engine undisturbed."""
     monkeypatch.setattr(engines, "threads_per_worker", lambda workers: 1)
+    leave_out_figure_files(monkeypatch)
     carry_out(study, tmp_path / "whole", Execution(workers=1))
     write_report(tmp_path / "whole", lang="en")
     monkeypatch.setattr(runner, "run_one", die_once)
