@@ -24,6 +24,8 @@ SEED = 20_011
 
 SET_BY_LIBRARIES = ("PYTEST_CURRENT_TEST", "TORCHINDUCTOR_CACHE_DIR", "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK")
 """Variables that pytest, torch and scikit-learn (which sentence-transformers imports) set by themselves."""
+SET_BY_RAY = ("RAY_", "PYTHONBREAKPOINT")
+"""Beginnings of the variables that Ray sets while it runs."""
 
 PARTS: dict[str, Callable[[], Any]] = {
     "torch's number of threads": torch.get_num_threads,
@@ -40,7 +42,11 @@ PARTS: dict[str, Callable[[], Any]] = {
     "torch's gradients": lambda: (torch.is_grad_enabled(), torch.is_inference_mode_enabled()),
     "torch's anomaly detection": torch.is_anomaly_enabled,
     "numpy's handling of errors": np.geterr,
-    "the environment": lambda: {name: text for name, text in os.environ.items() if name not in SET_BY_LIBRARIES},
+    "the environment": lambda: {
+        name: text
+        for name, text in os.environ.items()
+        if name not in SET_BY_LIBRARIES and not name.startswith(SET_BY_RAY)
+    },
     "the working directory": Path.cwd,
     "the handlers of signals": lambda: {number: signal.getsignal(number) for number in sorted(signal.valid_signals())},
     "the folders that modules are imported from": lambda: list(sys.path),

@@ -74,7 +74,10 @@ def ray() -> Iterator[Any]:
     """Return Ray, started once on this machine, that knows this file's functions by value."""
     pytest.importorskip("ray", reason="Ray is not installed (extra ray)")
     module = of_ray._import_ray()
+    handler = signal.getsignal(signal.SIGTERM)
     of_ray._connect(module, 2)
+    # Ray's own would outlive it.
+    signal.signal(signal.SIGTERM, handler)
     module.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     yield module
     module.shutdown()
