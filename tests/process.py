@@ -49,7 +49,8 @@ PARTS: dict[str, Callable[[], Any]] = {
     },
     "the working directory": Path.cwd,
     "the handlers of signals": lambda: {number: signal.getsignal(number) for number in sorted(signal.valid_signals())},
-    "the folders that modules are imported from": lambda: list(sys.path),
+    # Ray imports its own copies of other packages from a folder below its own.
+    "the folders that modules are imported from": lambda: [p for p in sys.path if "thirdparty_files" not in p],
     "the words of the command line": lambda: list(sys.argv),
     "the hook of exceptions that cannot be raised": lambda: sys.unraisablehook,
 }
