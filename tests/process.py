@@ -22,7 +22,13 @@ __all__ = ["SEED", "changed", "seed", "state"]
 SEED = 20_011
 """Of the global random streams when a test begins; no result may depend on it."""
 
-SET_BY_LIBRARIES = ("PYTEST_CURRENT_TEST", "TORCHINDUCTOR_CACHE_DIR", "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK")
+SET_BY_LIBRARIES = (
+    "PYTEST_CURRENT_TEST",
+    "TORCHINDUCTOR_CACHE_DIR",
+    "KMP_DUPLICATE_LIB_OK",
+    "KMP_INIT_AT_FORK",
+    "WANDB_SERVICE",
+)
 """Variables that pytest, torch and scikit-learn (which sentence-transformers imports) set by themselves."""
 SET_BY_RAY = ("RAY_", "PYTHONBREAKPOINT")
 """Beginnings of the variables that Ray sets while it runs."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from torch import nn
 
 from semalign.errors import ConfigError
 from semalign.train import precision
-from semalign.train.precision import autocast, choose_precision, compiled, has_native_bf16
+from semalign.train.precision import Precision, autocast, choose_precision, compiled, has_native_bf16
 
 CPU = torch.device("cpu")
 
@@ -27,7 +27,7 @@ CPU = torch.device("cpu")
     ],
 )
 def test_what_is_chosen(
-    wanted: str, native: bool, agreed: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+    wanted: Precision | Literal["auto"], native: bool, agreed: bool, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Auto takes bf16 where the hardware has it and scores have been found to agree there."""
     monkeypatch.setattr(precision, "has_native_bf16", lambda device: native)

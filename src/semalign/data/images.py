@@ -29,6 +29,7 @@ __all__ = [
     "decode_image",
     "decode_indices",
     "header_size",
+    "image_mode",
     "image_size",
     "png_kind",
     "read_image",
@@ -180,6 +181,15 @@ def header_size(path: Path, what: str) -> tuple[int, int]:
     """
     image = _open_header(read_bytes(path, what), path, what)
     return image.height, image.width
+
+
+def image_mode(data: bytes, path: Path, what: str) -> str:
+    """Return Pillow's mode of an image, without decoding its pixels.
+
+    Raises:
+        DataError: corrupt or too large.
+    """
+    return _open_header(data, path, what).mode
 
 
 def image_size(path: Path, mask_size: tuple[int, int] | None = None) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from semalign.data.colors import Color, as_color, color_codes, color_of_code
-from semalign.data.images import PNG_PALETTE, PNG_WITH_COLOR, decode_indices, png_kind
+from semalign.data.images import PNG_PALETTE, PNG_WITH_COLOR, decode_indices, image_mode, png_kind
 from semalign.data.reading import read_bytes
 from semalign.data.sample import MaskArray
 from semalign.errors import DataError
@@ -140,12 +140,7 @@ def _is_deep(data: bytes) -> bool:
 def _decode(data: bytes) -> NDArray[np.integer]:
     """Return H x W values of one channel, or H x W x 3 colors."""
     path = Path("mask")
-    try:
-        mode = Image.open(io.BytesIO(data)).mode
-    except Exception as error:  # Pillow's decoders raise nearly every kind of exception on damaged bytes
-        if isinstance(error, MemoryError):
-            raise
-        raise DataError(f"mask cannot be decoded: {error}") from error
+    mode = image_mode(data, path, "mask")
     if mode in ("RGB", "RGBA", "LA"):
         values = decode_indices(data, path, "mask", (mode,), "colors")
         return values[..., :3] if mode != "LA" else np.repeat(values[..., :1], 3, axis=2)

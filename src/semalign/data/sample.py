@@ -64,32 +64,20 @@ class DataSource(Protocol):
 
     Every method that takes a split raises `DataError` for an unknown or empty one, and every method that takes a name
     for an unknown one.
+
+    Attributes:
+        kind: the source's kind, ``"folder"`` or ``"scenes"``.
+        class_names: C names; mask value k is the k-th.
+        splits: names of the splits, train and val first.
+        has_depth: whether every sample has depth.
+        has_texts: whether images have texts of their own (a single image may still have none).
     """
 
-    @property
-    def kind(self) -> str:
-        """The source's kind, ``"folder"`` or ``"scenes"``."""
-        ...
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """C names; mask value k is the k-th."""
-        ...
-
-    @property
-    def splits(self) -> tuple[str, ...]:
-        """Names of the splits, train and val first."""
-        ...
-
-    @property
-    def has_depth(self) -> bool:
-        """Whether every sample has depth."""
-        ...
-
-    @property
-    def has_texts(self) -> bool:
-        """Whether images have texts of their own (a single image may still have none)."""
-        ...
+    kind: str
+    class_names: tuple[str, ...]
+    splits: tuple[str, ...]
+    has_depth: bool
+    has_texts: bool
 
     def names(self, split: str) -> tuple[str, ...]:
         """Names of the images of ``split``, sorted, at least one."""

@@ -130,8 +130,8 @@ class Scenes:
     """
 
     kind = "scenes"
-    class_names = CLASS_NAMES
-    splits = ("train", "val")
+    class_names: tuple[str, ...] = CLASS_NAMES
+    splits: tuple[str, ...] = ("train", "val")
     has_depth = True
     has_texts = True
 

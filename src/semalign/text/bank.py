@@ -52,12 +52,13 @@ class SentenceTokens(NamedTuple):
 
 @runtime_checkable  # so that type checkers at run time can take it
 class TextEncoder(Protocol):
-    """Anything that turns sentences into vectors."""
+    """Anything that turns sentences into vectors.
 
-    @property
-    def name(self) -> str:
-        """Identifies the vectors (model and its version, or recipe, size and seed); the cache trusts it."""
-        ...
+    Attributes:
+        name: identifies the vectors (model and its version, or recipe, size and seed); the cache trusts it.
+    """
+
+    name: str
 
     @property
     def dim(self) -> int:

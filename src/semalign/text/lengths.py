@@ -5,6 +5,7 @@ Strings and numbers in, strings out: what measures a text is given.
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, get_args
 
@@ -98,11 +99,7 @@ def _split(text: str, limit: int, measure: Measure, reader: str) -> list[str]:
 def _longest(pieces: Sequence[str], between: str, limit: int, measure: Measure) -> int:
     """Return how many of the first pieces fit together, by halving."""
     # No piece is shorter than a token, but a tokenizer may join letters: twelve to a token is more than any does.
-    low, high = 0, min(len(pieces), 12 * limit)
-    while low < high:
-        middle = (low + high + 1) // 2
-        if measure([between.join(pieces[:middle])])[0] <= limit:
-            low = middle
-        else:
-            high = middle - 1
-    return low
+    most = min(len(pieces), 12 * limit)
+    return bisect.bisect_left(
+        range(1, most + 1), True, key=lambda count: measure([between.join(pieces[:count])])[0] > limit
+    )

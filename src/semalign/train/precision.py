@@ -45,7 +45,7 @@ def has_fp16(device: torch.device) -> bool:
     return device.type == "cuda"
 
 
-def choose_precision(wanted: str, device: torch.device) -> Precision:
+def choose_precision(wanted: Precision | Literal["auto"], device: torch.device) -> Precision:
     """Return what ``wanted`` ("auto", "float32", "bf16" or "fp16") is on this device.
 
     "auto" is bf16 where the hardware has it and scores have been found to agree (`AGREED`), else float32.
@@ -55,20 +55,16 @@ def choose_precision(wanted: str, device: torch.device) -> Precision:
     """
     if wanted == "auto":
         return "bf16" if device.type in AGREED and has_native_bf16(device) else "float32"
-    if wanted == "bf16":
-        if not has_native_bf16(device):
-            raise ConfigError(
-                f"train.precision=bf16, but this machine's {device.type} has no bf16 in hardware, where it would be "
-                "slower than float32: set train.precision=float32"
-            )
-        return "bf16"
-    if wanted == "fp16":
-        if not has_fp16(device):
-            raise ConfigError(
-                f"train.precision=fp16 on {device.type}, expected a CUDA device: set train.precision=float32 (or bf16)"
-            )
-        return "fp16"
-    return "float32"
+    if wanted == "bf16" and not has_native_bf16(device):
+        raise ConfigError(
+            f"train.precision=bf16, but this machine's {device.type} has no bf16 in hardware, where it would be "
+            "slower than float32: set train.precision=float32"
+        )
+    if wanted == "fp16" and not has_fp16(device):
+        raise ConfigError(
+            f"train.precision=fp16 on {device.type}, expected a CUDA device: set train.precision=float32 (or bf16)"
+        )
+    return wanted
 
 
 def make_scaler(precision: Precision, device: torch.device) -> torch.amp.GradScaler:

@@ -182,6 +182,10 @@ def check_data(source: DataSource, *, progress: Progress | None = None) -> DataR
         DataError: the folder's file of class colors is malformed.
     """
     evidence = gather(source, scan(source, progress=progress))
-    findings = [DataFinding(rule=rule, **vars(found)) for rule in RULES for found in rule.find(evidence)]
+    findings = [
+        DataFinding(rule=rule, **vars(evidence.with_kept(rule.code, found)))
+        for rule in RULES
+        for found in rule.find(evidence)
+    ]
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
     return DataReport(evidence, tuple(findings))

@@ -50,29 +50,29 @@ class Record:
     """What one good sample was found to be.
 
     Attributes:
-        stamps: per file path below the root, bytes, modification time in ns.
-        hashes: per file SHA-256 (hex).
         size: H, W.
         pixels: pixel counts by class index, with 255.
         orientation: what became of the image's EXIF orientation, see `DecodedImage`.
         depth: least and greatest measured value, share of holes, share of pixels at the end of the file's range, bits;
             empty without depth or measurement.
         grey: least and greatest value of the image.
-        pixel_hash: see `semalign.data.check.duplicates`; "" of scenes.
+        stamps: per file path below the root, bytes, modification time in ns; this and all below is empty for scenes.
+        hashes: per file SHA-256 (hex).
+        pixel_hash: see `semalign.data.check.duplicates`.
         picture_hash: the same.
         palette: of a palette mask the color (hex) by index used; empty for other masks.
     """
 
-    stamps: list[list[Any]]
-    hashes: list[str]
     size: list[int]
     pixels: dict[str, int]
     orientation: str
     depth: list[float]
     grey: list[int]
-    pixel_hash: str
-    picture_hash: str
-    palette: dict[str, str]
+    stamps: list[list[Any]] = dataclasses.field(default_factory=list)
+    hashes: list[str] = dataclasses.field(default_factory=list)
+    pixel_hash: str = ""
+    picture_hash: str = ""
+    palette: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def from_json(cls, value: Any) -> Record | None:
@@ -257,10 +257,9 @@ def _scan_folder(folder: Folder, progress: Progress | None) -> ScanReport:
     for split, names in folder.listing.complete_names().items():
         jobs += [(split, name, folder.files(split, name)) for name in names]
 
-    key = hashlib.sha256(str(folder.root.resolve()).encode(errors="surrogateescape")).hexdigest()[:32]
-    kept = read_cached("scan", key)
-    same_rules = isinstance(kept, dict) and (kept.get("version"), kept.get("classes")) == (RECORDS_VERSION, class_count)
-    old = kept.get("samples") if same_rules and isinstance(kept, dict) else None
+    rules = f"{RECORDS_VERSION} {class_count} {folder.root.resolve()}"
+    key = hashlib.sha256(rules.encode(errors="surrogateescape")).hexdigest()[:32]
+    old = read_cached("scan", key)
     records: dict[str, dict[str, Record]] = {split: {} for split in folder.splits}
     unread = []
     for split, name, files in jobs:
@@ -289,7 +288,7 @@ def _scan_folder(folder: Folder, progress: Progress | None) -> ScanReport:
             for split, found_in in records.items()
             for name, record in found_in.items()
         }
-        write_cached("scan", key, {"version": RECORDS_VERSION, "classes": class_count, "samples": samples})
+        write_cached("scan", key, samples)
 
     for split, name, files in jobs:
         if known := records[split].get(name):
@@ -387,16 +386,11 @@ def _record(sample: Sample, orientation: str = "", depth_bits: int = 0) -> Recor
             holes = 1 - values.size / sample.depth.size
             measured = [float(values.min()), float(values.max()), holes, at_end, depth_bits]
     return Record(
-        stamps=[],
-        hashes=[],
         size=[int(side) for side in sample.mask.shape],
         pixels={str(index): int(counts[index]) for index in np.flatnonzero(counts)},
         orientation=orientation,
         depth=measured,
         grey=[int(sample.image.min()), int(sample.image.max())],
-        pixel_hash="",
-        picture_hash="",
-        palette={},
     )
 
 

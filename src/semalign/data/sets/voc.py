@@ -6,14 +6,13 @@ import functools
 from pathlib import Path
 from typing import Final
 
-from PIL import Image
-
 from semalign.data.colors import as_color
+from semalign.data.images import image_mode
+from semalign.data.reading import read_bytes
 from semalign.data.sample import MaskArray
 from semalign.data.sets.plan import Entry, Plan
 from semalign.data.sets.rules import MaskRule, Unknown
 from semalign.data.sets.source import Source, check_name
-from semalign.errors import DataError
 from semalign.metrics import IGNORE
 from semalign.palette import PASCAL_VOC
 from semalign.wording import say
@@ -75,11 +74,5 @@ def plan(source: Source, unknown: Unknown) -> Plan:
 
 def _mask(path: Path, unknown: Unknown) -> MaskArray:
     """Return a mask by its palette's indices, or by its colors where a tool has saved it as RGB."""
-    try:
-        with Image.open(path) as image:
-            is_rgb = image.mode in ("RGB", "RGBA")
-    except Exception as error:
-        if isinstance(error, MemoryError):
-            raise
-        raise DataError(f"mask {path} cannot be decoded ({type(error).__name__}), replace the file") from error
+    is_rgb = image_mode(read_bytes(path, "mask"), path, "mask") in ("RGB", "RGBA")
     return (_COLORS if is_rgb else _IDS).read(path, unknown)

@@ -17,7 +17,7 @@ from semalign.data.reading import read_bytes
 from semalign.data.sets.plan import Entry, Plan
 from semalign.data.sets.source import check_name
 from semalign.errors import DataError
-from semalign.files import write_json, write_text
+from semalign.files import make_folder, write_json, write_text
 
 __all__ = ["write_plan"]
 
@@ -78,31 +78,29 @@ def _check_distinct(entries: Iterable[Entry]) -> None:
 
 def _write_entry(entry: Entry, part: Path, *, link: bool, depth: bool) -> None:
     mask = entry.mask()
-    place = part / layout.MASKS / entry.split
-    place.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(mask).save(place / f"{entry.name}.png")
-    place = part / layout.IMAGES / entry.split
-    place.mkdir(parents=True, exist_ok=True)
+
+    def place(kind: str, ending: str) -> Path:
+        return make_folder(part / kind / entry.split) / f"{entry.name}{ending}"
+
+    Image.fromarray(mask).save(place(layout.MASKS, ".png"))
     size = (mask.shape[0], mask.shape[1])
     if isinstance(entry.image, Path):
         ending = entry.image.suffix.lower()
         if ending not in IMAGE_ENDINGS:
             raise DataError(f"image {entry.image} ends in {ending!r}, expected one of {', '.join(IMAGE_ENDINGS)}")
         check_size("image", entry.image, image_size(entry.image, size), size)
-        _put(entry.image, place / f"{entry.name}{ending}", link=link)
+        _put(entry.image, place(layout.IMAGES, ending), link=link)
     else:
-        Image.fromarray(entry.image()).save(place / f"{entry.name}.png")
+        Image.fromarray(entry.image()).save(place(layout.IMAGES, ".png"))
     if entry.depth is None or not depth:
         return
-    place = part / layout.DEPTH / entry.split
-    place.mkdir(parents=True, exist_ok=True)
     if isinstance(entry.depth, Path):
         check_size("depth", entry.depth, image_size(entry.depth), size)
-        _put(entry.depth, place / f"{entry.name}.png", link=link)
+        _put(entry.depth, place(layout.DEPTH, ".png"), link=link)
     else:
         values = np.ascontiguousarray(entry.depth())
         check_size("depth of", Path(entry.name), values.shape, size)
-        Image.fromarray(values).save(place / f"{entry.name}.png")
+        Image.fromarray(values).save(place(layout.DEPTH, ".png"))
 
 
 def _put(path: Path, target: Path, *, link: bool) -> None:

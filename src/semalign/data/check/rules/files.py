@@ -35,8 +35,7 @@ def pairing(evidence: Evidence) -> Iterator[Found]:
 
 def image_broken(evidence: Evidence) -> Iterator[Found]:
     """Find an image that cannot be decoded."""
-    for found in _broken(evidence, "image-broken", "image", "image"):
-        yield evidence.with_kept("image-broken", found)
+    yield from _broken(evidence, "image-broken", "image", "image")
 
 
 def depth_broken(evidence: Evidence) -> Iterator[Found]:
@@ -56,8 +55,7 @@ def mask_broken(evidence: Evidence) -> Iterator[Found]:
             name: sample for (own, name), sample in evidence.masks.bad.items() if own == split and sample.mask is None
         }
         details = [str(sample.problems["mask"]) for sample in broken.values()]
-        for found in evidence.counted("mask-broken", split, broken, "mask", details):
-            yield evidence.with_kept("mask-broken", found)
+        yield from evidence.counted("mask-broken", split, broken, "mask", details)
 
 
 def texts_file(evidence: Evidence) -> Iterator[Found]:

@@ -58,8 +58,7 @@ def duplicate_across(evidence: Evidence) -> Iterator[Found]:
     """Find the same pixels in two splits."""
     for twins in evidence.twins:
         if twins.split != twins.other and twins.same:
-            found = _twins(evidence, "duplicate-across", twins, twins.same, "data.is", effect=_effect(twins))
-            yield evidence.with_kept("duplicate-across", found)
+            yield _twins(evidence, "duplicate-across", twins, twins.same, "data.is", effect=_effect(twins))
 
 
 def near_duplicate_across(evidence: Evidence) -> Iterator[Found]:
