@@ -19,16 +19,16 @@ _HOMES = {
     "build": "semalign.api",
     "evaluate": "semalign.api",
     "export": "semalign.api",
-    "from_pretrained": "semalign.api",
+    "from_pretrained": "semalign.share.hub",
     "import_data": "semalign.data.sets",
-    "import_original": "semalign.api",
+    "import_original": "semalign.share.original",
     "load": "semalign.api",
-    "load_original": "semalign.api",
+    "load_original": "semalign.share.original",
     "open_data": "semalign.data.open",
     "original_encoder": "semalign.share.original_encoder",
     "predict": "semalign.api",
     "remove_text_guidance": "semalign.model.text_guidance",
-    "save_pretrained": "semalign.api",
+    "save_pretrained": "semalign.share.hub",
 }
 
 # Functions that share their name with the package they live in; the package itself can be called (`semalign.rooms`).

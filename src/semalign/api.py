@@ -38,14 +38,10 @@ __all__ = [
     "build",
     "evaluate",
     "export",
-    "from_pretrained",
-    "import_original",
     "load",
-    "load_original",
     "open_source",
     "predict",
     "resolve",
-    "save_pretrained",
     "train",
 ]
 
@@ -381,48 +377,6 @@ def export(
 
     trained = run if isinstance(run, TrainedRun) else load(run)
     return export_onnx(trained, Path(out), text=text, size=size, check=check).to_dict()  # type: ignore[arg-type]
-
-
-def save_pretrained(run: str | Path, out: str | Path, *, license_name: str | None = None) -> Path:
-    """Write a run's folder as a model to share, see `semalign.share.hub.save_pretrained`."""
-    from semalign.share import hub
-
-    return hub.save_pretrained(Path(run), Path(out), license_name=license_name)
-
-
-def from_pretrained(source: str | Path, *, revision: str | None = None, local_files_only: bool = False) -> TrainedRun:
-    """Load a shared model from a folder or the hub, see `semalign.share.hub.from_pretrained`."""
-    from semalign.share import hub
-
-    return hub.from_pretrained(source, revision=revision, local_files_only=local_files_only)
-
-
-def import_original(
-    checkpoint: str | Path,
-    out: str | Path | None = None,
-    *,
-    form: str = "original",
-    options: Mapping[str, Any] | None = None,
-    container: str | None = None,
-) -> Any:
-    """Find the original's alignments in a checkpoint, see `semalign.share.original.import_original`."""
-    from semalign.share import original
-
-    target = None if out is None else Path(out)
-    return original.import_original(
-        Path(checkpoint),
-        target,
-        form=form,  # type: ignore[arg-type]
-        options=options,
-        container=container,
-    )
-
-
-def load_original(path: str | Path) -> dict[str, Any]:
-    """Load what `import_original` wrote: modules by their place in the checkpoint."""
-    from semalign.share import original
-
-    return dict(original.load_original(Path(path)))
 
 
 def _command() -> str:

@@ -9,7 +9,7 @@ from semalign.config import read_yaml
 from semalign.errors import OutputError
 from semalign.files import write_text
 from semalign.layout import CONFIG
-from semalign.train.folder import claim_run_folder, release_run_folder
+from semalign.train.folder import claim_run_folder, claimed, release_run_folder
 from tests.small import tiny_options
 
 
@@ -81,8 +81,11 @@ def test_no_folder_can_be_made(tmp_path: Path) -> None:
     file.write_text("x")
 
     for folder, message in ((file, "is a file, name a folder"), (file / "below", "cannot make the output folder")):
-        with pytest.raises(OutputError, match=re.escape(message)):
-            claim_run_folder(folder, tiny_options(), "x", resume=False)
+        with (
+            pytest.raises(OutputError, match=re.escape(message)),
+            claimed(folder, tiny_options(), "x", resume=False),
+        ):
+            pass
     assert file.read_text() == "x"
 
 

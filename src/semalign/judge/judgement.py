@@ -147,16 +147,30 @@ def judge(
 
 @dataclasses.dataclass(frozen=True)
 class _Rule:
-    """How one effect, judged at alpha/m, is judged: once, at a number of blocks fixed beforehand."""
+    """How one effect, judged at alpha/m, is judged: once, at a number of blocks fixed beforehand, or at a look.
+
+    Attributes:
+        metric: what the scores measure.
+        margin: smallest effect that matters.
+        alpha: family-wise level.
+        m: effects in the family.
+        moments: the looks in blocks; empty for a study judged once.
+        index: of the look.
+    """
 
     metric: Metric
     margin: float
     alpha: float
     m: int
+    moments: tuple[int, ...] = ()
+    index: int = 0
 
     def boundary(self, n: int) -> Boundary:
         """Return the boundary for ``n`` complete blocks."""
-        return fixed_boundary(n, self.alpha, self.m)
+        if not self.moments:
+            return fixed_boundary(n, self.alpha, self.m)
+        planned = look_boundaries(self.moments, self.alpha, self.m)[self.index]
+        return at_fewer_blocks(planned, self.moments[self.index], n)
 
     def decide(self, estimate: Estimate) -> Decision:
         """Return the decision of the complete blocks alone."""
@@ -165,39 +179,14 @@ class _Rule:
 
     def explain(self, estimate: Estimate, decision: Decision, lost: int) -> Verdict:
         """Return the verdict with its sentence."""
-        needed = self.needed(estimate) if decision.code == 0 else None
-        return explain(estimate, decision, self.margin, self.metric, needed, lost)
-
-    def needed(self, estimate: Estimate) -> int:
-        """Return the blocks of a new study, judged once, that would decide the effect."""
         assert estimate.sd is not None
-        return int(blocks_needed(estimate.sd, self.margin, self.alpha, self.m))
-
-
-@dataclasses.dataclass(frozen=True)
-class _AtLook(_Rule):
-    """Judged at look ``index`` of ``moments``."""
-
-    moments: tuple[int, ...]
-    index: int
-
-    def boundary(self, n: int) -> Boundary:
-        planned = look_boundaries(self.moments, self.alpha, self.m)[self.index]
-        return at_fewer_blocks(planned, self.moments[self.index], n)
-
-    def explain(self, estimate: Estimate, decision: Decision, lost: int) -> Verdict:
-        last = self.index + 1 == len(self.moments)
-        return explain(
-            estimate,
-            decision,
-            self.margin,
-            self.metric,
-            # Before the last look this study itself continues; only after it "more blocks" means a new one.
-            self.needed(estimate) if last and decision.code == 0 else None,
-            lost,
-            look=(self.index + 1, len(self.moments)),
-            next_look=None if last else self.moments[self.index + 1],
-        )
+        ahead, needed = self.moments[self.index + 1 :], None
+        # Before the last look this study itself continues; only after it "more blocks" means a new one.
+        if decision.code == 0 and not ahead:
+            needed = int(blocks_needed(estimate.sd, self.margin, self.alpha, self.m))
+        look = (self.index + 1, len(self.moments)) if self.moments else None
+        next_look = ahead[0] if ahead else None
+        return explain(estimate, decision, self.margin, self.metric, needed, lost, look=look, next_look=next_look)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -218,7 +207,7 @@ def _judge_at_looks(
     for index, blocks in enumerate(moments):
         if blocks > len(seeds):
             break
-        rule = _AtLook(once.metric, once.margin, once.alpha, once.m, moments, index)
+        rule = dataclasses.replace(once, moments=moments, index=index)
         here = _judge_one(contrast, table, seeds[:blocks], 0, rule)
         if standing is not None and standing.verdict.word != "inconclusive":
             looks.append(Look(blocks, False, here.estimate, standing.verdict))
@@ -239,7 +228,7 @@ def _judge_at_looks(
     return _Judged(estimate, _undecided(contrast.name, said), (), ())
 
 
-def _chance(judged: _Judged, rule: _AtLook) -> float | None:
+def _chance(judged: _Judged, rule: _Rule) -> float | None:
     """Return the chance of a verdict by the last look, None where it does not apply."""
     estimate, last = judged.estimate, rule.moments[-1]
     planned = rule.moments[rule.index]

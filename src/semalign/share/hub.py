@@ -31,7 +31,7 @@ CARD_FILE = "README.md"
 FORMAT_VERSION = 1
 
 
-def save_pretrained(run: Path, out: Path, *, license_name: str | None = None) -> Path:
+def save_pretrained(run: str | Path, out: str | Path, *, license_name: str | None = None) -> Path:
     """Write a run's folder as a model that can be shared.
 
     Args:
@@ -47,6 +47,7 @@ def save_pretrained(run: Path, out: Path, *, license_name: str | None = None) ->
         ResultsError: its result is damaged.
         OutputError: ``out`` is not empty, or cannot be written.
     """
+    run, out = Path(run), Path(out)
     trained = load_run(run)
     weights = run / WEIGHTS if run.is_dir() else run
     # A result is of the weights of the last step, not of a checkpoint that was chosen.

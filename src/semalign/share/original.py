@@ -148,8 +148,8 @@ class ImportedOriginal:
 
 
 def import_original(
-    checkpoint: Path,
-    out: Path | None = None,
+    checkpoint: str | Path,
+    out: str | Path | None = None,
     *,
     form: Form = "original",
     options: Mapping[str, Any] | None = None,
@@ -169,6 +169,7 @@ def import_original(
         ConfigError: an unknown option, or a value of the wrong type.
         OutputError: ``out`` cannot be written.
     """
+    checkpoint, out = Path(checkpoint), None if out is None else Path(out)
     given = _checked_options(options or {})
     if form not in ("original", "semalign"):
         raise ConfigError(f"--as got {form!r}, expected original or semalign")
@@ -207,7 +208,7 @@ def import_original(
     return ImportedOriginal(tuple(found), assumed, tuple(notes), out)
 
 
-def load_original(path: Path) -> dict[str, nn.Module]:
+def load_original(path: str | Path) -> dict[str, nn.Module]:
     """Return the modules of a file that `import_original` wrote, by their prefix.
 
     A dead temperature is accepted and warned of.
@@ -215,7 +216,7 @@ def load_original(path: Path) -> dict[str, nn.Module]:
     Raises:
         CheckpointError: it is no such file, or damaged.
     """
-    tensors, facts = read_tensors(path)
+    tensors, facts = read_tensors(Path(path))
     listed = facts.get("modules")
     if facts.get("kind") != KIND or not isinstance(listed, list):
         raise CheckpointError(f"{path} was not written by import-original, expected a file of it: a run loads by load")

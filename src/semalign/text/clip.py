@@ -21,12 +21,10 @@ from semalign.errors import TextError
 from semalign.presets import LongText
 from semalign.text.bank import SentenceTokens
 from semalign.text.folders import INSTALL_HF, folder_digest, loading, model_type, require_safetensors
-from semalign.text.towers import Pieces, Tower, check_tokenizer, mark_ids, pieces_of, tower_name
+from semalign.text.towers import Pieces, Tower, batches_of, check_tokenizer, mark_ids, pieces_of, tower_name
 
 __all__ = ["TOWERS", "TextTower", "family_of"]
 
-BATCH = 64
-"""Texts that are encoded at a time."""
 _EXPECTED = "a complete CLIP or SigLIP model with its tokenizer: copy it there again"
 
 
@@ -125,9 +123,9 @@ class TextTower(Tower):
 
     def _run(self, parts: list[str]) -> Iterator[tuple[Any, Tensor, Tensor]]:
         """Yield batches as the tokenizer gives them, with their sentence vectors and last hidden states."""
-        is_siglip = self._family.kind == "siglip"
-        for start in range(0, len(parts), BATCH):
-            some = parts[start : start + BATCH]
+        is_siglip, is_whole = self._family.kind == "siglip", self._family.whole
+        encode = self._model.get_text_features if is_whole else self._model
+        for some in batches_of(parts):
             given = self._tokenizer(
                 some,
                 # SigLIP was trained on texts of full length: it reads its sentence off the last place, padding or not.
@@ -137,16 +135,9 @@ class TextTower(Tower):
                 return_attention_mask=True,
                 return_tensors="pt",
             )
-            ids = given["input_ids"]
-            if is_siglip:
-                out = self._model(input_ids=ids)
-                yield given, out.pooler_output, out.last_hidden_state
-            elif self._family.whole:
-                out = self._model.get_text_features(input_ids=ids, attention_mask=given["attention_mask"])
-                yield given, out.pooler_output, out.last_hidden_state
-            else:
-                out = self._model(input_ids=ids, attention_mask=given["attention_mask"])
-                yield given, out.text_embeds, out.last_hidden_state
+            names = ("input_ids",) if is_siglip else ("input_ids", "attention_mask")
+            out = encode(**{name: given[name] for name in names})
+            yield given, out.pooler_output if is_siglip or is_whole else out.text_embeds, out.last_hidden_state
 
     @functools.cached_property
     def _config(self) -> Any:

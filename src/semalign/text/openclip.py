@@ -23,14 +23,13 @@ from semalign.errors import TextError, nearest
 from semalign.presets import LongText
 from semalign.text.bank import SentenceTokens
 from semalign.text.folders import find_folder, folder_digest, loading
-from semalign.text.towers import Pieces, Tower, pieces_of, tower_name
+from semalign.text.towers import Pieces, Tower, batches_of, pieces_of, tower_name
 
 __all__ = ["CONFIG_FILE", "OpenClipTower", "make_open_clip"]
 
 CONFIG_FILE = "open_clip_config.json"
 WEIGHTS_FILE = "open_clip_model.safetensors"
 INSTALL = "pip install open_clip_torch"
-BATCH = 64
 _EXPECTED = "an open_clip model with whole weights that fit its architecture: copy it there again"
 
 
@@ -138,12 +137,7 @@ class OpenClipTower(Tower):
     @torch.no_grad()
     def vectors(self, parts: list[str]) -> Float[Tensor, "parts dim"]:
         """Return the vectors of the shared space."""
-        return torch.cat(
-            [
-                self._model.encode_text(self._tokenizer(parts[start : start + BATCH]))
-                for start in range(0, len(parts), BATCH)
-            ]
-        )
+        return torch.cat([self._model.encode_text(self._tokenizer(some)) for some in batches_of(parts)])
 
     def token_vectors(self, parts: list[str]) -> list[SentenceTokens]:
         """Refuse: open_clip's models do not give them all in one way.

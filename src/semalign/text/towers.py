@@ -23,7 +23,10 @@ from semalign.text.sentences import check_sentences
 from semalign.text.vectors import unit_rows
 from semalign.wording import Message, say
 
-__all__ = ["Pieces", "Tower", "check_tokenizer", "mark_ids", "pieces_of", "tower_name"]
+__all__ = ["Pieces", "Tower", "batches_of", "check_tokenizer", "mark_ids", "pieces_of", "tower_name"]
+
+BATCH = 64
+"""Texts that are encoded at a time."""
 
 
 class Pieces(NamedTuple):
@@ -176,6 +179,11 @@ class Tower(abc.ABC):
 
 def _short(text: str) -> str:
     return repr(text if len(text) <= 40 else f"{text[:40]}...")
+
+
+def batches_of(parts: Sequence[str]) -> list[Sequence[str]]:
+    """Return texts in the groups in which they are encoded."""
+    return [parts[start : start + BATCH] for start in range(0, len(parts), BATCH)]
 
 
 def mark_ids(tokenizer: Any) -> set[int]:

@@ -70,8 +70,6 @@ def claim_run_folder(folder: Path, options: Options, command: str, *, resume: bo
         return is_finished(folder)
     if is_finished(folder) or (folder / WEIGHTS).exists():
         raise OutputError(f"the output folder {folder} holds another run, name another with --out")
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"the output folder {folder} is a file, name a folder with --out")
     make_folder(folder)
     try:
         write_text(folder / COMMAND, command + "\n")

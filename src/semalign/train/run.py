@@ -176,10 +176,11 @@ def load_run(path: Path) -> TrainedRun:
         for key in ("bank", "class_bank"):
             about = facts[key]
             features = tensors.pop(key, None)
+            owners = None if about is None else about.get("owners")
             banks.append(
                 None
                 if about is None or features is None
-                else TextBank(features, tuple(about["sentences"]), about["encoder"], _owners(about))
+                else TextBank(features, tuple(about["sentences"]), about["encoder"], owners and tuple(owners))
             )
         scale = None if facts["depth_scale"] is None else DepthScale(**facts["depth_scale"])
         bank, class_bank = banks
@@ -202,11 +203,6 @@ def load_run(path: Path) -> TrainedRun:
             model, {name.removeprefix("model."): tensor for name, tensor in tensors.items()}, f"the checkpoint {file}"
         )
     return TrainedRun(model.eval(), options, class_names, bank, class_bank, scale, extra)
-
-
-def _owners(about: Mapping[str, Any]) -> tuple[str, ...] | None:
-    owners = about.get("owners")
-    return None if owners is None else tuple(str(owner) for owner in owners)
 
 
 def take_values(model: Segmenter, source: Path) -> dict[str, Any]:

@@ -129,18 +129,10 @@ def check_processes(options: Options, fabric: Fabric) -> None:
 
 def training_batches(inputs: Inputs, options: Options, share: slice | None = None) -> TrainingBatches:
     """Return the batches of a run, or a process's ``share`` of them."""
-    data = options.data
+    data, train, images = options.data, options.train, inputs.images
     assert data.size is not None
     augmentation = Augmentation(data.zoom, data.flip, data.color)
-    return TrainingBatches(
-        inputs.images,
-        options.train.batch_size,
-        data.size,
-        augmentation,
-        inputs.depth_scale,
-        options.train.seed,
-        share,
-    )
+    return TrainingBatches(images, train.batch_size, data.size, augmentation, inputs.depth_scale, train.seed, share)
 
 
 def _share(inputs: Inputs, options: Options, fabric: Fabric) -> slice | None:

@@ -175,12 +175,12 @@ def test_bad_samples_are_not_cached(root: Path) -> None:
     "damage",
     [
         lambda value: [],
-        lambda value: {**value, "samples": []},
-        lambda value: {**value, "samples": dict.fromkeys(value["samples"], 3)},
-        lambda value: {**value, "samples": {name: {} for name in value["samples"]}},
-        lambda value: {**value, "samples": {n: {**r, "size": None} for n, r in value["samples"].items()}},
-        lambda value: {**value, "samples": {n: {**r, "pixels": {"x": 1}} for n, r in value["samples"].items()}},
-        lambda value: {**value, "samples": {n: {**r, "hashes": []} for n, r in value["samples"].items()}},
+        lambda value: None,
+        lambda value: dict.fromkeys(value, 3),
+        lambda value: {name: {} for name in value},
+        lambda value: {n: {**r, "size": None} for n, r in value.items()},
+        lambda value: {n: {**r, "pixels": {"x": 1}} for n, r in value.items()},
+        lambda value: {n: {**r, "hashes": []} for n, r in value.items()},
     ],
 )
 def test_a_damaged_cache_is_rebuilt(root: Path, cache: Path, damage: object) -> None:

@@ -112,6 +112,7 @@ def test_camvid_with_a_class_dict(source: Path, imported: Importer) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("name,r,g,b\n", r"class_dict.csv names no color, expected those of CamVid's 32 classes"),
         ("name,r,g,b\nSkyy,9,8,7\n", r"class_dict.csv names 'Skyy', which is none of CamVid's 32.*did you mean 'Sky'"),
         ("name,r,g,b\nSky,9,8\n", r"gives 'Sky' the color '9 8', expected three numbers to 255"),
         ("name,r,g,b\nSky,²,8,7\n", r"gives 'Sky' the color '² 8 7', expected three numbers to 255"),

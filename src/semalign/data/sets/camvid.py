@@ -177,20 +177,23 @@ def _stills(source: Source, stills: Path, unknown: Unknown) -> Plan:
 
 def _color_rule(source: Source) -> MaskRule:
     """Return our class by color, from class_dict.csv or label_colors.txt where there is one."""
-    table, text = source.root / "class_dict.csv", source.root / "label_colors.txt"
-    if table.is_file():
-        try:
-            rows = [row for row in csv.reader(source.lines(table)) if row][1:]
-        except csv.Error as error:
-            raise DataError(f"{table} cannot be read as CSV ({first_line(error)}), copy it again") from error
-        named = [(row[0].strip(), row[1:], table) for row in rows]
-    elif text.is_file():
-        parts = [line.split() for line in source.lines(text)]
-        named = [(" ".join(part[3:]), part[:3], text) for part in parts]
-    else:
+    paths = (source.root / "class_dict.csv", source.root / "label_colors.txt")
+    path = next((path for path in paths if path.is_file()), None)
+    if path is None:
         return _by_color({color: _INDEX[name.casefold()] for name, color in COLORS.items()})
+    if path.suffix == ".csv":
+        try:
+            rows = [row for row in csv.reader(source.lines(path)) if row][1:]
+        except csv.Error as error:
+            raise DataError(f"{path} cannot be read as CSV ({first_line(error)}), copy it again") from error
+        named = [(row[0].strip(), row[1:]) for row in rows]
+    else:
+        parts = [line.split() for line in source.lines(path)]
+        named = [(" ".join(part[3:]), part[:3]) for part in parts]
+    if not named:
+        raise DataError(f"{path} names no color, expected those of CamVid's 32 classes: copy it again")
     rule: dict[Color, int] = {}
-    for name, numbers, path in named:
+    for name, numbers in named:
         if len(numbers) != 3 or not all(is_byte(number.strip()) for number in numbers):
             raise DataError(f"{path} gives {name!r} the color {' '.join(numbers)!r}, expected three numbers to 255")
         if name.casefold() not in _INDEX:

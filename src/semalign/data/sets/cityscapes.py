@@ -20,32 +20,33 @@ __all__ = ["CLASSES", "EXPECTED", "TITLE", "TRAIN_IDS", "plan"]
 TITLE: Final = "Cityscapes"
 EXPECTED: Final = "leftImg8bit/train/CITY/ and gtFine/train/CITY/"
 
-CLASSES: Final = (
-    "road",
-    "sidewalk",
-    "building",
-    "wall",
-    "fence",
-    "pole",
-    "traffic light",
-    "traffic sign",
-    "vegetation",
-    "terrain",
-    "sky",
-    "person",
-    "rider",
-    "car",
-    "truck",
-    "bus",
-    "train",
-    "motorcycle",
-    "bicycle",
-)
-
-TRAIN_IDS: Final = {
-    id_: k for k, id_ in enumerate((7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33))
+SCORED: Final = {
+    7: "road",
+    8: "sidewalk",
+    11: "building",
+    12: "wall",
+    13: "fence",
+    17: "pole",
+    19: "traffic light",
+    20: "traffic sign",
+    21: "vegetation",
+    22: "terrain",
+    23: "sky",
+    24: "person",
+    25: "rider",
+    26: "car",
+    27: "truck",
+    28: "bus",
+    31: "train",
+    32: "motorcycle",
+    33: "bicycle",
 }
-"""Our class by label id; the other ids are ignored."""
+"""Class by label id; the other ids are ignored."""
+
+CLASSES: Final = tuple(SCORED.values())
+
+TRAIN_IDS: Final = {label: place for place, label in enumerate(SCORED)}
+"""Our class by label id."""
 
 # -1 (licence plate) is 255 in a file of 8 bits.
 _LABEL_RULE = MaskRule({k: TRAIN_IDS.get(k, IGNORE) for k in (*range(34), IGNORE)}, "label ids 0 to 33")

@@ -12,7 +12,7 @@ from semalign.data.sets import ade20k, camvid, cityscapes, coco, nyuv2, voc
 from semalign.data.sets.plan import Plan
 from semalign.data.sets.rules import Unknown
 from semalign.data.sets.source import Source
-from semalign.data.sets.writing import Progress, renamed_splits, write_plan
+from semalign.data.sets.writing import Progress, write_plan
 from semalign.errors import ConfigError, DataError, nearest
 from semalign.files import write_folder_aside
 from semalign.wording import Message, say
@@ -120,6 +120,7 @@ def import_data(
 
 
 def _with_splits(plan: Plan, renames: dict[str, str]) -> Plan:
+    """Return the plan with splits renamed; a split renamed to "" is left out."""
     known = {entry.split for entry in plan.entries}
     for old, new in renames.items():
         if old not in known:
@@ -131,4 +132,5 @@ def _with_splits(plan: Plan, renames: dict[str, str]) -> Plan:
     if twice is not None:
         both = " and ".join(old for old, new in renames.items() if new == twice)
         raise DataError(f"--split names {both} both {twice!r}, which would mix them, expected distinct names")
-    return renamed_splits(plan, renames)
+    entries = (dataclasses.replace(entry, split=renames.get(entry.split, entry.split)) for entry in plan.entries)
+    return dataclasses.replace(plan, entries=tuple(entry for entry in entries if entry.split))

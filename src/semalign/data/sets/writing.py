@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -119,9 +118,3 @@ def _cluster_lines(entries: Iterable[Entry]) -> list[str]:
         for entry in entries
         if entry.cluster is not None and entry.split not in partial
     ]
-
-
-def renamed_splits(plan: Plan, renames: dict[str, str]) -> Plan:
-    """Return the plan with splits renamed; a split renamed to "" is left out."""
-    entries = (dataclasses.replace(entry, split=renames.get(entry.split, entry.split)) for entry in plan.entries)
-    return dataclasses.replace(plan, entries=tuple(entry for entry in entries if entry.split))
